@@ -1,0 +1,233 @@
+//! Events: the numbered log of a turn, and the fold that turns it into what a reader shows.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Time, TurnState};
+
+/// One line of a turn's story. This is the durable format: variants and fields are only ever added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// An attempt began. A reader that sees a second one forgets what the first one said.
+    Started {
+        engine: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread: Option<String>,
+    },
+    /// More of the answer. Texts are concatenated as they stand.
+    Text { text: String },
+    /// Something beside the answer: a thought, a tool at work.
+    Note(Note),
+    /// The engine named its thread after it started.
+    Thread { id: String },
+    /// What the answer cost, as far as it is known. A later one replaces an earlier one.
+    Usage(Usage),
+    /// The answer is complete.
+    Done,
+    /// There will be no answer, or no more of it. `message` is a sentence for people.
+    Failed { code: String, message: String },
+    /// Someone asked for silence.
+    Stopped,
+}
+
+/// Something an engine tells beside its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "note", rename_all = "snake_case")]
+pub enum Note {
+    Reasoning { text: String },
+    CommandStarted { command: String },
+    CommandCompleted { command: String, exit_code: Option<i64>, output: String },
+}
+
+/// Tokens of one answer, as the upstream reported them or as we estimated them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    pub tokens_in: i64,
+    pub tokens_out: i64,
+    /// Whether we counted because the upstream did not say.
+    #[serde(default)]
+    pub estimated: bool,
+    /// Whether what the upstream said could not be true and was clamped.
+    #[serde(default)]
+    pub suspect: bool,
+}
+
+impl Event {
+    /// The terminal state that this event brings, if it brings one.
+    pub fn ends(&self) -> Option<TurnState> {
+        match self {
+            Event::Done => Some(TurnState::Done),
+            Event::Failed { .. } => Some(TurnState::Failed),
+            Event::Stopped => Some(TurnState::Stopped),
+            _ => None,
+        }
+    }
+}
+
+/// An event with its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamped {
+    /// Starts at 1 in each turn and has no gaps.
+    pub seq: i64,
+    /// The lease epoch of the run that wrote it.
+    pub attempt: i64,
+    pub at: Time,
+    pub event: Event,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ReplyState {
+    /// Nothing has started.
+    #[default]
+    Waiting,
+    Running,
+    Done,
+    Failed { code: String, message: String },
+    Stopped,
+}
+
+/// What a reader shows now: the fold of a turn's log so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    pub state: ReplyState,
+    pub attempt: i64,
+    pub text: String,
+    /// The command that is running now, if one is.
+    pub busy_with: Option<String>,
+    pub thread: Option<String>,
+    pub usage: Usage,
+    /// The number of the last event folded in; `follow` after this one.
+    pub seq: i64,
+}
+
+impl Reply {
+    pub fn fold<'a>(events: impl IntoIterator<Item = &'a Stamped>) -> Reply {
+        let mut reply = Reply::default();
+        for event in events {
+            reply.push(event);
+        }
+        reply
+    }
+
+    /// Folds in the next event. Events of attempts older than the newest are ignored: their run lost its lease.
+    pub fn push(&mut self, stamped: &Stamped) {
+        self.seq = self.seq.max(stamped.seq);
+        if stamped.attempt < self.attempt || self.is_final() {
+            return;
+        }
+        match &stamped.event {
+            Event::Started { thread, .. } => {
+                *self = Reply {
+                    state: ReplyState::Running,
+                    attempt: stamped.attempt,
+                    thread: thread.clone(),
+                    seq: self.seq,
+                    ..Reply::default()
+                };
+            }
+            Event::Text { text } => {
+                self.busy_with = None;
+                self.text.push_str(text);
+            }
+            Event::Note(Note::CommandStarted { command }) => self.busy_with = Some(command.clone()),
+            Event::Note(_) => self.busy_with = None,
+            Event::Thread { id } => self.thread = Some(id.clone()),
+            Event::Usage(usage) => self.usage = usage.clone(),
+            Event::Done => self.state = ReplyState::Done,
+            Event::Failed { code, message } => {
+                self.state = ReplyState::Failed { code: code.clone(), message: message.clone() };
+            }
+            Event::Stopped => self.state = ReplyState::Stopped,
+        }
+        self.attempt = stamped.attempt;
+    }
+
+    pub fn is_final(&self) -> bool {
+        !matches!(self.state, ReplyState::Waiting | ReplyState::Running)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stamped(attempt: i64, seq: i64, event: Event) -> Stamped {
+        Stamped { seq, attempt, at: Time(seq), event }
+    }
+
+    fn started() -> Event {
+        Event::Started { engine: "echo".into(), thread: None }
+    }
+
+    fn text(text: &str) -> Event {
+        Event::Text { text: text.into() }
+    }
+
+    #[test]
+    fn a_newer_attempt_starts_afresh_and_the_older_one_is_not_heard_again() {
+        let log = [
+            stamped(1, 1, started()),
+            stamped(1, 2, text("half an ans")),
+            stamped(2, 3, started()),
+            stamped(1, 4, text("wer")),
+            stamped(2, 5, text("whole answer")),
+            stamped(2, 6, Event::Done),
+        ];
+        let reply = Reply::fold(&log);
+        assert_eq!(reply.text, "whole answer");
+        assert_eq!(reply.state, ReplyState::Done);
+        assert_eq!(reply.seq, 6);
+    }
+
+    fn any_event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            Just(started()),
+            "[a-c]{0,3}".prop_map(|t| text(&t)),
+            Just(Event::Done),
+            Just(Event::Stopped),
+            Just(Event::Failed { code: "x".into(), message: "y".into() }),
+            Just(Event::Note(Note::Reasoning { text: "hm".into() })),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn folding_in_two_halves_is_folding_once(
+            events in prop::collection::vec((1..4i64, any_event()), 0..20),
+            cut in 0..20usize,
+        ) {
+            let log: Vec<_> =
+                events.into_iter().enumerate().map(|(i, (attempt, e))| stamped(attempt, i as i64 + 1, e)).collect();
+            let cut = cut.min(log.len());
+            let mut halves = Reply::fold(&log[..cut]);
+            for event in &log[cut..] {
+                halves.push(event);
+            }
+            prop_assert_eq!(halves, Reply::fold(&log));
+        }
+
+        #[test]
+        fn a_final_reply_never_changes(
+            events in prop::collection::vec((1..4i64, any_event()), 0..20),
+            more in any_event(),
+        ) {
+            let log: Vec<_> =
+                events.into_iter().enumerate().map(|(i, (attempt, e))| stamped(attempt, i as i64 + 1, e)).collect();
+            let mut reply = Reply::fold(&log);
+            if reply.is_final() {
+                let before = (reply.state.clone(), reply.text.clone());
+                reply.push(&stamped(9, 99, more));
+                prop_assert_eq!(before, (reply.state, reply.text));
+            }
+        }
+
+        #[test]
+        fn the_durable_format_survives_a_round_trip(event in any_event()) {
+            let json = serde_json::to_string(&event).expect("events serialise");
+            prop_assert_eq!(serde_json::from_str::<Event>(&json).expect("and parse"), event);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Typed ids. Ours are ULID text (sortable, made by the one id maker beside the clock); Telegram's are its own numbers.
+
+use std::fmt;
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(String);
+
+        impl $name {
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text)
+            }
+        }
+    };
+}
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub i64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+text_id!(
+    /// A conversation.
+    DialogId
+);
+text_id!(
+    /// One exchange in a dialog.
+    TurnId
+);
+text_id!(
+    /// One piece of durable work.
+    JobId
+);
+text_id!(
+    /// A bot's name in the configuration, such as `bot-1`; never its Telegram token.
+    BotId
+);
+number_id!(
+    /// A Telegram chat. Groups and channels are negative.
+    ChatId
+);
+number_id!(
+    /// A Telegram user.
+    UserId
+);
+
+impl ChatId {
+    /// Whether this is a private chat; Telegram gives groups and channels negative ids.
+    pub fn is_private(self) -> bool {
+        self.0 > 0
+    }
+}
+
+impl BotId {
+    /// Whether the text can be a bot's name: it becomes part of a URL path, a lane and a metric label.
+    pub fn is_valid(text: &str) -> bool {
+        !text.is_empty()
+            && text.len() <= 64
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    }
+}

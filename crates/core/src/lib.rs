@@ -1,0 +1,38 @@
+//! The vocabulary of Salon: its nouns, and the rules that need nothing but their arguments.
+//!
+//! Someone **says** something in a [`Dialog`]. That makes a [`Turn`]. An engine **runs** the turn and
+//! writes [`Event`]s. Whoever wants the reply **follows** the events and folds them into a [`Reply`].
+//!
+//! Everything here is pure: no I/O, no clock, no randomness, no `async`. Functions are total or
+//! answer with a [`Refusal`]. Ids and times arrive as arguments, so a test needs no fixture.
+//!
+//! The nouns, and where each lives:
+//!
+//! | noun | is | here |
+//! |---|---|---|
+//! | Dialog | a conversation with its engine, rolling summary and context window | [`dialog`] |
+//! | Turn | one numbered exchange: question, answer, times, state | [`turn`] |
+//! | Event | one line of a turn's story | [`event`] |
+//! | Brief | what an engine is told before it answers | [`brief`] |
+//! | Refusal | the ways we say no, each with a code and a sentence | [`error`] |
+//!
+//! Types are not `Serialize`, with one exception: [`Event`], which is our own durable format.
+
+pub mod brief;
+pub mod dialog;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod locale;
+pub mod summary;
+pub mod time;
+pub mod turn;
+
+pub use brief::{Brief, Message, Role};
+pub use dialog::{Channel, Dialog, View};
+pub use error::Refusal;
+pub use event::{Event, Note, Reply, ReplyState, Stamped, Usage};
+pub use id::{BotId, ChatId, DialogId, JobId, TurnId, UserId};
+pub use locale::Lang;
+pub use time::Time;
+pub use turn::{Turn, TurnState};
