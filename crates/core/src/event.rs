@@ -84,7 +84,10 @@ pub enum ReplyState {
     Waiting,
     Running,
     Done,
-    Failed { code: String, message: String },
+    Failed {
+        code: String,
+        message: String,
+    },
     Stopped,
 }
 

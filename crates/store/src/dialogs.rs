@@ -1,0 +1,135 @@
+//! Dialogs. At most one of a chat is active; making one active is what the partial unique index guards.
+
+use salon_core::{BotId, Channel, ChatId, Dialog, DialogId, Time};
+
+use crate::Tx;
+use crate::error::Result;
+use crate::row::Column;
+
+impl Tx {
+    /// The chat's active dialog.
+    pub async fn find_active_dialog(&mut self, bot: &BotId, chat: ChatId) -> Result<Option<Dialog>> {
+        let row = sqlx::query(
+            "SELECT id, bot_id, chat_id, engine, thread, summary, window_from, turns, active, created_at, updated_at \
+             FROM dialogs WHERE bot_id = $1 AND chat_id = $2 AND active = 1",
+        )
+        .bind(bot.as_str())
+        .bind(chat.0)
+        .fetch_optional(self.connection())
+        .await?;
+        row.as_ref().map(dialog).transpose()
+    }
+
+    pub async fn find_dialog(&mut self, id: &DialogId) -> Result<Option<Dialog>> {
+        let row = sqlx::query(
+            "SELECT id, bot_id, chat_id, engine, thread, summary, window_from, turns, active, created_at, updated_at \
+             FROM dialogs WHERE id = $1",
+        )
+        .bind(id.as_str())
+        .fetch_optional(self.connection())
+        .await?;
+        row.as_ref().map(dialog).transpose()
+    }
+
+    /// The newest dialog of a chat, active or not.
+    pub async fn find_latest_dialog(&mut self, bot: &BotId, chat: ChatId) -> Result<Option<Dialog>> {
+        let row = sqlx::query(
+            "SELECT id, bot_id, chat_id, engine, thread, summary, window_from, turns, active, created_at, updated_at \
+             FROM dialogs WHERE bot_id = $1 AND chat_id = $2 ORDER BY active DESC, updated_at DESC, id DESC LIMIT 1",
+        )
+        .bind(bot.as_str())
+        .bind(chat.0)
+        .fetch_optional(self.connection())
+        .await?;
+        row.as_ref().map(dialog).transpose()
+    }
+
+    /// Adds an active dialog. `false` if the chat has one already: use that one.
+    pub async fn add_dialog(&mut self, dialog: &Dialog) -> Result<bool> {
+        let Channel::Telegram { bot, chat } = &dialog.channel;
+        let added = sqlx::query(
+            "INSERT INTO dialogs (id, channel, bot_id, chat_id, engine, thread, summary, window_from, turns, active, \
+                                  created_at, updated_at) \
+             VALUES ($1, 'telegram', $2, $3, $4, $5, $6, $7, $8, 1, $9, $10) ON CONFLICT DO NOTHING",
+        )
+        .bind(dialog.id.as_str())
+        .bind(bot.as_str())
+        .bind(chat.0)
+        .bind(&dialog.engine)
+        .bind(dialog.thread.as_deref())
+        .bind(&dialog.summary)
+        .bind(dialog.window_from)
+        .bind(dialog.turns)
+        .bind(dialog.created_at.0)
+        .bind(dialog.updated_at.0)
+        .execute(self.connection())
+        .await?;
+        Ok(added.rows_affected() == 1)
+    }
+
+    /// Leaves a dialog; `forget` also drops its thread and summary.
+    pub async fn close_dialog(&mut self, id: &DialogId, forget: bool, now: Time) -> Result<()> {
+        sqlx::query(
+            "UPDATE dialogs SET active = 0, thread = NULL, updated_at = $2, \
+                                summary = CASE WHEN $3 = 1 THEN '' ELSE summary END WHERE id = $1",
+        )
+        .bind(id.as_str())
+        .bind(now.0)
+        .bind(i64::from(forget))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Gives the dialog another engine: the summary stays, the thread starts anew.
+    pub async fn switch_engine(&mut self, id: &DialogId, engine: &str, now: Time) -> Result<()> {
+        sqlx::query(
+            "UPDATE dialogs SET engine = $2, thread = NULL, window_from = turns + 1, updated_at = $3 WHERE id = $1",
+        )
+        .bind(id.as_str())
+        .bind(engine)
+        .bind(now.0)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Stores what a turn taught. A thread is kept only for the engine that named it.
+    pub async fn remember(
+        &mut self,
+        id: &DialogId,
+        summary: &str,
+        engine: &str,
+        thread: Option<&str>,
+        now: Time,
+    ) -> Result<()> {
+        sqlx::query(
+            "UPDATE dialogs SET summary = $2, updated_at = $5, \
+                                thread = CASE WHEN engine = $3 AND active = 1 THEN COALESCE($4, thread) ELSE thread END \
+             WHERE id = $1",
+        )
+        .bind(id.as_str())
+        .bind(summary)
+        .bind(engine)
+        .bind(thread)
+        .bind(now.0)
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}
+
+fn dialog(row: &sqlx::any::AnyRow) -> Result<Dialog> {
+    Ok(Dialog {
+        id: DialogId::new(row.text("id")?),
+        channel: Channel::Telegram { bot: BotId::new(row.text("bot_id")?), chat: ChatId(row.int("chat_id")?) },
+        engine: row.text("engine")?,
+        thread: row.maybe_text("thread")?,
+        summary: row.text("summary")?,
+        window_from: row.int("window_from")?,
+        turns: row.int("turns")?,
+        active: row.flag("active")?,
+        created_at: Time(row.int("created_at")?),
+        updated_at: Time(row.int("updated_at")?),
+    })
+}

@@ -1,0 +1,67 @@
+//! The logs of turns. Only the holder of the turn's lease appends, and nothing is ever changed.
+
+use anyhow::Context;
+use salon_core::{Event, Stamped, Time, TurnId};
+
+use crate::Tx;
+use crate::error::Result;
+use crate::jobs::Held;
+use crate::row::Column;
+use crate::signal::Signal;
+
+/// An event to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    pub at: Time,
+    pub event: Event,
+}
+
+impl Tx {
+    /// Appends to a turn's log. The attempt is the lease's epoch; the numbers go on without gaps.
+    pub async fn append(&mut self, held: &Held, turn: &TurnId, events: &[Append]) -> Result<()> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let row = sqlx::query("SELECT COALESCE(MAX(seq), 0) AS seq FROM events WHERE turn_id = $1")
+            .bind(turn.as_str())
+            .fetch_one(self.connection())
+            .await?;
+        let mut seq = row.int("seq")?;
+        for append in events {
+            seq += 1;
+            let body = serde_json::to_string(&append.event).context("an event cannot be written down")?;
+            sqlx::query("INSERT INTO events (turn_id, seq, attempt, at, body) VALUES ($1, $2, $3, $4, $5)")
+                .bind(turn.as_str())
+                .bind(seq)
+                .bind(held.epoch())
+                .bind(append.at.0)
+                .bind(body)
+                .execute(self.connection())
+                .await?;
+        }
+        self.signal(Signal::Turn(turn.as_str().to_owned()));
+        Ok(())
+    }
+
+    /// The events of a turn after number `after`, in order, at most `limit`.
+    pub async fn list_events(&mut self, turn: &TurnId, after: i64, limit: i64) -> Result<Vec<Stamped>> {
+        let rows = sqlx::query(
+            "SELECT seq, attempt, at, body FROM events WHERE turn_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        )
+        .bind(turn.as_str())
+        .bind(after)
+        .bind(limit)
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Stamped {
+                    seq: row.int("seq")?,
+                    attempt: row.int("attempt")?,
+                    at: Time(row.int("at")?),
+                    event: serde_json::from_str(&row.text("body")?).context("an event cannot be read")?,
+                })
+            })
+            .collect()
+    }
+}

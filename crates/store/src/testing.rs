@@ -1,0 +1,66 @@
+//! Scratch databases for tests: a SQLite file in a temporary folder, and a database of its own on a real PostgreSQL.
+
+use sqlx::{Connection, Executor, PgConnection};
+use tempfile::TempDir;
+
+use crate::{Place, Store};
+
+/// A fresh, migrated database that goes with the test.
+pub struct Scratch {
+    pub store: Store,
+    pub place: Place,
+    /// For files that a test wants beside its database.
+    pub folder: TempDir,
+}
+
+impl Scratch {
+    pub async fn sqlite() -> Scratch {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Scratch::open(Place::Folder(folder.path().join("data")), folder).await
+    }
+
+    /// `SALON_TEST_POSTGRES` names a server on which databases may be made; `cargo xtask test` starts one.
+    pub async fn postgres() -> Scratch {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Scratch::open(Place::Postgres(postgres_database().await), folder).await
+    }
+
+    async fn open(place: Place, folder: TempDir) -> Scratch {
+        let store = Store::open(&place, "test").await.expect("a scratch database opens");
+        Scratch { store, place, folder }
+    }
+}
+
+/// Makes an empty PostgreSQL database and answers its URL.
+pub async fn postgres_database() -> String {
+    #[expect(clippy::disallowed_methods, reason = "tests learn of the server from the test command")]
+    let server = std::env::var("SALON_TEST_POSTGRES")
+        .expect("SALON_TEST_POSTGRES names no PostgreSQL; run the tests by `cargo xtask test`, which starts one");
+    let name = format!("salon_{}", ulid::Ulid::generate().to_string().to_lowercase());
+    let mut connection = PgConnection::connect(&server).await.expect("the PostgreSQL of the tests answers");
+    #[expect(clippy::disallowed_methods, reason = "a name made two lines above, and no way to bind it")]
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    connection.execute(create).await.expect("a database can be made");
+    connection.close().await.ok();
+    let (base, _) = server.rsplit_once('/').expect("the URL names a database");
+    format!("{base}/{name}")
+}
+
+/// Makes a test of each function on each database: `async fn name(scratch: Scratch)`.
+#[macro_export]
+macro_rules! on_both_databases {
+    ($($name:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::testing::Scratch::sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::testing::Scratch::postgres().await).await;
+            })*
+        }
+    };
+}
