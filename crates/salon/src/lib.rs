@@ -1,1 +1,107 @@
+//! Say, run, follow: the straight path, and the worker that keeps it going.
+//!
+//! ```text
+//!  an update ──► arrive ──► job ──► (bots) ──► say ──► turn + run job
+//!                                                          │ claimed
+//!                                                          ▼
+//!                  reader ◄── follow ◄── log of events ◄── run ──► engine
+//! ```
+//!
+//! - [`arrive`] makes an update durable and dedupes it.
+//! - [`say`] numbers a turn and queues its run, inside the caller's transaction.
+//! - [`run`] asks the engine and writes the log; [`stop`] asks it to be silent.
+//! - [`follow`] reads a log, first what is there and then live.
+//! - [`worker`] claims jobs, keeps leases, retries, and gives up; [`job`] is what a kind of job must tell it.
+//! - [`clock`] is the one place that reads the time.
 
+pub mod arrive;
+pub mod clock;
+pub mod engines;
+pub mod follow;
+pub mod hub;
+pub mod job;
+pub mod metrics;
+pub mod run;
+pub mod say;
+pub mod stop;
+pub mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use salon_core::brief::Window;
+use salon_store::{Store, Worker};
+
+pub use clock::Clock;
+pub use engines::{Configured, Engines};
+pub use job::{Job, Lease, Next, Work};
+pub use say::{Said, Utterance, say};
+pub use worker::{Crew, Queue};
+
+/// Updates of people, in the order of their chats.
+pub const QUEUE_CHAT: &str = "chat";
+/// Engines at work.
+pub const QUEUE_RUN: &str = "run";
+/// What is said to people.
+pub const QUEUE_OUT: &str = "out";
+/// Long polling.
+pub const QUEUE_POLL: &str = "poll";
+
+pub const KIND_UPDATE: &str = "update";
+pub const KIND_RUN: &str = "run";
+
+/// How patient the machinery is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub lease: Duration,
+    /// How long a claim loop sleeps when nothing wakes it.
+    pub poll_interval: Duration,
+    /// How often a job is tried before it is given up.
+    pub attempts: i64,
+    pub longest_backoff: Duration,
+    /// How long one answer may take altogether.
+    pub run_deadline: Duration,
+    /// How long a running engine is waited for when the process ends.
+    pub drain: Duration,
+    pub window: Window,
+    /// What every engine is told about how to behave.
+    pub instruction: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            lease: Duration::from_secs(15),
+            poll_interval: Duration::from_millis(250),
+            attempts: 8,
+            longest_backoff: Duration::from_secs(300),
+            run_deadline: Duration::from_secs(15 * 60),
+            drain: Duration::from_secs(10),
+            window: Window::default(),
+            instruction: String::new(),
+        }
+    }
+}
+
+/// Everything that the path needs. One per process.
+pub struct Salon {
+    pub store: Store,
+    pub clock: Clock,
+    pub hub: Arc<hub::Hub>,
+    pub metrics: metrics::Metrics,
+    pub engines: Engines,
+    pub settings: Settings,
+    /// Who we are among the processes that share the database.
+    pub worker: Worker,
+}
+
+impl Salon {
+    /// `owner` is this process's lasting name: a restart under the same name takes up at once what it left.
+    pub fn new(store: Store, clock: Clock, engines: Engines, settings: Settings, owner: &str) -> Arc<Salon> {
+        let hub = Arc::new(hub::Hub::default());
+        let ears = hub.clone();
+        store.listen(move |signal| ears.hear(signal));
+        let worker = Worker { owner: owner.to_owned(), boot: clock.id() };
+        Arc::new(Salon { store, clock, hub, metrics: metrics::Metrics::default(), engines, settings, worker })
+    }
+}

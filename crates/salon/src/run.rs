@@ -1,0 +1,350 @@
+//! Run: the brief, the engine, the events, the end.
+//!
+//! The engine runs in a task of its own and writes into a bounded channel; this side bundles what comes out and writes
+//! it to the turn's log. Every write is fenced by the lease. The end of the turn, its last events, the dialog's new
+//! summary and the end of the job are one transaction, so a reply is never final without all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use salon_core::summary::{Happened, roll};
+use salon_core::{Brief, Dialog, Event, Note, Reply, Stamped, Turn, TurnId, TurnState, brief};
+use salon_engine::{Emitter, Engine, EngineError};
+use salon_store::{Append, Error, Finished, fail_point};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Salon;
+use crate::job::{Job, Next, Work};
+use crate::say::RunPayload;
+
+/// Events that an engine may be ahead of the store.
+const WAITING_EVENTS: usize = 256;
+/// A bundle is written after this time or this much text, whatever comes first.
+const BUNDLE_EVERY: Duration = Duration::from_millis(80);
+const BUNDLE_CHARS: usize = 256;
+/// How long an engine may take to end once it was told to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Answers one turn.
+#[derive(Debug, Default)]
+pub struct RunTurn;
+
+#[async_trait]
+impl Job for RunTurn {
+    fn kind(&self) -> &'static str {
+        crate::KIND_RUN
+    }
+
+    async fn run(&self, salon: &Arc<Salon>, work: &Work) -> Result<Next, Error> {
+        let turn = turn_of(work)?;
+        let (turn, dialog, brief) = prepare(salon, &turn).await?;
+        if turn.state.is_final() {
+            return Ok(Next::Finish);
+        }
+        fail_point!("run.before_start");
+        let mut run = Run::new(salon, work, turn, dialog);
+        let Some(configured) = salon.engines.find(&run.turn.engine) else {
+            let error = EngineError::failed("unknown_engine", format!("There is no engine {} here.", run.turn.engine));
+            run.push(Event::Started { engine: run.turn.engine.clone(), thread: None });
+            return run.finish(Err(error)).await;
+        };
+        let engine = configured.engine.clone();
+        run.push(Event::Started { engine: run.turn.engine.clone(), thread: engine.thread(&brief) });
+        run.answer(engine, brief).await
+    }
+
+    async fn give_up(&self, salon: &Arc<Salon>, work: &Work, error: &str) -> Result<(), Error> {
+        let turn = turn_of(work)?;
+        let now = salon.clock.now();
+        let event = Event::Failed {
+            code: "gave_up".to_owned(),
+            message: "This question could not be answered after several tries.".to_owned(),
+        };
+        let finished = Finished {
+            turn,
+            state: TurnState::Failed,
+            answer: String::new(),
+            usage: salon_core::Usage::default(),
+            error: Some(error.to_owned()),
+            now,
+        };
+        let args = (work.lease.ticket.clone(), work.lease.until(salon), finished, event, error.to_owned());
+        salon
+            .store
+            .write(args, |tx, (ticket, until, finished, event, error)| {
+                Box::pin(async move {
+                    let held = tx.hold(ticket, *until).await?;
+                    let last = Append { at: finished.now, event: event.clone() };
+                    tx.append(&held, &finished.turn, &[last]).await?;
+                    tx.finish_turn(&held, finished).await?;
+                    tx.bury(held, error, finished.now).await
+                })
+            })
+            .await
+    }
+}
+
+fn turn_of(work: &Work) -> Result<TurnId, Error> {
+    let payload: RunPayload =
+        serde_json::from_str(&work.job.payload).map_err(|error| anyhow::anyhow!("a run without a turn: {error}"))?;
+    Ok(TurnId::new(payload.turn))
+}
+
+async fn prepare(salon: &Salon, id: &TurnId) -> Result<(Turn, Dialog, Brief), Error> {
+    let mut tx = salon.store.read().await?;
+    let turn = tx.find_turn(id).await?.ok_or_else(|| anyhow::anyhow!("the turn {id} is gone"))?;
+    let dialog = tx.find_dialog(&turn.dialog).await?.ok_or_else(|| anyhow::anyhow!("the dialog of {id} is gone"))?;
+    // Failed turns take up places in the window, so look a little further back.
+    let limit = salon.settings.window.messages as i64 + 10;
+    let earlier = tx.list_turns_before(&dialog.id, turn.number, limit).await?;
+    let brief = brief::compose(&salon.settings.instruction, &dialog, &earlier, &turn, salon.settings.window);
+    Ok((turn, dialog, brief))
+}
+
+/// One attempt at a turn, on the writing side.
+struct Run<'a> {
+    salon: &'a Arc<Salon>,
+    work: &'a Work,
+    turn: Turn,
+    dialog: Dialog,
+    /// Events that are not in the log yet.
+    bundle: Vec<Append>,
+    bundle_chars: usize,
+    bundle_since: Option<Instant>,
+    /// What a reader of this attempt will see, for the turn's answer.
+    reply: Reply,
+    commands: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    fn new(salon: &'a Arc<Salon>, work: &'a Work, turn: Turn, dialog: Dialog) -> Self {
+        Run {
+            salon,
+            work,
+            turn,
+            dialog,
+            bundle: Vec::new(),
+            bundle_chars: 0,
+            bundle_since: None,
+            reply: Reply::default(),
+            commands: Vec::new(),
+        }
+    }
+
+    async fn answer(mut self, engine: Arc<dyn Engine>, brief: Brief) -> Result<Next, Error> {
+        let stop = self.work.lease.stop.child_token();
+        let (mut emitter, mut events) = Emitter::channel(WAITING_EVENTS, stop.clone());
+        let mut running = Engaged(tokio::spawn(async move { engine.answer(&brief, &mut emitter).await }));
+        let outcome = match self.listen(&mut events, &mut running.0, &stop).await? {
+            Heard::Ended(outcome) => outcome,
+            // Put back as it is: the next attempt starts afresh, and readers see that it did.
+            Heard::Closing => return Ok(Next::Snooze(Duration::ZERO)),
+        };
+        self.finish(outcome).await
+    }
+
+    /// Writes down what the engine emits until it ends, whatever ends it.
+    async fn listen(
+        &mut self,
+        events: &mut mpsc::Receiver<Event>,
+        running: &mut JoinHandle<Result<(), EngineError>>,
+        stop: &CancellationToken,
+    ) -> Result<Heard, Error> {
+        let lease = &self.work.lease;
+        let deadline = Instant::now() + self.salon.settings.run_deadline;
+        let mut patience = None;
+        let mut closing_at = None;
+        let mut open = true;
+        loop {
+            let flush_at = self.bundle_since.map(|since| since + BUNDLE_EVERY);
+            tokio::select! {
+                event = events.recv(), if open => match event {
+                    Some(event) => {
+                        self.push(event);
+                        if self.bundle_chars >= BUNDLE_CHARS {
+                            self.flush().await?;
+                        }
+                    }
+                    None => open = false,
+                },
+                // Only once the channel is empty and closed: what was emitted before the end is part of the answer.
+                ended = &mut *running, if !open => {
+                    let outcome = ended.unwrap_or_else(|panic| {
+                        tracing::error!(turn.id = %self.turn.id, error = %panic, "an engine panicked");
+                        Err(EngineError::failed("engine_fault", "The engine broke down."))
+                    });
+                    return Ok(Heard::Ended(outcome));
+                }
+                () = until(flush_at) => {
+                    self.flush().await?;
+                    fail_point!("run.after_start");
+                }
+                () = lease.lost.cancelled() => return Err(Error::Fenced),
+                () = lease.stop.cancelled(), if patience.is_none() => patience = Some(Instant::now() + STOP_PATIENCE),
+                () = until(patience) => return Ok(Heard::Ended(Err(EngineError::Stopped))),
+                () = lease.closing.cancelled(), if closing_at.is_none() => {
+                    closing_at = Some(Instant::now() + self.salon.settings.drain);
+                }
+                () = until(closing_at) => return Ok(Heard::Closing),
+                () = tokio::time::sleep_until(deadline) => {
+                    stop.cancel();
+                    return Ok(Heard::Ended(Err(EngineError::failed("timeout", "The answer took too long."))));
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, event: Event) {
+        let at = self.salon.clock.now();
+        let seq = self.reply.seq + 1;
+        self.reply.push(&Stamped { seq, attempt: self.work.lease.ticket.epoch, at, event: event.clone() });
+        if let Event::Note(Note::CommandCompleted { command, .. }) = &event {
+            self.commands.push(command.clone());
+        }
+        self.bundle_since.get_or_insert_with(Instant::now);
+        match (&event, self.bundle.last_mut()) {
+            (Event::Text { text }, Some(Append { event: Event::Text { text: last }, .. })) => {
+                self.bundle_chars += text.len();
+                last.push_str(text);
+            }
+            _ => {
+                if let Event::Text { text } = &event {
+                    self.bundle_chars += text.len();
+                }
+                self.bundle.push(Append { at, event });
+            }
+        }
+    }
+
+    /// Writes the bundle. While the store is away it waits, as long as the lease allows.
+    async fn flush(&mut self) -> Result<(), Error> {
+        if self.bundle.is_empty() {
+            return Ok(());
+        }
+        loop {
+            let at = Instant::now();
+            let bundle = self.bundle.clone();
+            let args =
+                (self.work.lease.ticket.clone(), self.work.lease.until(self.salon), self.turn.id.clone(), bundle);
+            let written = self.salon.store.write(args, |tx, (ticket, until, turn, bundle)| {
+                Box::pin(async move {
+                    let held = tx.hold(ticket, *until).await?;
+                    tx.start_turn(&held, turn).await?;
+                    tx.append(&held, turn, bundle).await
+                })
+            });
+            match written.await {
+                Ok(()) => {
+                    self.work.lease.renewed(at);
+                    break;
+                }
+                Err(Error::Unavailable(_) | Error::Full) => {
+                    self.work.lease.check()?;
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.bundle.clear();
+        self.bundle_chars = 0;
+        self.bundle_since = None;
+        Ok(())
+    }
+
+    async fn finish(mut self, outcome: Result<(), EngineError>) -> Result<Next, Error> {
+        let (terminal, state, error) = match outcome {
+            Ok(()) => (Event::Done, TurnState::Done, None),
+            Err(EngineError::Stopped) => (Event::Stopped, TurnState::Stopped, None),
+            Err(EngineError::Failed { code, message }) => {
+                self.salon.metrics.count(
+                    self.work.job.bot.as_ref().map_or("", |bot| bot.as_str()),
+                    &format!("provider_run_failed.{}", self.turn.engine),
+                );
+                (Event::Failed { code: code.to_owned(), message: message.clone() }, TurnState::Failed, Some(message))
+            }
+        };
+        self.push(terminal);
+        let now = self.salon.clock.now();
+        let happened = Happened {
+            question: &self.turn.question,
+            answer: &self.reply.text,
+            error: error.as_deref(),
+            commands: &self.commands,
+        };
+        let summary = match state {
+            TurnState::Stopped => self.dialog.summary.clone(),
+            _ => roll(&self.dialog.summary, happened),
+        };
+        let end = End {
+            finished: Finished {
+                turn: self.turn.id.clone(),
+                state,
+                answer: std::mem::take(&mut self.reply.text),
+                usage: self.reply.usage.clone(),
+                error,
+                now,
+            },
+            bundle: std::mem::take(&mut self.bundle),
+            dialog: self.dialog.clone(),
+            summary,
+            engine: self.turn.engine.clone(),
+            thread: self.reply.thread.clone(),
+        };
+        fail_point!("run.before_finish");
+        let args = (self.work.lease.ticket.clone(), self.work.lease.until(self.salon), end);
+        self.salon
+            .store
+            .write(args, |tx, (ticket, until, end)| {
+                Box::pin(async move {
+                    let held = tx.hold(ticket, *until).await?;
+                    let now = end.finished.now;
+                    tx.append(&held, &end.finished.turn, &end.bundle).await?;
+                    tx.finish_turn(&held, &end.finished).await?;
+                    tx.remember(&end.dialog.id, &end.summary, &end.engine, end.thread.as_deref(), now).await?;
+                    match end.finished.state {
+                        TurnState::Stopped => tx.finish_stopped(held, now).await,
+                        _ => tx.finish(held, now).await,
+                    }
+                })
+            })
+            .await?;
+        fail_point!("run.after_finish");
+        Ok(Next::Ended)
+    }
+}
+
+/// What the last transaction of a run writes.
+struct End {
+    finished: Finished,
+    bundle: Vec<Append>,
+    dialog: Dialog,
+    summary: String,
+    engine: String,
+    thread: Option<String>,
+}
+
+enum Heard {
+    Ended(Result<(), EngineError>),
+    /// The process wants to end, and the engine was not ready in time.
+    Closing,
+}
+
+/// An engine's task; dropping this ends it.
+struct Engaged(JoinHandle<Result<(), EngineError>>);
+
+impl Drop for Engaged {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
