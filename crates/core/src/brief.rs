@@ -93,6 +93,7 @@ mod tests {
             id: DialogId::new("d"),
             channel: Channel::Telegram { bot: BotId::new("parrot"), chat: ChatId(1) },
             engine: "echo".into(),
+            view: None,
             thread: None,
             summary: summary.into(),
             window_from,

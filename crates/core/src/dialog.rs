@@ -42,6 +42,8 @@ pub struct Dialog {
     pub channel: Channel,
     /// The configured engine that answers, such as `storyteller`.
     pub engine: String,
+    /// What the bot shows in this dialog, if not what it shows everywhere.
+    pub view: Option<View>,
     /// The engine's own name for the conversation, if it keeps one.
     pub thread: Option<String>,
     /// The rolling summary, Markdown.

@@ -28,6 +28,8 @@ CREATE TABLE dialogs (
     bot_id TEXT,
     chat_id BIGINT,
     engine TEXT NOT NULL,
+    -- What the bot shows here, if not what it shows everywhere.
+    view TEXT,
     thread TEXT,
     summary TEXT NOT NULL,
     window_from BIGINT NOT NULL,

@@ -1,6 +1,6 @@
 //! Dialogs. At most one of a chat is active; making one active is what the partial unique index guards.
 
-use salon_core::{BotId, Channel, ChatId, Dialog, DialogId, Time};
+use salon_core::{BotId, Channel, ChatId, Dialog, DialogId, Time, View};
 
 use crate::Tx;
 use crate::error::Result;
@@ -10,8 +10,8 @@ impl Tx {
     /// The chat's active dialog.
     pub async fn find_active_dialog(&mut self, bot: &BotId, chat: ChatId) -> Result<Option<Dialog>> {
         let row = sqlx::query(
-            "SELECT id, bot_id, chat_id, engine, thread, summary, window_from, turns, active, created_at, updated_at \
-             FROM dialogs WHERE bot_id = $1 AND chat_id = $2 AND active = 1",
+            "SELECT id, bot_id, chat_id, engine, view, thread, summary, window_from, turns, active, created_at, \
+                    updated_at FROM dialogs WHERE bot_id = $1 AND chat_id = $2 AND active = 1",
         )
         .bind(bot.as_str())
         .bind(chat.0)
@@ -22,8 +22,8 @@ impl Tx {
 
     pub async fn find_dialog(&mut self, id: &DialogId) -> Result<Option<Dialog>> {
         let row = sqlx::query(
-            "SELECT id, bot_id, chat_id, engine, thread, summary, window_from, turns, active, created_at, updated_at \
-             FROM dialogs WHERE id = $1",
+            "SELECT id, bot_id, chat_id, engine, view, thread, summary, window_from, turns, active, created_at, \
+                    updated_at FROM dialogs WHERE id = $1",
         )
         .bind(id.as_str())
         .fetch_optional(self.connection())
@@ -34,8 +34,8 @@ impl Tx {
     /// The newest dialog of a chat, active or not.
     pub async fn find_latest_dialog(&mut self, bot: &BotId, chat: ChatId) -> Result<Option<Dialog>> {
         let row = sqlx::query(
-            "SELECT id, bot_id, chat_id, engine, thread, summary, window_from, turns, active, created_at, updated_at \
-             FROM dialogs WHERE bot_id = $1 AND chat_id = $2 ORDER BY active DESC, updated_at DESC, id DESC LIMIT 1",
+            "SELECT id, bot_id, chat_id, engine, view, thread, summary, window_from, turns, active, created_at, \
+                    updated_at FROM dialogs WHERE bot_id = $1 AND chat_id = $2 ORDER BY active DESC, updated_at DESC, id DESC LIMIT 1",
         )
         .bind(bot.as_str())
         .bind(chat.0)
@@ -49,8 +49,8 @@ impl Tx {
         let Channel::Telegram { bot, chat } = &dialog.channel;
         let added = sqlx::query(
             "INSERT INTO dialogs (id, channel, bot_id, chat_id, engine, thread, summary, window_from, turns, active, \
-                                  created_at, updated_at) \
-             VALUES ($1, 'telegram', $2, $3, $4, $5, $6, $7, $8, 1, $9, $10) ON CONFLICT DO NOTHING",
+                                  created_at, updated_at, view) \
+             VALUES ($1, 'telegram', $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11) ON CONFLICT DO NOTHING",
         )
         .bind(dialog.id.as_str())
         .bind(bot.as_str())
@@ -62,6 +62,7 @@ impl Tx {
         .bind(dialog.turns)
         .bind(dialog.created_at.0)
         .bind(dialog.updated_at.0)
+        .bind(dialog.view.map(View::as_str))
         .execute(self.connection())
         .await?;
         Ok(added.rows_affected() == 1)
@@ -91,6 +92,16 @@ impl Tx {
         .bind(now.0)
         .execute(self.connection())
         .await?;
+        Ok(())
+    }
+
+    /// Chooses what the bot shows in this dialog.
+    pub async fn set_view(&mut self, id: &DialogId, view: View) -> Result<()> {
+        sqlx::query("UPDATE dialogs SET view = $2 WHERE id = $1")
+            .bind(id.as_str())
+            .bind(view.as_str())
+            .execute(self.connection())
+            .await?;
         Ok(())
     }
 
@@ -124,6 +135,7 @@ fn dialog(row: &sqlx::any::AnyRow) -> Result<Dialog> {
         id: DialogId::new(row.text("id")?),
         channel: Channel::Telegram { bot: BotId::new(row.text("bot_id")?), chat: ChatId(row.int("chat_id")?) },
         engine: row.text("engine")?,
+        view: row.maybe_text("view")?.as_deref().and_then(View::parse),
         thread: row.maybe_text("thread")?,
         summary: row.text("summary")?,
         window_from: row.int("window_from")?,
