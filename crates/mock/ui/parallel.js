@@ -1,0 +1,132 @@
+// Asks several bots the same thing and shows the answers side by side as they are written.
+
+import * as api from "./api.js";
+import { avatar } from "./sidebar.js";
+import { iconButton, make, morph } from "./text.js";
+import { buildBubble, isPlaceholder, toItems } from "./timeline.js";
+import { t } from "./words.js";
+
+const POLL_MS = 1000;
+const MOST_POLLS = 60;
+/** A bot without event lines has answered when its words have not changed for this many looks. */
+const CALM_LOOKS = 3;
+const FAILED = /\[error\]|\[delivery_error\]|executable not found|send error/i;
+const COMPLETED = /\[turn_completed\]\s*(.*)/i;
+const BAD_STATUS = /"status"\s*:\s*"(?:error|failed|timeout)"/i;
+
+/**
+ * Judges one bot's answer: "pass", "fail", or null while it is still open. `calm` counts how often in a
+ * row the same words were seen, `run` is the run state of the diagnostics.
+ */
+export function judge(messages, run, calm) {
+  const text = messages.map((message) => message.text ?? "").join("\n");
+  const completed = COMPLETED.exec(text);
+  if (FAILED.test(text) || (completed && BAD_STATUS.test(completed[1])) || (run === "error" && messages.length > 0)) return "fail";
+  if (completed || /\[assistant_message\]/i.test(text)) return "pass";
+  const answered = messages.some((message) => !isPlaceholder(message) && !message.is_draft && !/^(queued turn:|a run is already active)/i.test(message.text ?? ""));
+  if (!answered) return null;
+  const busy = run === "running" || run === "queued" || messages.some((message) => isPlaceholder(message) || message.is_draft);
+  if (run === "completed" && !busy && calm >= 1) return "pass";
+  return !busy && calm >= CALM_LOOKS ? "pass" : null;
+}
+
+/** Owns `#parallel-results` and the board with one column per bot. */
+export class Parallel {
+  #results;
+  #columns;
+  #lanes = [];
+  #onOpen;
+
+  constructor(results, columns, onOpen) {
+    this.#results = results;
+    this.#columns = columns;
+    this.#onOpen = onOpen;
+    for (const place of [results, columns]) {
+      place.addEventListener("click", (event) => {
+        const id = event.target.closest("[data-open]")?.dataset.open;
+        if (id) this.#onOpen(id);
+      });
+    }
+  }
+
+  get hasResults() {
+    return this.#lanes.length > 0;
+  }
+
+  /** Sends to every profile at once; resolves when each has answered, failed or run out of time. */
+  async ask(profiles, text) {
+    this.#lanes = profiles.map((profile) => ({ profile, verdict: null, reason: "", messages: [], seconds: 0 }));
+    this.#columns.replaceChildren();
+    this.draw();
+    await Promise.all(this.#lanes.map((lane) => this.#run(lane, text)));
+  }
+
+  draw() {
+    const rows = document.createDocumentFragment();
+    const columns = document.createDocumentFragment();
+    for (const lane of this.#lanes) {
+      rows.append(this.#buildRow(lane));
+      columns.append(this.#buildColumn(lane));
+    }
+    morph(this.#results, rows);
+    morph(this.#columns, columns);
+  }
+
+  async #run(lane, text) {
+    const { token, chat_id, user_id, bot_id } = lane.profile;
+    let calm = 0;
+    let seen = "";
+    try {
+      const before = await api.messages(token, chat_id, 1000);
+      const newest = Math.max(0, ...before.messages.map((message) => message.message_id));
+      await api.say(token, chat_id, user_id, text);
+      for (; lane.seconds < MOST_POLLS && !lane.verdict; lane.seconds += 1) {
+        const [found, health] = await Promise.all([api.messages(token, chat_id, 120), bot_id ? api.diagnostics(bot_id, token, chat_id).catch(() => null) : null]);
+        lane.messages = found.messages.filter((message) => message.message_id > newest && message.direction !== "user");
+        const now = JSON.stringify(lane.messages.map((message) => [message.message_id, message.text]));
+        calm = now === seen ? calm + 1 : 0;
+        seen = now;
+        lane.verdict = judge(lane.messages, health?.session?.run_status, calm);
+        if (lane.verdict === "fail") lane.reason = t("failError");
+        this.draw();
+        if (!lane.verdict) await new Promise((wake) => setTimeout(wake, POLL_MS));
+      }
+      if (!lane.verdict) Object.assign(lane, { verdict: "fail", reason: t("failTimeout") });
+    } catch (error) {
+      Object.assign(lane, { verdict: "fail", reason: `${t("failSend")}: ${error.message || t("noServer")}` });
+    }
+    this.draw();
+  }
+
+  #buildRow(lane) {
+    const row = make("div", "parallel-result-row", make("span", "parallel-name", nameOf(lane)), buildStatus(lane));
+    if (lane.reason) row.append(make("span", "parallel-reason", lane.reason));
+    row.dataset.profile = lane.profile.profile_id;
+    return row;
+  }
+
+  #buildColumn(lane) {
+    const name = nameOf(lane);
+    const open = iconButton("open-chat-btn", "chat", t("openChat"));
+    open.dataset.open = lane.profile.profile_id;
+    const title = make("h3", "", name);
+    const body = make("div", "compare-answer");
+    const items = toItems(lane.messages, true);
+    body.append(...items.map((item) => buildBubble({ ...item, keyboard: null }, { name })));
+    if (items.length === 0 && !lane.verdict) body.append(make("p", "hint", t("thinking")));
+    if (lane.reason) body.append(make("p", "parallel-reason", lane.reason));
+    body.tabIndex = 0;
+    body.setAttribute("role", "group");
+    body.setAttribute("aria-label", name);
+    const column = make("article", "compare-column", make("header", "compare-column-head", avatar(name), title, buildStatus(lane), open), body);
+    column.dataset.profile = lane.profile.profile_id;
+    return column;
+  }
+}
+
+const nameOf = ({ profile }) => profile.label || profile.bot_id;
+
+function buildStatus(lane) {
+  const verdict = lane.verdict ?? "wait";
+  return make("span", `parallel-status parallel-status-${verdict}`, `${{ pass: "PASS", fail: "FAIL", wait: "WAIT" }[verdict]} · ${t(verdict)}`);
+}
