@@ -31,60 +31,27 @@ steps  fmt clippy rust e2e   run by default, in this order
 --keep        keep PostgreSQL's scratch folder to look at afterwards
 -- ARGS       for the rust step, instead of --workspace: `--only rust -- -p salon-store`";
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Step {
-    Fmt,
-    Clippy,
-    Rust,
-    E2e,
-    Deny,
+struct Step {
+    name: &'static str,
+    by_default: bool,
+    run: fn(&Plan) -> Result<()>,
 }
 
-impl Step {
-    const DEFAULT: [Step; 4] = [Step::Fmt, Step::Clippy, Step::Rust, Step::E2e];
+/// Cheap steps first, so that a slip shows early.
+const STEPS: &[Step] = &[
+    Step { name: "fmt", by_default: true, run: |_| run::run(run::cargo().args(["fmt", "--all", "--check"])) },
+    Step { name: "clippy", by_default: true, run: |_| run::run(run::cargo().args(CLIPPY)) },
+    Step { name: "rust", by_default: true, run: rust },
+    Step { name: "e2e", by_default: true, run: |plan| browser::test(plan.long) },
+    Step { name: "deny", by_default: false, run: deny },
+];
 
-    fn name(self) -> &'static str {
-        match self {
-            Step::Fmt => "fmt",
-            Step::Clippy => "clippy",
-            Step::Rust => "rust",
-            Step::E2e => "e2e",
-            Step::Deny => "deny",
-        }
-    }
-
-    fn find(name: &str) -> Option<Step> {
-        [Step::Fmt, Step::Clippy, Step::Rust, Step::E2e, Step::Deny].into_iter().find(|step| step.name() == name)
-    }
-
-    fn run(self, plan: &Plan) -> Result<()> {
-        match self {
-            Step::Fmt => run::run(run::cargo().args(["fmt", "--all", "--check"])),
-            Step::Clippy => run::run(run::cargo().args([
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--locked",
-                "--",
-                "-D",
-                "warnings",
-            ])),
-            Step::Rust => rust(plan),
-            Step::E2e => browser::test(plan.long),
-            Step::Deny => {
-                if run::on_path("cargo-deny").is_none() {
-                    bail!("cargo-deny is missing: install it with `cargo install --locked cargo-deny`");
-                }
-                run::run(run::cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))
-            }
-        }
-    }
-}
+const CLIPPY: [&str; 7] = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
 
 /// What the command line asks for.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Default)]
 struct Plan {
-    steps: Vec<Step>,
+    steps: Vec<&'static Step>,
     long: bool,
     keep: bool,
     rust_args: Vec<String>,
@@ -103,14 +70,15 @@ impl Plan {
                 "--keep" => plan.keep = true,
                 "--only" => {
                     let name = args.next().context("--only needs the name of a step")?;
-                    plan.steps.push(Step::find(&name).with_context(|| format!("there is no step `{name}`"))?);
+                    let step = STEPS.iter().find(|step| step.name == name);
+                    plan.steps.push(step.with_context(|| format!("there is no step `{name}`"))?);
                 }
                 "--" => plan.rust_args.extend(args.by_ref()),
                 _ => bail!("unknown argument `{arg}`"),
             }
         }
         if plan.steps.is_empty() {
-            plan.steps = Step::DEFAULT.to_vec();
+            plan.steps = STEPS.iter().filter(|step| step.by_default).collect();
         }
         Ok(plan)
     }
@@ -144,8 +112,8 @@ fn test(plan: &Plan) -> Result<ExitCode> {
     let mut rows = Vec::new();
     let mut exit = None;
     for step in &plan.steps {
-        println!("\n=== {} ===", step.name());
-        let (result, took) = timed(|| step.run(plan));
+        println!("\n=== {} ===", step.name);
+        let (result, took) = timed(|| (step.run)(plan));
         let verdict = match result {
             Ok(()) => "ok".to_string(),
             Err(error) => {
@@ -153,8 +121,8 @@ fn test(plan: &Plan) -> Result<ExitCode> {
                 format!("FAILED: {error:#}")
             }
         };
-        println!("--- {}: {verdict} ({})", step.name(), seconds(took));
-        rows.push((step.name(), took, verdict));
+        println!("--- {}: {verdict} ({})", step.name, seconds(took));
+        rows.push((step.name, took, verdict));
     }
 
     println!("\n{:<8} {:>9}  result", "step", "time");
@@ -181,13 +149,22 @@ fn rust(plan: &Plan) -> Result<()> {
         println!("cargo-nextest is not installed: `cargo test` does the same, a little slower.");
         return run::run(with_server(run::cargo()).args(["test", "--locked"]).args(what));
     }
-    let tests = run::run(with_server(run::cargo()).args(["nextest", "run", "--locked"]).args(what));
+    let profile = if plan.long { "long" } else { "default" };
+    let tests =
+        run::run(with_server(run::cargo()).args(["nextest", "run", "--locked", "--profile", profile]).args(what));
     if !plan.rust_args.is_empty() {
         return tests;
     }
     // Nextest does not run the examples in doc comments.
     let examples = run::run(with_server(run::cargo()).args(["test", "--doc", "--workspace", "--locked", "--quiet"]));
     tests.and(examples)
+}
+
+fn deny(_: &Plan) -> Result<()> {
+    if run::on_path("cargo-deny").is_none() {
+        bail!("cargo-deny is missing: install it with `cargo install --locked cargo-deny`");
+    }
+    run::run(run::cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a step's duration is for people; nothing decides by it")]
@@ -205,6 +182,10 @@ fn seconds(took: Duration) -> String {
 mod tests {
     use super::*;
 
+    fn names(plan: &Plan) -> Vec<&str> {
+        plan.steps.iter().map(|step| step.name).collect()
+    }
+
     fn parse(line: &str) -> Result<Plan> {
         Plan::parse(line.split_whitespace().map(str::to_string))
     }
@@ -212,14 +193,14 @@ mod tests {
     #[test]
     fn a_bare_test_runs_every_default_step() {
         let plan = parse("test").unwrap();
-        assert_eq!(plan.steps, Step::DEFAULT);
+        assert_eq!(names(&plan), ["fmt", "clippy", "rust", "e2e"]);
         assert!(!plan.long && !plan.keep && plan.rust_args.is_empty());
     }
 
     #[test]
     fn only_may_be_repeated_and_keeps_its_order() {
         let plan = parse("test --only e2e --long --only fmt --keep").unwrap();
-        assert_eq!(plan.steps, [Step::E2e, Step::Fmt]);
+        assert_eq!(names(&plan), ["e2e", "fmt"]);
         assert!(plan.long && plan.keep);
     }
 
@@ -239,7 +220,7 @@ mod tests {
             ("test --only rusty", "there is no step `rusty`"),
             ("test --fast", "unknown argument `--fast`"),
         ] {
-            assert_eq!(parse(line).unwrap_err().to_string(), says, "{line}");
+            assert_eq!(parse(line).err().unwrap().to_string(), says, "{line}");
         }
     }
 }
