@@ -92,7 +92,7 @@ fn every_crate_takes_the_lints_of_the_workspace() {
 fn cargo_lock_stays_small_and_comes_from_crates_io_alone() {
     let lock: toml::Table = read("Cargo.lock").parse().expect("Cargo.lock is TOML");
     let packages = lock["package"].as_array().expect("packages");
-    let ours: BTreeSet<String> = manifests().iter().map(|(_, manifest)| package_name(manifest)).collect();
+    let ours: BTreeSet<String> = manifests().values().map(package_name).collect();
     let mut broken = Vec::new();
     for package in packages {
         let name = package["name"].as_str().expect("a name");
@@ -305,7 +305,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn the_architecture_names_every_crate() {
     let page = read("ARCHITECTURE.md");
-    let broken = manifests().into_iter().map(|(name, _)| name).filter(|name| {
+    let broken = manifests().into_keys().filter(|name| {
         ![format!("crates/{name}"), format!("`{name}`"), format!("`{name}/")].iter().any(|way| page.contains(way))
     });
     no_more(broken.collect(), "ARCHITECTURE.md names every crate");
@@ -313,7 +313,7 @@ fn the_architecture_names_every_crate() {
 
 #[test]
 fn every_crate_begins_with_a_tour() {
-    let broken = manifests().into_iter().map(|(name, _)| format!("crates/{name}/src/lib.rs")).filter(|file| {
+    let broken = manifests().into_keys().map(|name| format!("crates/{name}/src/lib.rs")).filter(|file| {
         root().join(file).exists() && read(file).lines().take_while(|line| line.starts_with("//!")).count() < 3
     });
     no_more(broken.collect(), "each lib.rs opens with a `//!` tour of a few sentences");
@@ -510,14 +510,19 @@ fn files() -> Vec<String> {
     let mut found = Vec::new();
     let mut folders: Vec<PathBuf> = vec![root().to_path_buf()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+        for entry in fs::read_dir(&folder).expect("a folder can be read").flatten() {
             let path = entry.path();
-            let name = path.strip_prefix(root()).unwrap().to_str().expect("file names are text").to_owned();
+            let name = path
+                .strip_prefix(root())
+                .expect("it lies in the root")
+                .to_str()
+                .expect("file names are text")
+                .to_owned();
             let last = entry.file_name();
             if skipped.contains(&name.as_str()) || last == "node_modules" || name.ends_with(".log") {
                 continue;
             }
-            match entry.file_type().unwrap() {
+            match entry.file_type().expect("a file has a type") {
                 kind if kind.is_dir() => folders.push(path),
                 kind if kind.is_file() => found.push(name),
                 _ => {}
@@ -530,9 +535,9 @@ fn files() -> Vec<String> {
 
 /// The manifests of `crates/*`, by folder.
 fn manifests() -> BTreeMap<String, toml::Table> {
-    let folders = fs::read_dir(root().join("crates")).unwrap().map(|entry| entry.unwrap().path());
+    let folders = fs::read_dir(root().join("crates")).expect("crates/ can be read").flatten().map(|entry| entry.path());
     let crates = folders.filter(|folder| folder.join("Cargo.toml").exists());
-    let named = crates.map(|folder| folder.file_name().unwrap().to_str().unwrap().to_owned());
+    let named = crates.filter_map(|folder| Some(folder.file_name()?.to_str()?.to_owned()));
     named
         .map(|name| (name.clone(), read(&format!("crates/{name}/Cargo.toml")).parse().expect("a manifest is TOML")))
         .collect()
