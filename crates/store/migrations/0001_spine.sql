@@ -103,7 +103,8 @@ CREATE TABLE jobs (
     finished_at BIGINT
 );
 
-CREATE INDEX jobs_due ON jobs (queue, available_at) WHERE state IN ('queued', 'running');
+-- In the order of claims, so that a claim stops at its limit however many jobs wait behind.
+CREATE INDEX jobs_due ON jobs (queue, created_at, id) WHERE state IN ('queued', 'running');
 CREATE INDEX jobs_lane ON jobs (lane, seq) WHERE state IN ('queued', 'running');
 CREATE INDEX jobs_owner ON jobs (owner) WHERE state = 'running';
 CREATE INDEX jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;

@@ -4,7 +4,7 @@ use salon_core::{BotId, ChatId, Lang, Time};
 
 use crate::Tx;
 use crate::error::Result;
-use crate::row::Column;
+use crate::row::{Column, storable};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chat {
@@ -52,7 +52,7 @@ impl Tx {
         .bind(bot.as_str())
         .bind(chat.0)
         .bind(now.0)
-        .bind(why)
+        .bind(storable(why))
         .execute(self.connection())
         .await?;
         Ok(())

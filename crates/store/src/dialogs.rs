@@ -4,7 +4,7 @@ use salon_core::{BotId, Channel, ChatId, Dialog, DialogId, Time, View};
 
 use crate::Tx;
 use crate::error::Result;
-use crate::row::Column;
+use crate::row::{Column, storable};
 
 impl Tx {
     /// The chat's active dialog.
@@ -56,8 +56,8 @@ impl Tx {
         .bind(bot.as_str())
         .bind(chat.0)
         .bind(&dialog.engine)
-        .bind(dialog.thread.as_deref())
-        .bind(&dialog.summary)
+        .bind(dialog.thread.as_deref().map(storable))
+        .bind(storable(&dialog.summary))
         .bind(dialog.window_from)
         .bind(dialog.turns)
         .bind(dialog.created_at.0)
@@ -120,9 +120,9 @@ impl Tx {
              WHERE id = $1",
         )
         .bind(id.as_str())
-        .bind(summary)
+        .bind(storable(summary))
         .bind(engine)
-        .bind(thread)
+        .bind(thread.map(storable))
         .bind(now.0)
         .execute(self.connection())
         .await?;

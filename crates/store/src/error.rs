@@ -1,6 +1,8 @@
 //! What can go wrong between us and a database.
 
 use salon_core::Refusal;
+use sqlx::error::DatabaseError;
+use sqlx::sqlite::SqliteError;
 use thiserror::Error;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -26,50 +28,110 @@ pub enum Error {
     Fault(#[from] anyhow::Error),
 }
 
-impl Error {
-    /// Whether running the same transaction again at once may succeed.
-    pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
-        match error {
-            sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-                matches!(code.as_ref(), "40001" | "40P01" | "57P01" | "57P02" | "57P03") || code.starts_with("08")
-            }),
-            sqlx::Error::Io(_) => true,
-            _ => false,
-        }
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let known = match &error {
+            // The two databases' codes overlap as text: 42501 is "not allowed" here and nothing at all there.
+            sqlx::Error::Database(database) => match database.try_downcast_ref::<SqliteError>() {
+                Some(sqlite) => sqlite.code().and_then(|code| of_sqlite(code.parse().ok()?, sqlite.message())),
+                None => database.code().and_then(|code| of_postgres(&code)),
+            },
+            sqlx::Error::Io(_) => Some(unavailable("the connection was lost")),
+            sqlx::Error::PoolTimedOut => Some(unavailable("no connection became free in time")),
+            sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Some(unavailable("closed")),
+            _ => None,
+        };
+        known.unwrap_or_else(|| Error::Fault(anyhow::Error::new(error)))
     }
 }
 
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        if let sqlx::Error::Database(database) = &error
-            && let Some(code) = database.code()
-        {
-            // SQLite's primary result codes are the low byte: 5 busy, 6 locked, 10 I/O, 11 corrupt, 13 full.
-            match code.parse::<u32>().map(|number| number & 0xff) {
-                Ok(13) => return Error::Full,
-                Ok(5 | 6) => return Error::Unavailable("locked by another process".to_owned()),
-                Ok(10 | 11) => {
-                    // What is on the disk is no longer known. Going on could acknowledge what was never stored.
-                    tracing::error!(code = %code, "the database file cannot be trusted, ending at once");
-                    std::process::abort();
-                }
-                _ => {}
-            }
-            // PostgreSQL: 53100 disk full, 53xxx resources, 55P03 lock, 57014 statement time-out.
-            match code.as_ref() {
-                "53100" => return Error::Full,
-                "55P03" | "57014" => return Error::Unavailable("the database is busy".to_owned()),
-                other if other.len() == 5 && other.starts_with("53") => {
-                    return Error::Unavailable("the database is out of resources".to_owned());
-                }
-                _ => {}
-            }
+/// Reads an extended result code; its low byte is the primary one.
+fn of_sqlite(code: u32, message: &str) -> Option<Error> {
+    const FULL: u32 = 13;
+    const WRITE: u32 = 778;
+    const FSYNC: u32 = 1034;
+    const FSYNC_FOLDER: u32 = 1290;
+    const SHARED_INDEX: u32 = 4874;
+    match code {
+        // The kernel may have thrown the unwritten pages away, and a second try would succeed without them.
+        FSYNC | FSYNC_FOLDER => {
+            tracing::error!(code, message, "the disk did not keep what it was given, ending at once");
+            std::process::abort();
         }
-        match error {
-            error if Error::is_transient(&error) => Error::Unavailable("the connection was lost".to_owned()),
-            sqlx::Error::PoolTimedOut => Error::Unavailable("no connection became free in time".to_owned()),
-            sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Error::Unavailable("closed".to_owned()),
-            error => Error::Fault(anyhow::Error::new(error)),
+        // Beside a full disk these are an exhausted quota, a file-size limit, and no room for the shared index.
+        FULL | WRITE | SHARED_INDEX => return Some(Error::Full),
+        _ => {}
+    }
+    match code & 0xff {
+        5 | 6 | 15 => Some(unavailable("locked by another process")),
+        8 => Some(Error::Fault(anyhow::anyhow!("the database file is read-only"))),
+        // Nothing of this transaction was written, and a restart would change nothing: people must look.
+        11 | 26 => {
+            tracing::error!(code, message, "the database file is damaged");
+            Some(Error::Fault(anyhow::anyhow!(
+                "the database file is damaged ({message}); `salon doctor` tells what is wrong with it"
+            )))
+        }
+        _ => None,
+    }
+}
+
+fn of_postgres(code: &str) -> Option<Error> {
+    match code {
+        "53100" => Some(Error::Full),
+        "55P03" | "57014" => Some(unavailable("the database is busy")),
+        "40001" | "40P01" => Some(unavailable("two transactions met")),
+        "57P01" | "57P02" | "57P03" | "25P03" => Some(unavailable("the connection was lost")),
+        // After a fail-over an old connection may still lead to what is now a standby.
+        "25006" => Some(unavailable("the database takes no writes now")),
+        _ if code.starts_with("08") => Some(unavailable("the connection was lost")),
+        _ if code.starts_with("53") => Some(unavailable("the database is out of resources")),
+        _ => None,
+    }
+}
+
+pub(crate) fn unavailable(why: &str) -> Error {
+    Error::Unavailable(why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_has_several_codes() {
+        for code in [13, 778, 4874] {
+            assert!(matches!(of_sqlite(code, ""), Some(Error::Full)), "{code}");
+        }
+        assert!(matches!(of_postgres("53100"), Some(Error::Full)));
+    }
+
+    #[test]
+    fn waiting_helps_against_locks_and_lost_connections() {
+        for code in [5, 6, 261, 517] {
+            assert!(matches!(of_sqlite(code, ""), Some(Error::Unavailable(_))), "{code}");
+        }
+        for code in ["40001", "40P01", "57P01", "57P03", "08006", "53300", "55P03", "57014"] {
+            assert!(matches!(of_postgres(code), Some(Error::Unavailable(_))), "{code}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_faults_and_are_not_tried_again() {
+        // As numbers, the first two end in the bytes of "busy", the third in that of "I/O error".
+        for code in ["42501", "22021", "22026", "23505", "42P01"] {
+            assert!(of_postgres(code).is_none(), "{code}");
+        }
+        for code in [1, 19, 787, 2067] {
+            assert!(of_sqlite(code, "").is_none(), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_said_to_be_damaged() {
+        for code in [11, 267, 26] {
+            let error = of_sqlite(code, "database disk image is malformed").expect("known");
+            assert!(error.to_string().contains("damaged"), "{error}");
         }
     }
 }

@@ -17,7 +17,7 @@ use salon_core::{BotId, JobId, Time};
 use crate::Tx;
 use crate::dialect::locked;
 use crate::error::{Error, Result};
-use crate::row::Column;
+use crate::row::{Column, storable};
 use crate::signal::Signal;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub enum Enqueued {
     New,
     /// A job with this key exists or existed.
     Duplicate,
-    /// The lane has no room; nothing was written.
+    /// The lane has no room; the job was not added.
     LaneFull,
 }
 
@@ -118,26 +118,22 @@ pub struct JobCounts {
 }
 
 impl Tx {
-    /// Adds a job at the end of its lane.
+    /// Adds a job at the end of its lane. Its number has no gap to the one before.
     pub async fn enqueue(&mut self, job: &NewJob) -> Result<Enqueued> {
-        if let Some(key) = &job.key {
-            let known = sqlx::query("SELECT id FROM jobs WHERE key = $1").bind(key).fetch_optional(self.connection());
-            if known.await?.is_some() {
-                return Ok(Enqueued::Duplicate);
-            }
-        }
-        // The lane's row is locked until the commit, so numbers are given out in the order of commits.
+        // The lane's row is locked from here until the commit, so numbers are given out in the order of commits.
         let lane = sqlx::query(
-            "INSERT INTO lanes (lane, next_seq) VALUES ($1, 2) \
-             ON CONFLICT (lane) DO UPDATE SET next_seq = lanes.next_seq + 1 RETURNING next_seq - 1 AS seq",
+            "INSERT INTO lanes (lane, next_seq) VALUES ($1, 1) \
+             ON CONFLICT (lane) DO UPDATE SET next_seq = lanes.next_seq RETURNING next_seq",
         )
         .bind(&job.lane)
         .fetch_one(self.connection())
         .await?;
+        let seq = lane.int("next_seq")?;
         if let Some(room) = job.room
             && self.count_open(&job.lane).await? >= room
         {
-            return Ok(Enqueued::LaneFull);
+            // What comes a second time is not refused for want of room.
+            return Ok(if self.is_known(job).await? { Enqueued::Duplicate } else { Enqueued::LaneFull });
         }
         let added = sqlx::query(
             "INSERT INTO jobs (id, key, queue, kind, lane, seq, bot_id, payload, state, epoch, attempts, \
@@ -149,7 +145,7 @@ impl Tx {
         .bind(job.queue)
         .bind(job.kind)
         .bind(&job.lane)
-        .bind(lane.int("seq")?)
+        .bind(seq)
         .bind(job.bot.as_ref().map(BotId::as_str))
         .bind(&job.payload)
         .bind(job.now.0)
@@ -158,8 +154,19 @@ impl Tx {
         if added.rows_affected() == 0 {
             return Ok(Enqueued::Duplicate);
         }
+        sqlx::query("UPDATE lanes SET next_seq = $2 WHERE lane = $1")
+            .bind(&job.lane)
+            .bind(seq + 1)
+            .execute(self.connection())
+            .await?;
         self.signal(Signal::Work(job.queue.to_owned()));
         Ok(Enqueued::New)
+    }
+
+    async fn is_known(&mut self, job: &NewJob) -> Result<bool> {
+        let Some(key) = &job.key else { return Ok(false) };
+        let row = sqlx::query("SELECT id FROM jobs WHERE key = $1").bind(key).fetch_optional(self.connection()).await?;
+        Ok(row.is_some())
     }
 
     /// Open jobs of a lane.
@@ -295,7 +302,7 @@ impl Tx {
         .bind(held.job.as_str())
         .bind(held.epoch)
         .bind(state.as_str())
-        .bind(error)
+        .bind(error.map(storable))
         .bind(now.0)
         .execute(self.connection())
         .await?;
@@ -312,7 +319,7 @@ impl Tx {
         )
         .bind(held.job.as_str())
         .bind(held.epoch)
-        .bind(error)
+        .bind(storable(error))
         .bind(available_at.0)
         .execute(self.connection())
         .await?;

@@ -8,7 +8,7 @@ use salon_core::{BotId, ChatId, Time};
 use crate::Tx;
 use crate::error::Result;
 use crate::jobs::Held;
-use crate::row::Column;
+use crate::row::{Column, storable};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartState {
@@ -94,7 +94,7 @@ impl Tx {
         sqlx::query("UPDATE outbox SET state = $2, note = $3, updated_at = $4 WHERE owner = $1 AND state = 'open'")
             .bind(owner)
             .bind(state.as_str())
-            .bind(note)
+            .bind(note.map(storable))
             .bind(now.0)
             .execute(self.connection())
             .await?;
@@ -112,7 +112,7 @@ impl Tx {
         .bind(part.bot.as_str())
         .bind(part.chat.0)
         .bind(part.message)
-        .bind(why)
+        .bind(storable(why))
         .bind(now.0)
         .execute(self.connection())
         .await?;

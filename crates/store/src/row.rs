@@ -1,4 +1,4 @@
-//! Reading columns.
+//! Reading columns, and the one thing to mind when writing them.
 
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -32,5 +32,21 @@ impl Column for AnyRow {
 
     fn maybe_int(&self, name: &str) -> Result<Option<i64>> {
         Ok(self.try_get(name)?)
+    }
+}
+
+/// Text as both databases can store it: PostgreSQL refuses U+0000, which people and engines can send.
+pub(crate) fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_null_character_is_replaced() {
+        assert_eq!(storable("a\0b"), "a\u{fffd}b");
+        assert_eq!(storable("a\u{1}b\n"), "a\u{1}b\n");
     }
 }

@@ -5,7 +5,7 @@ use salon_core::{BotId, ChatId, DialogId, Time, Turn, TurnId, TurnState, Usage};
 use crate::Tx;
 use crate::error::Result;
 use crate::jobs::Held;
-use crate::row::Column;
+use crate::row::{Column, storable};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTurn {
@@ -47,7 +47,7 @@ impl Tx {
         .bind(turn.dialog.as_str())
         .bind(number)
         .bind(turn.user)
-        .bind(&turn.question)
+        .bind(storable(&turn.question))
         .bind(turn.now.0)
         .bind(&turn.engine)
         .bind(turn.source_message)
@@ -113,14 +113,14 @@ impl Tx {
         )
         .bind(finished.turn.as_str())
         .bind(finished.state.as_str())
-        .bind(&finished.answer)
+        .bind(storable(&finished.answer))
         .bind(finished.now.0)
-        .bind(finished.usage.model.as_deref())
+        .bind(finished.usage.model.as_deref().map(storable))
         .bind(finished.usage.tokens_in)
         .bind(finished.usage.tokens_out)
         .bind(i64::from(finished.usage.estimated))
         .bind(i64::from(finished.usage.suspect))
-        .bind(finished.error.as_deref())
+        .bind(finished.error.as_deref().map(storable))
         .execute(self.connection())
         .await?;
         Ok(())
@@ -135,7 +135,7 @@ impl Tx {
         .bind(bot.as_str())
         .bind(chat.0)
         .bind(message)
-        .bind(text)
+        .bind(storable(text))
         .execute(self.connection())
         .await?;
         Ok(amended.rows_affected() > 0)
