@@ -3,13 +3,15 @@
 //! The SQL text is one. What differs is how a connection is opened, how a transaction begins and is grouped (see
 //! [`crate::writer`]), the lock clause of a claim, and how other processes are woken.
 
-use anyhow::Context;
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyPool, Executor, Row};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use anyhow::Context;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Row};
+
+use crate::error::{Error, Result, unavailable};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -17,18 +19,39 @@ pub enum Dialect {
     Postgres,
 }
 
+/// What a connection may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Opens the database: looks at its version and migrates it, for as long as that takes.
+    Opener,
+    Writer,
+    Reader,
+}
+
 /// The oldest SQLite without the WAL checkpoint race that can corrupt a database.
 const SQLITE_OLDEST: (u32, u32, u32) = (3, 51, 3);
 const POSTGRES_OLDEST: i64 = 15;
 
-/// Run on every SQLite connection. FULL: an acknowledged commit survives a power cut.
+/// Run on every SQLite connection. FULL: an acknowledged commit survives a power cut. Autocheckpoint is off because
+/// SQLite hides its errors; the writer checkpoints by itself. Temporary data stays in memory: what is in the database
+/// is nobody's business in `/tmp`, and there may be no room there.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
      PRAGMA busy_timeout = 5000; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0; \
-     PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 1000;";
+     PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 0;";
 const PRAGMAS_READER: &str = "PRAGMA query_only = ON;";
 
 const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '2s'; \
      SET idle_in_transaction_session_timeout = '10s'; SET synchronous_commit = on;";
+const SESSION_READER: &str = "SET default_transaction_read_only = on;";
+/// A migration may take its time, and another process may be in the middle of the same one.
+const SESSION_OPENER: &str = "SET statement_timeout = 0; SET lock_timeout = '60s';";
+
+/// How long an operation waits for a connection.
+const ACQUIRE: Duration = Duration::from_secs(2);
+/// How long opening waits for a PostgreSQL that may be far away.
+const CONNECT: Duration = Duration::from_secs(10);
+/// A PostgreSQL connection that was idle for longer is tried before it is used: the server may have gone meanwhile.
+const FRESH: Duration = Duration::from_millis(50);
 
 impl Dialect {
     /// Reads the kind of a database URL.
@@ -40,50 +63,95 @@ impl Dialect {
         }
     }
 
-    /// Opens a pool. On SQLite `write` says whether its connections may change anything.
-    pub(crate) async fn pool(self, url: &str, size: u32, write: bool) -> Result<AnyPool> {
-        sqlx::any::install_default_drivers();
-        let options = AnyConnectOptions::from_str(url)
-            .map_err(|_| Error::Fault(anyhow::anyhow!("the database URL cannot be understood")))?;
-        let pool = AnyPoolOptions::new()
+    /// Opens a pool.
+    pub(crate) async fn pool(self, url: &str, size: u32, role: Role, me: &str) -> Result<AnyPool> {
+        let me: Arc<str> = me.into();
+        let mut options = AnyPoolOptions::new()
             .max_connections(size)
             .min_connections(1)
-            .acquire_timeout(Duration::from_secs(2))
+            .acquire_timeout(ACQUIRE)
             .test_before_acquire(false)
             .max_lifetime(None)
             .idle_timeout(None)
             .after_connect(move |connection, _| {
+                let me = me.clone();
+                Box::pin(async move { self.prepare(connection, role, &me).await })
+            });
+        if self == Dialect::Postgres {
+            options = options.before_acquire(|connection, meta| {
                 Box::pin(async move {
-                    match (self, write) {
-                        (Dialect::Sqlite, true) => connection.execute(sqlx::raw_sql(PRAGMAS)).await?,
-                        (Dialect::Sqlite, false) => {
-                            connection.execute(sqlx::raw_sql(PRAGMAS)).await?;
-                            connection.execute(sqlx::raw_sql(PRAGMAS_READER)).await?
-                        }
-                        (Dialect::Postgres, _) => connection.execute(sqlx::raw_sql(SESSION)).await?,
-                    };
-                    Ok(())
+                    if meta.idle_for > FRESH {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
                 })
-            })
-            .connect_with(options)
-            .await?;
-        Ok(pool)
+            });
+        }
+        Ok(options.connect_with(parse(url)?).await?)
     }
 
-    /// Refuses a database that is too old to be trusted.
-    pub(crate) async fn check_version(self, pool: &AnyPool) -> Result<()> {
+    /// Opens a single connection. Unlike a pool it says at once what is wrong.
+    pub(crate) async fn connect(self, url: &str, role: Role, me: &str) -> Result<AnyConnection> {
+        let options = parse(url)?;
+        let connected = tokio::time::timeout(CONNECT, options.connect())
+            .await
+            .map_err(|_| unavailable("the database does not answer"))?;
+        let mut connection = match connected {
+            Ok(connection) => connection,
+            Err(sqlx::Error::Io(error)) => {
+                return Err(Error::Unavailable(format!("the database does not answer: {error}")));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.prepare(&mut connection, role, me).await?;
+        Ok(connection)
+    }
+
+    async fn prepare(self, connection: &mut AnyConnection, role: Role, me: &str) -> sqlx::Result<()> {
         match self {
             Dialect::Sqlite => {
-                let version: String = sqlx::query("SELECT sqlite_version()").fetch_one(pool).await?.try_get(0)?;
+                connection.execute(sqlx::raw_sql(PRAGMAS)).await?;
+                if role == Role::Reader {
+                    connection.execute(sqlx::raw_sql(PRAGMAS_READER)).await?;
+                }
+            }
+            Dialect::Postgres => {
+                connection.execute(sqlx::raw_sql(SESSION)).await?;
+                let name = sqlx::query("SELECT set_config('application_name', $1, false)");
+                name.bind(format!("salon {me}")).execute(&mut *connection).await?;
+                match role {
+                    Role::Opener => connection.execute(sqlx::raw_sql(SESSION_OPENER)).await?,
+                    Role::Reader => connection.execute(sqlx::raw_sql(SESSION_READER)).await?,
+                    Role::Writer => return Ok(()),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a database that is too old to be trusted, and a file system that SQLite cannot use safely.
+    pub(crate) async fn check_version(self, connection: &mut AnyConnection) -> Result<()> {
+        match self {
+            Dialect::Sqlite => {
+                let version: String =
+                    sqlx::query("SELECT sqlite_version()").fetch_one(&mut *connection).await?.try_get(0)?;
                 if parse_version(&version).is_none_or(|found| found < SQLITE_OLDEST) {
                     return Err(Error::Fault(anyhow::anyhow!(
                         "SQLite {version} can corrupt a WAL database; 3.51.3 or newer is needed"
                     )));
                 }
+                let mode: String = sqlx::query("PRAGMA journal_mode").fetch_one(&mut *connection).await?.try_get(0)?;
+                if mode != "wal" {
+                    return Err(Error::Fault(anyhow::anyhow!(
+                        "the data folder lies on a file system without shared memory, which SQLite's WAL needs"
+                    )));
+                }
             }
             Dialect::Postgres => {
-                let number: String =
-                    sqlx::query("SELECT current_setting('server_version_num')").fetch_one(pool).await?.try_get(0)?;
+                let number: String = sqlx::query("SELECT current_setting('server_version_num')")
+                    .fetch_one(&mut *connection)
+                    .await?
+                    .try_get(0)?;
                 let major = number.parse::<i64>().context("reading the PostgreSQL version")? / 10_000;
                 if major < POSTGRES_OLDEST {
                     return Err(Error::Fault(anyhow::anyhow!("PostgreSQL {major} is too old; 15 or newer is needed")));
@@ -105,6 +173,14 @@ impl Dialect {
             }
         }
     }
+}
+
+fn parse(url: &str) -> Result<AnyConnectOptions> {
+    sqlx::any::install_default_drivers();
+    // The error would repeat the URL, which may hold a password.
+    let options = AnyConnectOptions::from_str(url)
+        .map_err(|_| Error::Fault(anyhow::anyhow!("the database URL cannot be understood")))?;
+    Ok(options)
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32, u32)> {

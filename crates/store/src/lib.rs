@@ -15,6 +15,7 @@
 
 mod bots;
 mod chats;
+mod check;
 mod dialect;
 mod dialogs;
 mod error;
@@ -30,13 +31,17 @@ mod tokens;
 mod turns;
 mod writer;
 
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::any::Any;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
-use sqlx::{AnyConnection, AnyPool, Connection, Row, Transaction};
+use sqlx::{AnyConnection, AnyPool, Connection, Executor, Row, Transaction, raw_sql};
+use tokio::task::AbortHandle;
 
 pub use bots::Seat;
 pub use chats::Chat;
@@ -50,14 +55,19 @@ pub use tokens::{NewToken, Token};
 pub use turns::{Finished, NewTurn};
 pub use writer::Operation;
 
+use dialect::Role;
 use signal::Signals;
 use writer::Writer;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// Connections to PostgreSQL: enough for every worker slot to hold one for a moment.
-const POSTGRES_POOL: u32 = 24;
-const SQLITE_READERS: u32 = 4;
+const POSTGRES_WRITERS: u32 = 16;
+const READERS: u32 = 8;
+/// How long opening waits for the previous process to let go of the folder.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// How long closing waits for those who still read.
+const READERS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where the data lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,57 +89,74 @@ struct Inner {
     writer: Writer,
     readers: AnyPool,
     signals: Arc<Signals>,
-    /// Keeps a second process out of the SQLite file for as long as this one lives.
-    _lock: Option<std::fs::File>,
+    /// What carries signals between processes.
+    tasks: Vec<AbortHandle>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
 }
 
 impl Store {
     /// Opens the database, makes or migrates its schema, and refuses one that is too old, too new, or in use.
     ///
-    /// `me` names this process among those that share the database.
+    /// `me` is how this process is called where PostgreSQL lists its connections.
     pub async fn open(place: &Place, me: &str) -> Result<Store> {
+        match place {
+            Place::Folder(folder) => Store::open_folder(folder).await,
+            Place::Postgres(url) => Store::open_postgres(url, me).await,
+        }
+    }
+
+    async fn open_folder(folder: &Path) -> Result<Store> {
+        let lock = lock(folder).await?;
+        // Absolute, so that no part of it can be taken for another part of a URL.
+        let path = folder.canonicalize().map_err(anyhow::Error::from)?.join("salon.db");
+        let url = path.to_str().ok_or_else(|| anyhow::anyhow!("the data folder's name is not Unicode"))?;
+        let url = format!("sqlite://{}?mode=rwc", escape(url));
+        // The last connection to be closed takes the log away. If it is there, the last process was killed.
+        let unclean = path.with_extension("db-wal").metadata().is_ok_and(|log| log.len() > 0);
+
+        let opened = open_file(&url, unclean).await;
+        let connection = opened.map_err(|error| match error {
+            Error::Fault(fault) => Error::Fault(fault.context(format!("cannot open {}", path.display()))),
+            error => error,
+        })?;
+        let readers = Dialect::Sqlite.pool(&url, READERS, Role::Reader, "").await?;
         let signals = Arc::new(Signals::default());
-        let (dialect, url, lock) = match place {
-            Place::Folder(folder) => {
-                let lock = lock(folder)?;
-                let path = folder.join("salon.db");
-                let path = path.to_str().ok_or_else(|| anyhow::anyhow!("the data folder's name is not Unicode"))?;
-                (Dialect::Sqlite, format!("sqlite://{}?mode=rwc", escape(path)), Some(lock))
-            }
-            Place::Postgres(url) => (Dialect::Postgres, url.clone(), None),
-        };
-        let writers = match dialect {
-            Dialect::Sqlite => 1,
-            Dialect::Postgres => POSTGRES_POOL,
-        };
-        let pool = dialect.pool(&url, writers, true).await?;
-        dialect.check_version(&pool).await?;
-        migrate(&pool).await?;
-        let (writer, readers) = match dialect {
-            Dialect::Sqlite => {
-                let readers = dialect.pool(&url, SQLITE_READERS, false).await?;
-                (Writer::sqlite(pool, signals.clone()), readers)
-            }
-            Dialect::Postgres => {
-                signals.connect(url, pool.clone(), me.to_owned());
-                (Writer::Postgres(pool.clone()), pool)
-            }
-        };
-        Ok(Store { inner: Arc::new(Inner { dialect, writer, readers, signals, _lock: lock }) })
+        let writer = Writer::sqlite(url, connection, lock, signals.clone());
+        Ok(Store { inner: Arc::new(Inner { dialect: Dialect::Sqlite, writer, readers, signals, tasks: Vec::new() }) })
+    }
+
+    async fn open_postgres(url: &str, me: &str) -> Result<Store> {
+        let dialect = Dialect::Postgres;
+        let mut opener = dialect.connect(url, Role::Opener, me).await?;
+        dialect.check_version(&mut opener).await?;
+        migrate(&mut opener).await?;
+        opener.close().await?;
+        let writers = dialect.pool(url, POSTGRES_WRITERS, Role::Writer, me).await?;
+        let readers = dialect.pool(url, READERS, Role::Reader, me).await?;
+        let signals = Arc::new(Signals::default());
+        let tasks = signals.connect(url.to_owned(), writers.clone());
+        Ok(Store { inner: Arc::new(Inner { dialect, writer: Writer::Postgres(writers), readers, signals, tasks }) })
     }
 
     pub fn dialect(&self) -> Dialect {
         self.inner.dialect
     }
 
-    /// Sets who hears of changes. To be called once, before work begins.
+    /// Sets who hears of changes. To be called once, before work begins. The listener is called between two commits,
+    /// so it must not wait for anything.
     pub fn listen(&self, listener: impl Fn(&Signal) + Send + Sync + 'static) {
         self.inner.signals.listen(Box::new(listener));
     }
 
     /// Runs `operation` as one transaction; when this returns, it is on the disk. On an error nothing was written.
     ///
-    /// The operation captures nothing and touches nothing but the database, because it may be run again.
+    /// The operation captures nothing and touches nothing but the database, because it may be run again. It runs to its
+    /// end even if the caller goes away. [`Error::Unavailable`] after seconds at most, if the database cannot be had.
     pub async fn write<A, T>(&self, args: A, operation: Operation<A, T>) -> Result<T>
     where
         A: Send + Sync + 'static,
@@ -144,22 +171,20 @@ impl Store {
         Ok(Tx { connection: Handle::Reader(connection), dialect: self.inner.dialect, signals: Vec::new() })
     }
 
-    /// Whether a write would succeed now: writes and takes it back.
+    /// Whether a write succeeds now, by writing. A write that is taken back would not reach a full disk.
     pub async fn probe(&self) -> Result<()> {
-        let probed = self
-            .write((), |tx, ()| {
-                Box::pin(async move {
-                    sqlx::query("INSERT INTO lanes (lane, next_seq) VALUES ('probe', 1)")
-                        .execute(tx.connection())
-                        .await?;
-                    Err::<(), _>(Error::Refused(salon_core::Refusal::NotFound))
-                })
+        self.write((), |tx, ()| {
+            Box::pin(async move {
+                sqlx::query(
+                    "INSERT INTO lanes (lane, next_seq) VALUES ('probe', 1) \
+                     ON CONFLICT (lane) DO UPDATE SET next_seq = lanes.next_seq + 1",
+                )
+                .execute(tx.connection())
+                .await?;
+                Ok(())
             })
-            .await;
-        match probed {
-            Err(Error::Refused(_)) | Ok(()) => Ok(()),
-            Err(error) => Err(error),
-        }
+        })
+        .await
     }
 
     /// The clock that all processes on this database share, in Unix milliseconds; `None` where there is one process.
@@ -177,42 +202,88 @@ impl Store {
 
     /// Writes what is still beside the main file into it. Nothing to do on PostgreSQL.
     pub async fn checkpoint(&self) -> Result<()> {
-        if let (Dialect::Sqlite, Writer::Sqlite(_)) = (self.inner.dialect, &self.inner.writer) {
-            // A checkpoint cannot run inside a transaction, so it borrows a reader's connection; it changes no row.
-            sqlx::raw_sql("PRAGMA wal_checkpoint(PASSIVE)").execute(&self.inner.readers).await?;
+        self.inner.writer.checkpoint().await
+    }
+
+    /// Closes the database for every clone of this store: takes no more writes, finishes those that wait, and lets go of
+    /// the folder. On SQLite everything is in the one file afterwards, which may then be copied.
+    pub async fn close(self) {
+        self.inner.tasks.iter().for_each(AbortHandle::abort);
+        // Readers first: what they still need could not be moved into the main file.
+        if tokio::time::timeout(READERS_PATIENCE, self.inner.readers.close()).await.is_err() {
+            tracing::warn!("closing the database while somebody still reads it");
         }
-        Ok(())
+        self.inner.writer.close().await;
     }
 }
 
-async fn migrate(pool: &AnyPool) -> Result<()> {
-    match MIGRATIONS.run(pool).await {
-        Ok(()) => Ok(()),
-        Err(MigrateError::VersionMissing(found)) => {
-            let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
-            Err(Error::NewerSchema { found, known })
+/// Opens the SQLite file, and refuses one that is damaged, from the future, or not to be written.
+async fn open_file(url: &str, unclean: bool) -> Result<AnyConnection> {
+    let mut connection = Dialect::Sqlite.connect(url, Role::Writer, "").await?;
+    Dialect::Sqlite.check_version(&mut connection).await?;
+    if unclean {
+        tracing::info!("the last process did not close the database; looking whether it is whole");
+        let damage = check::damage(&mut connection).await?;
+        if let Some(first) = damage.first() {
+            return Err(Error::Fault(anyhow::anyhow!("it is damaged: {first}; restore a backup")));
         }
-        Err(MigrateError::Execute(error)) => Err(error.into()),
+    }
+    migrate(&mut connection).await?;
+    connection.execute(raw_sql("BEGIN IMMEDIATE; ROLLBACK")).await?;
+    Ok(connection)
+}
+
+async fn migrate(connection: &mut AnyConnection) -> Result<()> {
+    match MIGRATIONS.run(&mut *connection).await {
+        Ok(()) => Ok(()),
+        Err(MigrateError::VersionMissing(_)) => {
+            let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+            Err(Error::NewerSchema { found: newest(connection).await?, known })
+        }
+        // Ours run in transactions, so this is somebody else's doing.
+        Err(MigrateError::Dirty(version)) => Err(Error::Fault(anyhow::anyhow!(
+            "migration {version} is marked as half done, which Salon never leaves behind; restore a backup"
+        ))),
+        Err(MigrateError::VersionMismatch(version)) => Err(Error::Fault(anyhow::anyhow!(
+            "migration {version} was made by a program that is not quite this one; use the one that made the database"
+        ))),
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => Err(error.into()),
         Err(error) => Err(Error::Fault(anyhow::Error::new(error).context("migrating the database"))),
     }
 }
 
+async fn newest(connection: &mut AnyConnection) -> Result<i64> {
+    Ok(sqlx::query("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(connection).await?.try_get(0)?)
+}
+
 /// One process at a time: SQLite's own locks would let a second one in between two transactions.
-fn lock(folder: &Path) -> Result<std::fs::File> {
-    let open = || -> std::io::Result<std::fs::File> {
-        std::fs::create_dir_all(folder)?;
-        std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("salon.lock"))
+async fn lock(folder: &Path) -> Result<File> {
+    let open = || -> std::io::Result<File> {
+        // People's conversations are nobody else's business.
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(folder.join("salon.lock"))
     };
     let file =
         open().map_err(|error| anyhow::anyhow!("the data folder {} cannot be used: {error}", folder.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Unavailable(format!(
-            "another Salon is using the data folder {}; stop it, or name another folder",
-            folder.display()
-        ))),
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(anyhow::Error::new(error).context("locking the data folder").into())
+    let mut waited = Duration::ZERO;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            // After a restart the previous process may be about to end.
+            Err(TryLockError::WouldBlock) if waited < LOCK_PATIENCE => {
+                let pause = Duration::from_millis(50);
+                tokio::time::sleep(pause).await;
+                waited += pause;
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Unavailable(format!(
+                    "another Salon is using the data folder {}; stop it, or name another folder",
+                    folder.display()
+                )));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(anyhow::Error::new(error).context("locking the data folder").into());
+            }
         }
     }
 }
@@ -277,15 +348,5 @@ impl Tx {
 
     fn take_signals(&mut self) -> Vec<Signal> {
         std::mem::take(&mut self.signals)
-    }
-}
-
-/// Closing is only for tests that look at the file afterwards; a process simply ends.
-impl Store {
-    pub async fn close(self) {
-        if let Ok(mut connection) = self.inner.readers.acquire().await {
-            connection.ping().await.ok();
-        }
-        self.inner.readers.close().await;
     }
 }

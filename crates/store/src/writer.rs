@@ -7,40 +7,62 @@
 //!
 //! Operations run to their end even when the caller has gone: a transaction is never left half open.
 
+use std::fs::File;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use sqlx::AnyConnection;
-use sqlx::{AnyPool, Executor, raw_sql};
+use sqlx::{AnyConnection, AnyPool, Connection, Executor, Row, raw_sql};
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use crate::error::{Error, Result};
-use crate::{Signals, Tx, dialect::Dialect};
+use crate::dialect::{Dialect, Role};
+use crate::error::{Error, Result, unavailable};
+use crate::{Signals, Tx};
 
-/// A transaction's body. It captures nothing, so that it can be run again; what it needs are its arguments.
+/// A transaction's body. It captures nothing, so that it can be run again; what it needs are its arguments. It hands on
+/// every error of the database: on PostgreSQL a transaction that swallowed one is rolled back in silence.
 pub type Operation<A, T> = for<'a> fn(&'a mut Tx, &'a A) -> BoxFuture<'a, Result<T>>;
 
-/// Operations that may wait for the SQLite writer.
+/// Operations that may wait for the SQLite writer, and for how long one may wait to be among them.
 const WAITING: usize = 1024;
+const QUEUE_PATIENCE: Duration = Duration::from_secs(2);
 /// Operations in one SQLite commit.
 const GROUP: usize = 128;
+/// Commits between two checkpoints: some megabytes of log at most, in the usual sizes.
+const CHECKPOINT_EVERY: u32 = 64;
 /// Runs of one PostgreSQL transaction.
 const TRIES: u32 = 3;
+/// After this long nothing is run again: a lock or a free connection has been waited for in vain, and the caller knows
+/// better whether to go on waiting.
+const RETRY_PATIENCE: Duration = Duration::from_millis(1_500);
+/// One run of a PostgreSQL transaction, when the network swallows everything and no time-out of the server helps.
+const LONGEST: Duration = Duration::from_secs(15);
 
 #[derive(Clone)]
 pub(crate) enum Writer {
-    Sqlite(mpsc::Sender<Box<dyn Waiting>>),
+    Sqlite { queue: mpsc::Sender<Box<dyn Waiting>>, orders: mpsc::Sender<Order> },
     Postgres(AnyPool),
 }
 
+/// What the SQLite writer does between two groups.
+pub(crate) enum Order {
+    Checkpoint(oneshot::Sender<Result<()>>),
+    /// Take nothing more, finish what waits, put everything into the one file, and let go of it.
+    Close(oneshot::Sender<()>),
+}
+
 impl Writer {
-    pub(crate) fn sqlite(pool: AnyPool, signals: Arc<Signals>) -> Writer {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        tokio::spawn(write_in_groups(pool, receiver, signals));
-        Writer::Sqlite(sender)
+    /// Starts the task that owns the writing connection, and the lock on the folder for as long as it may write.
+    pub(crate) fn sqlite(url: String, connection: AnyConnection, lock: File, signals: Arc<Signals>) -> Writer {
+        let (queue, waiting) = mpsc::channel(WAITING);
+        let (orders, ordered) = mpsc::channel(1);
+        let pen = Pen { url, connection, since_checkpoint: 0, _lock: lock };
+        tokio::spawn(write_in_groups(pen, waiting, ordered, signals));
+        Writer::Sqlite { queue, orders }
     }
 
     pub(crate) async fn run<A, T>(&self, args: A, operation: Operation<A, T>, signals: Arc<Signals>) -> Result<T>
@@ -49,11 +71,14 @@ impl Writer {
         T: Send + 'static,
     {
         match self {
-            Writer::Sqlite(sender) => {
+            Writer::Sqlite { queue, .. } => {
                 let (tell, told) = oneshot::channel();
                 let waiting = Box::new(Queued { args, operation, outcome: None, tell });
-                sender.send(waiting).await.map_err(|_| Error::Unavailable("closed".to_owned()))?;
-                told.await.map_err(|_| Error::Unavailable("closed".to_owned()))?
+                queue.send_timeout(waiting, QUEUE_PATIENCE).await.map_err(|error| match error {
+                    SendTimeoutError::Timeout(_) => unavailable("too many writes are waiting"),
+                    SendTimeoutError::Closed(_) => unavailable("closed"),
+                })?;
+                told.await.map_err(|_| unavailable("closed"))?
             }
             Writer::Postgres(pool) => {
                 let pool = pool.clone();
@@ -62,14 +87,38 @@ impl Writer {
             }
         }
     }
+
+    /// Moves the log into the main file as far as no reader needs it. Nothing to do on PostgreSQL.
+    pub(crate) async fn checkpoint(&self) -> Result<()> {
+        let Writer::Sqlite { orders, .. } = self else { return Ok(()) };
+        let (tell, told) = oneshot::channel();
+        orders.send(Order::Checkpoint(tell)).await.map_err(|_| unavailable("closed"))?;
+        told.await.map_err(|_| unavailable("closed"))?
+    }
+
+    /// Takes nothing more, finishes what waits, and closes. Later operations are answered with `Unavailable`.
+    pub(crate) async fn close(&self) {
+        match self {
+            Writer::Sqlite { orders, .. } => {
+                let (tell, told) = oneshot::channel();
+                // Closed already if either fails.
+                if orders.send(Order::Close(tell)).await.is_ok() {
+                    told.await.ok();
+                }
+            }
+            Writer::Postgres(pool) => pool.close().await,
+        }
+    }
 }
 
 async fn with_retries<A, T>(pool: &AnyPool, args: &A, operation: Operation<A, T>, signals: &Signals) -> Result<T> {
+    let begun = Instant::now();
     let mut tries = 0;
     loop {
         tries += 1;
-        match once(pool, args, operation, signals).await {
-            Err(Error::Unavailable(reason)) if tries < TRIES => {
+        let outcome = tokio::time::timeout(LONGEST, once(pool, args, operation, signals)).await;
+        match outcome.unwrap_or_else(|_| Err(unavailable("the database does not answer"))) {
+            Err(Error::Unavailable(reason)) if tries < TRIES && begun.elapsed() < RETRY_PATIENCE => {
                 tracing::debug!(reason, tries, "running a transaction again");
                 let jitter = rand::random_range(5..25) * u64::from(tries);
                 tokio::time::sleep(Duration::from_millis(jitter)).await;
@@ -85,6 +134,7 @@ async fn once<A, T>(pool: &AnyPool, args: &A, operation: Operation<A, T>, signal
     let mut tx = Tx::transaction(pool.begin().await?, Dialect::Postgres);
     let out = operation(&mut tx, args).await?;
     let raised = tx.take_signals();
+    crate::fail_point!("commit.before");
     tx.commit().await?;
     crate::fail_point!("commit.after");
     signals.raise(raised);
@@ -93,7 +143,10 @@ async fn once<A, T>(pool: &AnyPool, args: &A, operation: Operation<A, T>, signal
 
 /// An operation in the SQLite writer's queue.
 pub(crate) trait Waiting: Send {
+    /// Answers whether what it wrote is to be kept.
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> BoxFuture<'a, bool>;
+    /// Why it failed, for those who fail with it.
+    fn reason(&self) -> Error;
     fn tell(self: Box<Self>, committed: std::result::Result<(), &Error>);
 }
 
@@ -116,6 +169,13 @@ impl<A: Send + Sync, T: Send> Waiting for Queued<A, T> {
         })
     }
 
+    fn reason(&self) -> Error {
+        match &self.outcome {
+            Some(Err(error)) => same(error),
+            Some(Ok(_)) | None => unavailable("a write that shared the transaction failed"),
+        }
+    }
+
     fn tell(self: Box<Self>, committed: std::result::Result<(), &Error>) {
         let outcome = match (committed, self.outcome) {
             (Ok(()), Some(outcome)) => outcome,
@@ -128,71 +188,156 @@ impl<A: Send + Sync, T: Send> Waiting for Queued<A, T> {
     }
 }
 
-/// One failure told to every operation of a group.
+/// One failure told to every operation of a group. Nobody but its owner is to take a refusal for its own.
 fn same(error: &Error) -> Error {
     match error {
         Error::Full => Error::Full,
+        Error::Unavailable(reason) => Error::Unavailable(reason.clone()),
         Error::Fault(fault) => Error::Fault(anyhow::anyhow!("{fault:#}")),
-        other => Error::Unavailable(other.to_string()),
+        Error::Fenced | Error::Refused(_) | Error::NewerSchema { .. } => {
+            unavailable("a write that shared the transaction failed")
+        }
     }
 }
 
-async fn write_in_groups(pool: AnyPool, mut queue: mpsc::Receiver<Box<dyn Waiting>>, signals: Arc<Signals>) {
+/// The one writing connection.
+struct Pen {
+    url: String,
+    connection: AnyConnection,
+    since_checkpoint: u32,
+    _lock: File,
+}
+
+async fn write_in_groups(
+    mut pen: Pen,
+    mut queue: mpsc::Receiver<Box<dyn Waiting>>,
+    mut orders: mpsc::Receiver<Order>,
+    signals: Arc<Signals>,
+) {
     let mut group = Vec::with_capacity(GROUP);
-    let mut connection = match pool.acquire().await {
-        Ok(connection) => connection.detach(),
-        Err(error) => {
-            tracing::error!(%error, "the writing connection cannot be had");
-            return;
+    let mut closers = Vec::new();
+    loop {
+        tokio::select! {
+            taken = queue.recv_many(&mut group, GROUP) => match taken {
+                0 => break,
+                _ => pen = write_group(pen, &mut group, &mut queue, &signals).await,
+            },
+            Some(order) = orders.recv() => match order {
+                Order::Checkpoint(tell) => drop(tell.send(pen.checkpoint().await)),
+                Order::Close(tell) => {
+                    queue.close();
+                    closers.push(tell);
+                }
+            },
         }
-    };
-    while queue.recv_many(&mut group, GROUP).await > 0 {
-        let (back, outcome) = commit_group(connection, &mut group).await;
-        connection = back;
-        match outcome {
-            Ok(raised) => {
-                crate::fail_point!("commit.after");
-                for waiting in group.drain(..) {
-                    waiting.tell(Ok(()));
-                }
-                signals.raise(raised);
+    }
+    pen.close().await;
+    // Whoever asked to close while we did finds its answer gone, which says the same.
+    drop(orders);
+    for tell in closers {
+        tell.send(()).ok();
+    }
+}
+
+async fn write_group(
+    mut pen: Pen,
+    group: &mut Vec<Box<dyn Waiting>>,
+    queue: &mut mpsc::Receiver<Box<dyn Waiting>>,
+    signals: &Signals,
+) -> Pen {
+    let mut tx = Tx::writer(pen.connection);
+    let outcome = run_group(&mut tx, group).await;
+    pen.connection = tx.into_connection();
+    match outcome {
+        Ok(raised) => {
+            crate::fail_point!("commit.after");
+            for waiting in group.drain(..) {
+                waiting.tell(Ok(()));
             }
-            Err(error) => {
-                connection.execute(raw_sql("ROLLBACK")).await.ok();
-                tracing::warn!(%error, operations = group.len(), "a group of writes was rolled back");
-                for waiting in group.drain(..) {
-                    waiting.tell(Err(&error));
-                }
+            signals.raise(raised);
+            pen.since_checkpoint += 1;
+            if pen.since_checkpoint >= CHECKPOINT_EVERY
+                && let Err(error) = pen.checkpoint().await
+            {
+                tracing::warn!(%error, "the log could not be moved into the database file");
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, operations = group.len(), "a group of writes was rolled back");
+            pen.recover().await;
+            // Those who wait behind have waited as long for the same lock; each group would wait for it anew.
+            while matches!(error, Error::Unavailable(_))
+                && let Ok(waiting) = queue.try_recv()
+            {
+                group.push(waiting);
+            }
+            for waiting in group.drain(..) {
+                waiting.tell(Err(&error));
             }
         }
     }
+    pen
 }
 
 type Raised = Vec<crate::Signal>;
 
-async fn commit_group(connection: AnyConnection, group: &mut [Box<dyn Waiting>]) -> (AnyConnection, Result<Raised>) {
-    let mut tx = Tx::writer(connection);
-    let outcome = run_group(&mut tx, group).await;
-    (tx.into_connection(), outcome)
-}
-
 async fn run_group(tx: &mut Tx, group: &mut [Box<dyn Waiting>]) -> Result<Raised> {
-    tx.connection().execute(raw_sql("BEGIN IMMEDIATE")).await?;
+    execute(tx, "BEGIN IMMEDIATE").await?;
     let mut raised = Vec::new();
     for waiting in group {
-        tx.connection().execute(raw_sql("SAVEPOINT operation")).await?;
+        execute(tx, "SAVEPOINT operation").await?;
         let kept = waiting.run(tx).await;
         let signals = tx.take_signals();
         if kept {
             raised.extend(signals);
-        } else {
-            // A full disk ends the whole transaction by itself; then this fails and the group fails with it.
-            let undone = tx.connection().execute(raw_sql("ROLLBACK TO operation")).await;
-            undone.map_err(|_| Error::Full)?;
+        } else if execute(tx, "ROLLBACK TO operation").await.is_err() {
+            // A full disk or an error of it may end the whole transaction; the group shares the reason.
+            return Err(waiting.reason());
         }
-        tx.connection().execute(raw_sql("RELEASE operation")).await?;
+        // The same after an operation that took such an end for a success: there is nothing left to release.
+        execute(tx, "RELEASE operation").await?;
     }
     crate::fail_point!("commit.before");
-    tx.connection().execute(raw_sql("COMMIT")).await?;
+    execute(tx, "COMMIT").await?;
     Ok(raised)
+}
+
+/// Runs a statement that is prepared once and kept.
+async fn execute(tx: &mut Tx, statement: &'static str) -> Result<()> {
+    sqlx::query(statement).execute(tx.connection()).await?;
+    Ok(())
+}
+
+impl Pen {
+    /// Makes the connection usable after a failure, whatever state that left it in.
+    async fn recover(&mut self) {
+        // Often there is nothing to roll back any more.
+        self.connection.execute(raw_sql("ROLLBACK")).await.ok();
+        // This takes no lock, so it fails only on a connection that is beyond use.
+        if self.connection.execute(raw_sql("BEGIN; ROLLBACK")).await.is_ok() {
+            return;
+        }
+        match Dialect::Sqlite.connect(&self.url, Role::Writer, "").await {
+            Ok(connection) => self.connection = connection,
+            Err(error) => tracing::error!(%error, "the writing connection is broken, and there is no other yet"),
+        }
+    }
+
+    async fn checkpoint(&mut self) -> Result<()> {
+        self.since_checkpoint = 0;
+        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut self.connection).await?;
+        Ok(())
+    }
+
+    /// Moves the whole log into the main file; then nothing is left beside it, and the next start knows that this
+    /// one ended well.
+    async fn close(mut self) {
+        let done = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut self.connection).await;
+        match done.and_then(|row| row.try_get::<i64, _>(0)) {
+            Ok(0) => {}
+            Ok(_) => tracing::info!("somebody still reads the database, so its log stays beside it"),
+            Err(error) => tracing::warn!(%error, "the log could not be moved into the database file"),
+        }
+        self.connection.close().await.ok();
+    }
 }
