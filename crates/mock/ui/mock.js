@@ -47,8 +47,6 @@ const suggest = new Suggest(field, $("command-suggest"));
 const parallel = new Parallel($("parallel-results"), $("compare-columns"), (id) => choose(id));
 const panel = new Panel({ target, toast, refresh: () => refreshState(), onTarget: changeTarget, say: (text) => say(text) });
 
-start();
-
 // ---------------------------------------------------------------- beginning
 
 async function start() {
@@ -555,6 +553,7 @@ function openView({ view, url, name }) {
     shown.title = t("pageFrame", { name });
   }
   shown.src = url;
+  Object.assign($("view-download"), { href: url, download: name });
   body.replaceChildren(shown);
   $("view-dialog").showModal();
 }
@@ -857,3 +856,5 @@ function remember(key, value) {
     // Nothing is lost but the memory of it.
   }
 }
+
+start();

@@ -118,7 +118,7 @@ export class Parallel {
     body.tabIndex = 0;
     body.setAttribute("role", "group");
     body.setAttribute("aria-label", name);
-    const column = make("article", "compare-column", make("header", "compare-column-head", avatar(name), title, buildStatus(lane), open), body);
+    const column = make("article", "compare-column", make("header", "compare-column-head", avatar(name), make("div", "compare-column-words", title, buildStatus(lane)), open), body);
     column.dataset.profile = lane.profile.profile_id;
     return column;
   }

@@ -4,6 +4,7 @@ import { t } from "./words.js";
 
 const MOST_ENTITIES = 400;
 const SIMPLE_TAGS = { bold: "strong", italic: "em", underline: "u", strikethrough: "s", code: "code" };
+const BLOCKS = new Set(["pre", "blockquote", "expandable_blockquote"]);
 const MENTIONS = new Set(["mention", "hashtag", "cashtag", "text_mention", "phone_number", "email", "bank_card_number"]);
 
 /** Makes an element with a class and children; strings become text. */
@@ -178,14 +179,16 @@ function grow(parent, text, start, end, spans) {
       if (other.start < span.end) inner.push({ ...other, end: Math.min(other.end, span.end) });
       if (other.end > span.end) later.push({ ...other, start: Math.max(other.start, span.end) });
     }
-    addPlain(parent, text.slice(at, span.start));
+    // A block brings its own line break: the one written around it would show as an empty line.
+    const isBlock = BLOCKS.has(span.entity.type);
+    addPlain(parent, isBlock ? text.slice(at, span.start).replace(/\n$/, "") : text.slice(at, span.start));
     const words = text.slice(span.start, span.end);
     const { outer, hole, literal } = dress(span.entity, words);
     if (literal) hole.append(words);
     else grow(hole, text, span.start, span.end, inner);
     parent.append(outer);
-    at = span.end;
-    queue = later.sort(inOrder);
+    at = isBlock && text[span.end] === "\n" && span.end < end ? span.end + 1 : span.end;
+    queue = later.map((other) => ({ ...other, start: Math.max(other.start, at) })).filter((other) => other.end > other.start).sort(inOrder);
   }
   addPlain(parent, text.slice(at, end));
 }

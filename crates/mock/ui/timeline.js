@@ -259,7 +259,9 @@ function buildDocument(file) {
     open.dataset.view = "page";
     parts.push(make("div", "page-preview", frame, make("div", "page-note", make("span", "", t("sandboxed")), open)));
   }
+  // An image is its own name plate; its file can be had from the enlarged view.
   for (const part of parts) for (const button of part.matches(".view-btn") ? [part] : part.querySelectorAll(".view-btn")) Object.assign(button.dataset, { url, name });
+  if (file.is_image) return parts;
   const anchor = make("a", "bubble-file", icon("file"), make("span", "file-name", name));
   if (file.file_size > 0) anchor.append(make("span", "file-size", sizeName(file.file_size)));
   anchor.href = url;

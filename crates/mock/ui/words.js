@@ -94,7 +94,7 @@ const ru = {
   loading: "Загружаем беседу…", loadFailed: "Не удалось загрузить беседу.", retry: "Ещё раз", earlier: "Показать более ранние",
   thinking: "Думает…", writing: "{name} пишет", you: "Вы", times: "×{n}", sending: "отправляется",
   editing: "Правка вашего сообщения", cancelEdit: "Прекратить правку", editMessage: "Изменить это сообщение", removeFile: "Убрать файл",
-  commands: "Команды", attach: "Прикрепить файл", messageField: "Сообщение", messagePlaceholder: "Сообщение или / для команд", send: "Отправить",
+  commands: "Команды", attach: "Прикрепить файл", messageField: "Сообщение", messagePlaceholder: "Сообщение или /команда", send: "Отправить",
   copy: "Копировать", copied: "Скопировано", showMore: "Показать больше", showLess: "Свернуть", spoiler: "Скрытый текст, нажмите, чтобы показать",
   download: "Скачать", enlarge: "Увеличить", imageAlt: "Изображение {name}", pageFrame: "Просмотр {name}", sandboxed: "Показано без скриптов", video: "Видео YouTube", openVideo: "Открыть на YouTube",
   panel: "Сеанс и состояние", session: "Сеанс", state: "Состояние", toggleSession: "Свернуть раздел сеанса", toggleState: "Свернуть раздел состояния", quickActions: "Быстрые команды",
