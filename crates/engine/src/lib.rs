@@ -1,13 +1,45 @@
 //! Who answers. An [`Engine`] reads a [`Brief`] and writes events through an [`Emitter`]; it knows neither the store
 //! nor who listens.
+//!
+//! A tour, from the outside in:
+//!
+//! - [`build`] makes an engine from a [`Spec`], which is what a configuration says about it.
+//! - [`OpenAi`] asks any server that speaks OpenAI's chat completions. It reads what comes back with [`sse`], and leaves
+//!   deadlines, retries and the circuit breaker to [`upstream`].
+//! - [`Echo`] and [`Storyteller`] need no key and no network; [`Missing`] says why nobody answers.
+//! - [`Scripted`] does as a test tells it.
+//! - [`estimate`] counts tokens where nobody else does. [`Secret`] keeps keys out of logs.
+//!
+//! How an answer ends is the engine's return value: `Ok` is done, [`EngineError`] is stopped or failed. The codes of
+//! failures are stable; the `upstream_…` ones are listed in [`upstream`].
 
+pub mod echo;
 pub mod emitter;
+pub mod estimate;
+pub mod missing;
+pub mod openai;
+pub mod scripted;
+pub mod secret;
+pub mod sse;
+pub mod storyteller;
+#[cfg(test)]
+mod testing;
+pub mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use salon_core::Brief;
 use thiserror::Error;
 
+pub use echo::Echo;
 pub use emitter::Emitter;
+pub use missing::Missing;
+pub use openai::{OpenAi, OpenAiSpec};
+pub use scripted::{Scripted, Signal, Step};
+pub use secret::Secret;
+pub use storyteller::Storyteller;
 
 #[async_trait]
 pub trait Engine: Send + Sync {
@@ -38,4 +70,33 @@ impl EngineError {
     pub fn failed(code: &'static str, message: impl Into<String>) -> EngineError {
         EngineError::Failed { code, message: message.into() }
     }
+}
+
+/// What a configuration says about an engine.
+#[derive(Clone, Debug)]
+pub enum Spec {
+    Echo {
+        prefix: String,
+    },
+    Storyteller {
+        /// The time between two pieces.
+        pace: Duration,
+    },
+    OpenAi(OpenAiSpec),
+    Missing {
+        code: &'static str,
+        message: String,
+    },
+}
+
+/// Makes an engine. Fails where the configuration cannot be right, such as a base URL that is none.
+///
+/// Nothing is asked of the network yet. Keep the engine: its connections, its retry budget and its breaker live in it.
+pub fn build(spec: &Spec) -> anyhow::Result<Arc<dyn Engine>> {
+    Ok(match spec {
+        Spec::Echo { prefix } => Arc::new(Echo { prefix: prefix.clone() }),
+        Spec::Storyteller { pace } => Arc::new(Storyteller { pace: *pace }),
+        Spec::OpenAi(spec) => Arc::new(OpenAi::new(spec.clone())?),
+        Spec::Missing { code, message } => Arc::new(Missing { code, message: message.clone() }),
+    })
 }

@@ -1,0 +1,111 @@
+//! What one JSON object of an answer says. Pure, so that each server's manner is a line in a test.
+
+use serde_json::Value;
+
+use super::usage::Claim;
+use crate::upstream::Fault;
+
+/// What a chunk of a stream, or a whole answer, contains.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Chunk {
+    pub text: String,
+    pub reasoning: String,
+    pub finish: Option<Finish>,
+    pub usage: Option<Claim>,
+}
+
+/// Why a model ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finish {
+    /// It was done, or had used up its tokens; either way the answer is what there is.
+    Stop,
+    Filtered,
+    Failed,
+}
+
+/// The JSON texts in the data of a frame: one, except where a server forgets the blank lines between its events.
+pub(super) fn split(data: &str) -> Vec<&str> {
+    let lines = || data.lines().map(str::trim).filter(|line| !line.is_empty());
+    let each_is_whole = || lines().all(|line| line == "[DONE]" || (line.starts_with('{') && line.ends_with('}')));
+    if data.contains('\n') && each_is_whole() { lines().collect() } else { vec![data] }
+}
+
+/// Reads a chunk. `event` is the type of its frame.
+///
+/// Fields of unexpected types are taken for absent: another server's extension is no reason to lose an answer.
+pub(super) fn read(value: &Value, event: Option<&str>) -> Result<Chunk, Fault> {
+    let Value::Object(object) = value else { return Err(Fault::Garbled) };
+    if let Some(error) = object.get("error").filter(|error| !error.is_null()) {
+        return Err(fault_in(error));
+    }
+    if event == Some("error") {
+        return Err(fault_in(value));
+    }
+    let mut chunk = Chunk { usage: object.get("usage").and_then(Claim::read), ..Chunk::default() };
+    let choices = object.get("choices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    // We ask for one answer; a server that gives several is heard on its first.
+    let Some(choice) = choices.iter().find(|choice| choice["index"].as_u64().unwrap_or(0) == 0) else {
+        return Ok(chunk);
+    };
+    let said = [&choice["delta"], &choice["message"]].into_iter().find(|said| said.is_object()).unwrap_or(&Value::Null);
+    add_content(&said["content"], &mut chunk);
+    // A refusal is the answer, in the model's own words.
+    chunk.text.push_str(said["refusal"].as_str().unwrap_or_default());
+    // Some servers send their thoughts under both names.
+    let thought = [&said["reasoning_content"], &said["reasoning"]].into_iter().find_map(Value::as_str);
+    chunk.reasoning.push_str(thought.unwrap_or_default());
+    chunk.finish = choice["finish_reason"].as_str().filter(|reason| !reason.is_empty()).map(|reason| match reason {
+        "content_filter" => Finish::Filtered,
+        "error" => Finish::Failed,
+        _ => Finish::Stop,
+    });
+    Ok(chunk)
+}
+
+/// Content is text, or a list of parts of which some are text and some are thoughts.
+fn add_content(content: &Value, chunk: &mut Chunk) {
+    match content {
+        Value::String(text) => chunk.text.push_str(text),
+        Value::Array(parts) => {
+            for part in parts {
+                match &part["thinking"] {
+                    Value::Array(thoughts) => {
+                        thoughts.iter().filter_map(|t| t["text"].as_str()).for_each(|t| chunk.reasoning.push_str(t));
+                    }
+                    Value::String(thought) => chunk.reasoning.push_str(thought),
+                    _ => chunk.text.push_str(part["text"].as_str().unwrap_or_default()),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Sorts an error that came where an answer should be: by its number, or by its words.
+fn fault_in(error: &Value) -> Fault {
+    let words = error.to_string().to_lowercase();
+    let says = |needles: &[&str]| needles.iter().any(|needle| words.contains(needle));
+    let status = [&error["code"], &error["status"]].into_iter().find_map(|code| match code {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    });
+    if says(&["insufficient_quota"]) {
+        return Fault::Spent;
+    }
+    if says(&["context_length", "context length"]) {
+        return Fault::TooLong;
+    }
+    match status {
+        Some(401 | 403) => Fault::Auth,
+        Some(402) => Fault::Spent,
+        Some(429) => Fault::Limit,
+        Some(400..=499) => Fault::Refused,
+        Some(_) => Fault::Busy,
+        None if says(&["rate_limit", "rate limit"]) => Fault::Limit,
+        None if says(&["invalid_api_key", "authentication"]) => Fault::Auth,
+        None if says(&["content_filter"]) => Fault::Filtered,
+        None if says(&["invalid_request"]) => Fault::Refused,
+        None => Fault::Busy,
+    }
+}
