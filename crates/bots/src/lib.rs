@@ -1,1 +1,50 @@
+//! The Telegram side: from an update to a reaction, and from a turn's log to messages.
+//!
+//! - [`roster`] reads which bots there are; [`fleet`] keeps them running as the roster wants.
+//! - [`poll`] takes updates in; webhooks come through [`fleet::Fleet::admit`].
+//! - [`update`] understands an update, in one transaction: [`commands`], [`buttons`], or something said.
+//! - [`deliver`] reads a turn's log and shows it; [`notice`] shows everything else. Both speak through [`courier`].
+//! - [`bridge`] is the `events` view.
+//!
+//! Every job here may be run again after a crash at any moment.
 
+pub mod action;
+pub mod bridge;
+pub mod buttons;
+pub mod commands;
+pub mod context;
+pub mod courier;
+pub mod deliver;
+pub mod fleet;
+pub mod notice;
+pub mod poll;
+pub mod roster;
+pub mod update;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use salon::youtube::YouTube;
+use salon::{Job, Next};
+
+pub use fleet::{Fleet, Source, Status};
+pub use roster::{BotConfig, Surroundings};
+
+/// The jobs of this crate.
+pub fn jobs(fleet: &Arc<Fleet>, youtube: YouTube) -> Vec<Arc<dyn Job>> {
+    vec![
+        Arc::new(update::React { fleet: fleet.clone(), youtube }),
+        Arc::new(action::Promote { fleet: fleet.clone() }),
+        Arc::new(deliver::Deliver { fleet: fleet.clone() }),
+        Arc::new(notice::ShowNotice { fleet: fleet.clone() }),
+        Arc::new(poll::Poll { fleet: fleet.clone() }),
+    ]
+}
+
+/// What becomes of a job whose bot is not here: left to others, or over with its bot.
+fn absent(fleet: &Fleet) -> Next {
+    if fleet.is_partial() {
+        return Next::Snooze(Duration::from_secs(2));
+    }
+    Next::Finish
+}

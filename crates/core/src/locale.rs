@@ -43,9 +43,15 @@ impl Lang {
     ///
     /// An unknown key is a mistake in our code; people see the key, and the tests fail.
     pub fn say(self, key: &str, holes: &[(&str, &str)]) -> String {
-        let text = self.table().get(key).or_else(|| Lang::En.table().get(key));
-        debug_assert!(text.is_some(), "no sentence for {key}");
-        fill(text.map_or(key, String::as_str), holes)
+        let said = self.find(key, holes);
+        debug_assert!(said.is_some(), "no sentence for {key}");
+        said.unwrap_or_else(|| key.to_owned())
+    }
+
+    /// The sentence under a key that may not exist, such as one made of an error code.
+    pub fn find(self, key: &str, holes: &[(&str, &str)]) -> Option<String> {
+        let text = self.table().get(key).or_else(|| Lang::En.table().get(key))?;
+        Some(fill(text, holes))
     }
 
     fn table(self) -> &'static Table {

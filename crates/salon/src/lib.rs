@@ -25,6 +25,7 @@ pub mod run;
 pub mod say;
 pub mod stop;
 pub mod worker;
+pub mod youtube;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,268 @@
+//! The inline buttons: what they say, the tokens behind them, and what a press means.
+
+use salon_core::{BotId, ChatId, Dialog, Event, Lang, Refusal, Reply, Turn, TurnId, View};
+use salon_store::{Error, NewToken, Result, Tx};
+use salon_telegram::types::{InlineKeyboardButton, InlineKeyboardMarkup};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use salon::{Salon, say};
+
+use crate::context::{BUTTON_LIFE, Context};
+use crate::notice::Notice;
+
+pub const KIND_ACTION: &str = "action";
+/// Actions that may wait behind a running turn; the oldest gives way.
+const DEFERRED: usize = 10;
+const PREFIX: &str = "act:";
+/// The one button that older keyboards carried without a token.
+const LEGACY_STOP: &str = "stop_run";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    Summary,
+    Regen,
+    Next,
+    Stop,
+}
+
+impl Action {
+    pub const ALL: [Action; 4] = [Action::Summary, Action::Regen, Action::Next, Action::Stop];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Summary => "summary",
+            Action::Regen => "regen",
+            Action::Next => "next",
+            Action::Stop => "stop",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Action> {
+        Action::ALL.into_iter().find(|action| action.as_str() == text)
+    }
+}
+
+/// A keyboard whose tokens have been made; they must be stored before it is shown.
+#[derive(Clone, Debug, Default)]
+pub struct Buttons {
+    made: Vec<(Action, String)>,
+    lang: Lang,
+}
+
+impl Buttons {
+    /// Makes a token for each of `actions` on `turn`, good for this bot, chat and user.
+    pub fn make(
+        salon: &Salon,
+        (bot, chat, user): (&BotId, ChatId, i64),
+        turn: &TurnId,
+        lang: Lang,
+        actions: &[Action],
+    ) -> (Buttons, Vec<NewToken>) {
+        let now = salon.clock.now();
+        let made: Vec<_> = actions.iter().map(|action| (*action, random_token())).collect();
+        let tokens = made
+            .iter()
+            .map(|(action, token)| NewToken {
+                hash: hash(token),
+                kind: format!("action:{}", action.as_str()),
+                bot: bot.clone(),
+                chat,
+                // In a group anybody who may use the bot may press.
+                user: chat.is_private().then_some(user),
+                turn: Some(turn.clone()),
+                now,
+                expires_at: now + BUTTON_LIFE,
+            })
+            .collect();
+        (Buttons { made, lang }, tokens)
+    }
+
+    /// The keyboard with those of `actions` that were made, two in a row.
+    pub fn keyboard(&self, actions: &[Action]) -> Option<InlineKeyboardMarkup> {
+        let buttons: Vec<_> = self
+            .made
+            .iter()
+            .filter(|(action, _)| actions.contains(action))
+            .map(|(action, token)| {
+                let label = self.lang.say(&format!("button.{}", action.as_str()), &[]);
+                InlineKeyboardButton::new(label, format!("{PREFIX}{token}"))
+            })
+            .collect();
+        if buttons.is_empty() {
+            return None;
+        }
+        Some(InlineKeyboardMarkup { inline_keyboard: buttons.chunks(2).map(<[_]>::to_vec).collect() })
+    }
+}
+
+/// Reacts to a press; answers the words for the callback query.
+pub async fn press(tx: &mut Tx, cx: &Context, data: &str) -> Result<String> {
+    let dialog = tx.find_active_dialog(cx.bot.id(), cx.chat).await?;
+    let view = cx.view(dialog.as_ref());
+    let words = cx.words(view);
+    let answer = |key: &str| Ok(words.say(&format!("callback.{key}"), &[]));
+    if data == LEGACY_STOP {
+        let stopped = match &dialog {
+            Some(dialog) => salon::stop::stop_dialog(tx, &dialog.id, cx.salon.clock.now()).await?,
+            None => false,
+        };
+        return answer(if stopped { "stopping" } else { "nothing_to_stop" });
+    }
+    let Some(token) = data.strip_prefix(PREFIX) else { return answer("unsupported") };
+    let hash = hash(token);
+    let Some(found) = tx.find_token(&hash, cx.bot.id(), cx.chat, cx.user).await? else { return answer("invalid") };
+    let now = cx.salon.clock.now();
+    if found.used || !tx.use_token(&hash, now).await? {
+        return answer("expired");
+    }
+    let Some(action) = found.kind.strip_prefix("action:").and_then(Action::parse) else { return answer("unknown") };
+    let Some(origin) = (match &found.turn {
+        Some(turn) => tx.find_turn(turn).await?,
+        None => None,
+    }) else {
+        return answer("no_prompt");
+    };
+    if action == Action::Stop {
+        let stopped = salon::stop::stop_turn(tx, &origin.dialog, &origin.id, now).await?;
+        return answer(if stopped { "stopping" } else { "nothing_to_stop" });
+    }
+    // A dialog that was left behind is not gone on with by an old button.
+    let Some(dialog) = dialog.filter(|dialog| dialog.id == origin.dialog) else { return answer("expired") };
+    let lane = say::lane(&dialog.id);
+    let open = tx.list_open(&lane).await?;
+    if open.is_empty() {
+        begin(tx, cx, &dialog, &origin, action, view).await?;
+        return answer("started");
+    }
+    let waiting: Vec<_> = open.iter().filter(|job| job.kind == KIND_ACTION).collect();
+    for oldest in waiting.iter().take((waiting.len() + 1).saturating_sub(DEFERRED)) {
+        tx.stop_unclaimed(&oldest.ticket.job, now).await?;
+    }
+    let deferred = Deferred {
+        action,
+        origin: origin.id.as_str().to_owned(),
+        chat: cx.chat.0,
+        topic: cx.topic,
+        user: cx.user,
+        lang: cx.lang.tag().to_owned(),
+    };
+    tx.enqueue(&salon_store::NewJob {
+        id: salon_core::JobId::new(cx.salon.clock.id()),
+        key: None,
+        queue: salon::QUEUE_CHAT,
+        kind: KIND_ACTION,
+        lane,
+        bot: Some(cx.bot.id().clone()),
+        payload: serde_json::to_string(&deferred).map_err(anyhow::Error::new)?,
+        now,
+        room: None,
+    })
+    .await?;
+    let text = words.say("action.deferred", &[("action", action.as_str())]);
+    cx.tell(tx, Notice::plain(cx, text)).await?;
+    answer("deferred")
+}
+
+/// An action that waits for the turns before it, as a job in the dialog's lane.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Deferred {
+    pub action: Action,
+    pub origin: String,
+    pub chat: i64,
+    pub topic: Option<i64>,
+    pub user: i64,
+    pub lang: String,
+}
+
+/// Says what an action asks for, as a new turn of the dialog.
+pub async fn begin(
+    tx: &mut Tx,
+    cx: &Context,
+    dialog: &Dialog,
+    origin: &Turn,
+    action: Action,
+    view: View,
+) -> Result<()> {
+    let latest = tx.find_latest_answered(&dialog.id).await?;
+    let prompt = prompt(tx, cx.lang, dialog, origin, latest.as_ref(), action).await?;
+    let utterance = cx.salon.utterance(&dialog.id, &dialog.engine, Some(cx.user), &prompt, None).for_bot(cx.bot.id());
+    let said = match salon::say(tx, &utterance).await {
+        Err(Error::Refused(Refusal::QueueFull { .. })) => {
+            let text = cx.words(view).say("refusal.queue_full", &[("limit", &say::ROOM.to_string())]);
+            return cx.tell(tx, Notice::plain(cx, text)).await;
+        }
+        said => said?,
+    };
+    if view == View::Events {
+        let holes = [("action", action.as_str()), ("turn", said.turn.as_str())];
+        let text = cx.words(view).say("action.queued", &holes);
+        cx.tell(tx, Notice::plain(cx, text).with_buttons(&said.turn)).await?;
+    }
+    cx.show(tx, &said.turn, view).await
+}
+
+async fn prompt(
+    tx: &mut Tx,
+    lang: Lang,
+    dialog: &Dialog,
+    origin: &Turn,
+    latest: Option<&Turn>,
+    action: Action,
+) -> Result<String> {
+    let mut answer = origin.answer.clone().unwrap_or_default();
+    if answer.is_empty() {
+        // The turn may still be writing; what is there is better than nothing.
+        let events = tx.list_events(&origin.id, 0, 10_000).await?;
+        answer = Reply::fold(&events).text;
+        debug_assert!(events.iter().all(|event| !matches!(event.event, Event::Done)) || !answer.is_empty());
+    }
+    let newest = latest.and_then(|turn| turn.answer.clone()).unwrap_or_else(|| answer.clone());
+    let links = links(&newest).join("\n");
+    Ok(lang.say(
+        &format!("prompt.{}", action.as_str()),
+        &[
+            ("summary", &dialog.summary),
+            ("question", &origin.question),
+            ("answer", &answer),
+            ("latest", &newest),
+            ("links", &links),
+        ],
+    ))
+}
+
+/// Up to six web addresses in a text.
+fn links(text: &str) -> Vec<&str> {
+    text.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | '<' | '>' | '"' | '[' | ']'))
+        .filter(|word| word.starts_with("https://") || word.starts_with("http://"))
+        .take(6)
+        .collect()
+}
+
+fn random_token() -> String {
+    let bytes: [u8; 16] = rand::random();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn hash(token: &str) -> String {
+    Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_found_wherever_they_stand() {
+        let text = "see [this](https://a.test/x) and http://b.test, not ftp://c";
+        assert_eq!(links(text), ["https://a.test/x", "http://b.test,"]);
+    }
+
+    #[test]
+    fn button_data_fits_into_telegrams_64_bytes() {
+        let token = random_token();
+        assert_eq!(token.len(), 32);
+        assert!(format!("{PREFIX}{token}").len() <= 64);
+    }
+}

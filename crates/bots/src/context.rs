@@ -1,0 +1,144 @@
+//! Who said something where: what every reaction to an update needs to know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use salon::Salon;
+use salon_core::{Channel, ChatId, Dialog, DialogId, JobId, Lang, TurnId, View};
+use salon_store::{Claimed, NewJob, Result, Tx};
+
+use crate::deliver::Delivery;
+use crate::fleet::Bot;
+use crate::notice::Notice;
+
+#[derive(Clone)]
+pub struct Context {
+    pub salon: Arc<Salon>,
+    pub bot: Arc<Bot>,
+    pub chat: ChatId,
+    /// The forum topic, if the chat has topics.
+    pub topic: Option<i64>,
+    pub user: i64,
+    /// The person's language.
+    pub lang: Lang,
+    /// The message that is reacted to.
+    pub message: Option<i64>,
+}
+
+impl Context {
+    /// The chat's dialog, made if there is none. A new one goes on with the engine that was chosen last.
+    pub async fn dialog(&self, tx: &mut Tx) -> Result<Dialog> {
+        if let Some(dialog) = tx.find_active_dialog(self.bot.id(), self.chat).await? {
+            return Ok(dialog);
+        }
+        let latest = tx.find_latest_dialog(self.bot.id(), self.chat).await?;
+        let engine = latest.as_ref().map_or(self.bot.config.engine.clone(), |dialog| dialog.engine.clone());
+        let dialog = self.new_dialog(engine, latest.and_then(|dialog| dialog.view));
+        if tx.add_dialog(&dialog).await? {
+            return Ok(dialog);
+        }
+        let made = tx.find_active_dialog(self.bot.id(), self.chat).await?;
+        Ok(made.ok_or_else(|| anyhow::anyhow!("a chat's dialog is neither there nor can be made"))?)
+    }
+
+    pub fn new_dialog(&self, engine: String, view: Option<View>) -> Dialog {
+        let now = self.salon.clock.now();
+        Dialog {
+            id: DialogId::new(self.salon.clock.id()),
+            channel: Channel::Telegram { bot: self.bot.id().clone(), chat: self.chat },
+            engine,
+            view,
+            thread: None,
+            summary: String::new(),
+            window_from: 1,
+            turns: 0,
+            active: true,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    pub fn view(&self, dialog: Option<&Dialog>) -> View {
+        dialog.and_then(|dialog| dialog.view).unwrap_or(self.bot.config.view)
+    }
+
+    /// The words to use in a view: the person's language, or the bridge's own.
+    pub fn words(&self, view: View) -> Lang {
+        match view {
+            View::Answer => self.lang,
+            View::Events => Lang::Bridge,
+        }
+    }
+
+    /// Queues a notice. While a turn is shown in the chat the notice goes beside it instead of waiting for its end,
+    /// but not before the turn's own message stands in its place.
+    pub async fn tell(&self, tx: &mut Tx, mut notice: Notice) -> Result<()> {
+        let lane = out_lane(self);
+        let head = tx.list_open(&lane).await?.into_iter().next();
+        let beside = head.as_ref().and_then(delivered_turn);
+        let lane = if beside.is_some() { format!("out-beside:{}:{}", self.bot.id(), self.chat) } else { lane };
+        notice.after = beside;
+        self.enqueue(tx, crate::notice::KIND, lane, None, &notice).await
+    }
+
+    /// Queues a notice that is told once, whatever asks for it how often.
+    pub async fn tell_once(&self, tx: &mut Tx, key: String, notice: Notice) -> Result<()> {
+        let lane = format!("out-beside:{}:{}", self.bot.id(), self.chat);
+        self.enqueue(tx, crate::notice::KIND, lane, Some(key), &notice).await
+    }
+
+    /// Queues the showing of a turn, behind what the chat is shown already.
+    pub async fn show(&self, tx: &mut Tx, turn: &TurnId, view: View) -> Result<()> {
+        let delivery = Delivery {
+            turn: turn.as_str().to_owned(),
+            chat: self.chat.0,
+            topic: self.topic,
+            user: self.user,
+            lang: self.lang.tag().to_owned(),
+            view: view.as_str().to_owned(),
+            // In a group people want to see who is answered.
+            reply_to: self.message.filter(|_| !self.chat.is_private()),
+        };
+        let key = Some(format!("deliver:{turn}"));
+        self.enqueue(tx, crate::deliver::KIND, out_lane(self), key, &delivery).await
+    }
+
+    async fn enqueue(
+        &self,
+        tx: &mut Tx,
+        kind: &'static str,
+        lane: String,
+        key: Option<String>,
+        payload: &impl serde::Serialize,
+    ) -> Result<()> {
+        let payload = serde_json::to_string(payload).map_err(anyhow::Error::new)?;
+        tx.enqueue(&NewJob {
+            id: JobId::new(self.salon.clock.id()),
+            key,
+            queue: salon::QUEUE_OUT,
+            kind,
+            lane,
+            bot: Some(self.bot.id().clone()),
+            payload,
+            now: self.salon.clock.now(),
+            room: None,
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+fn out_lane(cx: &Context) -> String {
+    format!("out:{}:{}", cx.bot.id(), cx.chat)
+}
+
+/// The turn that a job shows, if it shows one.
+fn delivered_turn(job: &Claimed) -> Option<String> {
+    if job.kind != crate::deliver::KIND {
+        return None;
+    }
+    serde_json::from_str::<Delivery>(&job.payload).ok().map(|delivery| delivery.turn)
+}
+
+/// How long tokens of buttons are good for.
+pub const BUTTON_LIFE: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,0 +1,397 @@
+//! The courier: puts pages of text into a chat and keeps them there.
+//!
+//! A page stands in a message that was *placed* once and is *edited* from then on. Placing is the only call that must
+//! not happen twice; its outcome is recorded before anything else is done, and a crash in between leaves an orphan
+//! placeholder at worst. Every call is preceded by a look at the lease.
+
+use std::time::Duration;
+
+use salon::{Next, Salon, Work};
+use salon_core::{BotId, ChatId, TurnId};
+use salon_store::{Error, NewToken, Part, PartState, fail_point, failpoint};
+use salon_telegram::text::{Formatted, plain};
+use salon_telegram::types::{EditMessageText, InlineKeyboardMarkup, ReplyParameters, SendMessage};
+use salon_telegram::{Act, CallError, Class};
+use tokio::time::Instant;
+
+use crate::fleet::Bot;
+
+pub const PLACEHOLDER: &str = "…";
+/// A wait longer than this is spent in the queue, not in a worker's slot.
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
+const EDIT_TRIES: u32 = 4;
+
+/// Why the courier cannot go on now.
+#[derive(Debug)]
+pub enum Halt {
+    Store(Error),
+    /// Telegram wants a pause.
+    Wait(Duration),
+    /// The chat takes no messages; Telegram's word for it.
+    Parked(String),
+    Retry(String),
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Halt {
+        Halt::Store(error)
+    }
+}
+
+/// One message's content.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    pub body: Formatted,
+    pub keyboard: Option<InlineKeyboardMarkup>,
+}
+
+pub struct Courier<'a> {
+    pub salon: &'a Salon,
+    pub work: &'a Work,
+    pub bot: &'a Bot,
+    pub chat: ChatId,
+    pub topic: Option<i64>,
+    pub reply_to: Option<i64>,
+    /// The turn or job that speaks.
+    owner: String,
+    parts: Vec<Standing>,
+    /// An earlier lease may have placed something and died before it could say so.
+    heir: bool,
+    /// Sends whose answer was lost, to be recorded as orphans.
+    lost_sends: u32,
+    /// Tokens to be stored with the first part, so that no button is shown before its token is durable.
+    tokens: Vec<NewToken>,
+}
+
+/// A placed message, and what it shows as far as we know.
+struct Standing {
+    message: i64,
+    shows: Option<Page>,
+}
+
+impl<'a> Courier<'a> {
+    pub async fn load(
+        salon: &'a Salon,
+        work: &'a Work,
+        bot: &'a Bot,
+        chat: ChatId,
+        owner: String,
+    ) -> Result<Courier<'a>, Error> {
+        let mut parts = Vec::new();
+        // A first attempt cannot have placed anything.
+        if work.job.attempts > 1 || work.lease.ticket.epoch > 1 {
+            let stored = salon.store.read().await?.list_parts(&owner).await?;
+            parts = stored.iter().filter_map(|p| p.message).map(|message| Standing { message, shows: None }).collect();
+        }
+        let heir = work.job.attempts > 1;
+        Ok(Courier {
+            salon,
+            work,
+            bot,
+            chat,
+            topic: None,
+            reply_to: None,
+            owner,
+            parts,
+            heir,
+            lost_sends: 0,
+            tokens: Vec::new(),
+        })
+    }
+
+    /// Hands over tokens that become durable with the next placed part, or at once if one stands already.
+    pub async fn keep_tokens(&mut self, tokens: Vec<NewToken>) -> Result<(), Error> {
+        self.tokens = tokens;
+        if !self.parts.is_empty() && !self.tokens.is_empty() {
+            self.record(None).await?;
+        }
+        Ok(())
+    }
+
+    pub fn placed(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Whether part `at` shows `page` already, as far as we know.
+    pub fn shows(&self, at: usize, page: &Page) -> bool {
+        self.parts.get(at).is_some_and(|part| part.shows.as_ref() == Some(page))
+    }
+
+    /// Places the next part as a placeholder and records its number.
+    pub async fn place(&mut self) -> Result<(), Halt> {
+        self.go(Act::Send).await?;
+        fail_point!("deliver.before_place");
+        let mut message = SendMessage::new(self.chat.0, plain(PLACEHOLDER));
+        message.message_thread_id = self.topic;
+        if self.parts.is_empty() {
+            message.reply_parameters = self.reply_to.map(ReplyParameters::to);
+        }
+        let sent = self.bot.client.send_message(&message).await;
+        fail_point!("deliver.after_place");
+        match sent {
+            Ok(sent) => {
+                self.parts.push(Standing { message: sent.message_id, shows: None });
+                fail_point!("deliver.before_record");
+                self.record(Some(self.parts.len() - 1)).await?;
+                fail_point!("deliver.after_record");
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(error, CallError::Unknown { .. }) {
+                    self.lost_sends += 1;
+                    self.record(None).await?;
+                }
+                Err(self.halt("sendMessage", &error))
+            }
+        }
+    }
+
+    /// Puts `page` into part `at`. Repeating it changes nothing.
+    pub async fn edit(&mut self, at: usize, page: &Page, act: Act) -> Result<(), Halt> {
+        let mut body = page.body.clone();
+        let mut tries = 0;
+        loop {
+            self.go(act).await?;
+            tries += 1;
+            let mut edit = EditMessageText::new(self.chat.0, self.parts[at].message, body.clone());
+            edit.reply_markup = page.keyboard.clone();
+            fail_point!("deliver.before_edit");
+            let edited = self.bot.client.edit_message_text(&edit).await;
+            fail_point!("deliver.after_edit");
+            let Err(error) = edited else { break };
+            match error.class() {
+                Class::NotModified => break,
+                Class::MessageGone if tries < EDIT_TRIES => self.replace(at).await?,
+                Class::BadRequest if !body.entities.is_empty() => {
+                    tracing::warn!(bot.name = %self.bot.id(), %error, "a formatted text was refused, sending it plain");
+                    self.salon.metrics.count(self.bot.id().as_str(), "plain_fallback");
+                    body.entities.clear();
+                }
+                // An edit may be repeated whether or not the first one got through.
+                Class::Unknown | Class::NotSent if tries < EDIT_TRIES => {
+                    self.rest(Duration::from_millis(200 << tries)).await?;
+                }
+                _ => return Err(self.halt("editMessageText", &error)),
+            }
+        }
+        self.parts[at].shows = Some(page.clone());
+        Ok(())
+    }
+
+    /// Shows `pages` and nothing else, in their final form.
+    pub async fn show_final(&mut self, pages: &[Page]) -> Result<(), Halt> {
+        if failpoint::sabotaged("send-final") {
+            return self.send_final(pages).await;
+        }
+        for (at, page) in pages.iter().enumerate() {
+            while self.parts.len() <= at {
+                self.place().await?;
+            }
+            if !self.shows(at, page) {
+                self.edit(at, page, Act::FinalEdit).await?;
+            }
+        }
+        // An earlier attempt may have said more.
+        for surplus in self.parts.split_off(pages.len().max(1).min(self.parts.len())) {
+            self.go(Act::Other).await?;
+            if let Err(error) = self.bot.client.delete_message(self.chat.0, surplus.message).await {
+                match error.class() {
+                    Class::RateLimited(_) | Class::Unknown | Class::NotSent => {
+                        return Err(self.halt("deleteMessage", &error));
+                    }
+                    _ => tracing::debug!(%error, "a surplus message stays"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What must never be done, for the test that shows why.
+    async fn send_final(&mut self, pages: &[Page]) -> Result<(), Halt> {
+        for page in pages {
+            let sent = self.bot.client.send_message(&SendMessage::new(self.chat.0, page.body.clone())).await;
+            sent.map_err(|error| self.halt("sendMessage", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the job and its parts in one transaction.
+    pub async fn finish(self) -> Result<Next, Error> {
+        fail_point!("deliver.before_finish");
+        self.close(PartState::Shown, None).await?;
+        fail_point!("deliver.after_finish");
+        Ok(Next::Ended)
+    }
+
+    /// Turns a halt into what becomes of the job. A chat that takes nothing is parked, and the job is over.
+    pub async fn stop_for(self, halt: Halt) -> Result<Next, Error> {
+        match halt {
+            Halt::Store(error) => Err(error),
+            Halt::Wait(pause) => Ok(Next::Snooze(pause)),
+            Halt::Retry(error) => Ok(Next::Retry(error)),
+            Halt::Parked(why) => {
+                tracing::info!(bot.name = %self.bot.id(), why, "a chat takes no messages and is parked");
+                self.salon.metrics.count(self.bot.id().as_str(), "chats_parked");
+                self.close(PartState::Dropped, Some(why)).await?;
+                Ok(Next::Ended)
+            }
+        }
+    }
+
+    async fn close(&self, state: PartState, parked: Option<String>) -> Result<(), Error> {
+        let salon = self.salon;
+        let args = Closing {
+            until: self.work.lease.until(salon),
+            ticket: self.work.lease.ticket.clone(),
+            owner: self.owner.clone(),
+            bot: self.bot.id().clone(),
+            chat: self.chat,
+            state,
+            parked,
+            now: salon.clock.now(),
+        };
+        salon
+            .store
+            .write(args, |tx, c| {
+                Box::pin(async move {
+                    let held = tx.hold(&c.ticket, c.until).await?;
+                    tx.close_parts(&held, &c.owner, c.state, c.parked.as_deref(), c.now).await?;
+                    if let Some(why) = &c.parked {
+                        tx.park_chat(&c.bot, c.chat, why, c.now).await?;
+                    }
+                    tx.finish(held, c.now).await
+                })
+            })
+            .await
+    }
+
+    /// Writes down what is not in the database yet: a placed part, waiting tokens, sends that may have got through.
+    async fn record(&mut self, placed: Option<usize>) -> Result<(), Error> {
+        let at = Instant::now();
+        let part = |number: i64, message: Option<i64>| Part {
+            owner: self.owner.clone(),
+            part: number,
+            bot: self.bot.id().clone(),
+            chat: self.chat,
+            message,
+        };
+        let mut orphans = Vec::new();
+        if let Some(at) = placed.filter(|_| self.heir) {
+            orphans.push((part(at as i64, None), "a lease ended before its message's number was known"));
+        }
+        for lost in 0..self.lost_sends {
+            orphans.push((part(1000 + i64::from(lost), None), "Telegram's answer was lost"));
+        }
+        let recording = Recording {
+            ticket: self.work.lease.ticket.clone(),
+            until: self.work.lease.until(self.salon),
+            placed: placed.map(|at| part(at as i64, Some(self.parts[at].message))),
+            orphans,
+            tokens: std::mem::take(&mut self.tokens),
+            now: self.salon.clock.now(),
+        };
+        let orphaned = recording.orphans.len();
+        self.salon
+            .store
+            .write(recording, |tx, r| {
+                Box::pin(async move {
+                    let held = tx.hold(&r.ticket, r.until).await?;
+                    if let Some(part) = &r.placed {
+                        tx.place_part(&held, part, r.now).await?;
+                    }
+                    for (part, why) in &r.orphans {
+                        tx.add_orphan(&held, part, why, r.now).await?;
+                    }
+                    for token in &r.tokens {
+                        tx.add_token(token).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await?;
+        self.work.lease.renewed(at);
+        self.salon.metrics.add(self.bot.id().as_str(), "orphans", orphaned as u64);
+        self.heir &= placed.is_none();
+        self.lost_sends = 0;
+        Ok(())
+    }
+
+    /// A new message for a part whose message is gone.
+    async fn replace(&mut self, at: usize) -> Result<(), Halt> {
+        self.go(Act::Send).await?;
+        let mut message = SendMessage::new(self.chat.0, plain(PLACEHOLDER));
+        message.message_thread_id = self.topic;
+        let sent = self.bot.client.send_message(&message).await;
+        let sent = sent.map_err(|error| self.halt("sendMessage", &error))?;
+        self.parts[at] = Standing { message: sent.message_id, shows: None };
+        self.record(Some(at)).await?;
+        Ok(())
+    }
+
+    /// Waits for the chat's and the bot's budget, and looks at the lease: after this the world sees us.
+    pub async fn go(&self, act: Act) -> Result<(), Halt> {
+        loop {
+            let wait = self.bot.pacer.wait(self.chat.0, act);
+            if wait.is_zero() {
+                self.work.lease.check()?;
+                return Ok(());
+            }
+            if wait > LONGEST_WAIT {
+                return Err(Halt::Wait(wait));
+            }
+            self.rest(wait).await?;
+        }
+    }
+
+    async fn rest(&self, pause: Duration) -> Result<(), Halt> {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            () = self.work.lease.lost.cancelled() => Err(Halt::Store(Error::Fenced)),
+            () = self.work.lease.closing.cancelled() => Err(Halt::Wait(Duration::ZERO)),
+        }
+    }
+
+    pub fn halt(&self, method: &str, error: &CallError) -> Halt {
+        let bot = self.bot.id().as_str();
+        match error.class() {
+            Class::RateLimited(pause) => {
+                self.salon.metrics.count(bot, "telegram_rate_limit_retry_total");
+                self.salon.metrics.count(bot, &format!("telegram_rate_limit_retry.{method}"));
+                self.bot.pacer.pause_chat(self.chat.0, pause);
+                Halt::Wait(pause)
+            }
+            Class::Blocked | Class::Migrated(_) => Halt::Parked(error.to_string()),
+            Class::Unauthorized => {
+                self.bot.unwell(error);
+                Halt::Retry(error.to_string())
+            }
+            _ => Halt::Retry(format!("{method}: {error}")),
+        }
+    }
+}
+
+struct Recording {
+    ticket: salon_store::Ticket,
+    until: salon_core::Time,
+    placed: Option<Part>,
+    orphans: Vec<(Part, &'static str)>,
+    tokens: Vec<NewToken>,
+    now: salon_core::Time,
+}
+
+struct Closing {
+    ticket: salon_store::Ticket,
+    until: salon_core::Time,
+    owner: String,
+    bot: BotId,
+    chat: ChatId,
+    state: PartState,
+    parked: Option<String>,
+    now: salon_core::Time,
+}
+
+/// A number for the drafts of a turn: any number but zero, the same for every attempt.
+pub fn draft_id(turn: &TurnId) -> i64 {
+    let folded = turn.as_str().bytes().fold(17i64, |sum, byte| (sum * 31 + i64::from(byte)) % 2_147_483_647);
+    folded.max(1)
+}

@@ -1,0 +1,252 @@
+//! Deliver: a reply is not sent, it is read. This reader follows a turn and keeps its messages as the log says.
+//!
+//! The lane `out:<bot>:<chat>` shows one turn after the other, so their messages stand in the order of the questions.
+//! Nothing is remembered between two runs of this job but the numbers of the placed messages: what they must say is
+//! folded from the log each time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use salon::{Job, Next, Salon, Work};
+use salon_core::{ChatId, Lang, Reply, ReplyState, Stamped, TurnId, View};
+use salon_store::Error;
+use salon_telegram::text::{Formatted, markdown, pages, plain};
+use salon_telegram::types::SendMessageDraft;
+use salon_telegram::{Act, Class};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::bridge;
+use crate::buttons::{Action, Buttons};
+use crate::courier::{Courier, Halt, PLACEHOLDER, Page, draft_id};
+use crate::fleet::Fleet;
+use crate::notice::MESSAGE_UNITS;
+
+pub const KIND: &str = "deliver";
+
+/// Telegram shows "typing" for five seconds.
+const TYPING_EVERY: Duration = Duration::from_secs(4);
+/// A draft fades after thirty seconds.
+const DRAFT_EVERY: Duration = Duration::from_secs(20);
+/// How long a turn may be silent before its placeholder gets a stop button.
+const STOP_BUTTON_AFTER: Duration = Duration::from_millis(1200);
+
+/// What a deliver job carries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Delivery {
+    pub turn: String,
+    pub chat: i64,
+    #[serde(default)]
+    pub topic: Option<i64>,
+    pub user: i64,
+    pub lang: String,
+    pub view: String,
+    #[serde(default)]
+    pub reply_to: Option<i64>,
+}
+
+pub struct Deliver {
+    pub fleet: Arc<Fleet>,
+}
+
+#[async_trait]
+impl Job for Deliver {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    async fn run(&self, salon: &Arc<Salon>, work: &Work) -> Result<Next, Error> {
+        let Some(bot) = work.job.bot.as_ref().and_then(|id| self.fleet.find(id)) else {
+            return Ok(crate::absent(&self.fleet));
+        };
+        let delivery: Delivery = serde_json::from_str(&work.job.payload).map_err(anyhow::Error::new)?;
+        let turn = TurnId::new(delivery.turn.as_str());
+        let view = View::parse(&delivery.view).unwrap_or_default();
+        let lang = Lang::from_tag(Some(&delivery.lang));
+        let chat = ChatId(delivery.chat);
+        let mut courier = Courier::load(salon, work, &bot, chat, delivery.turn.clone()).await?;
+        courier.topic = delivery.topic;
+        courier.reply_to = delivery.reply_to;
+        let place = (bot.id(), chat, delivery.user);
+        let (buttons, tokens) = match view {
+            View::Answer => Buttons::make(salon, place, &turn, lang, &Action::ALL),
+            // In this view the buttons stand under the line that says the turn was queued.
+            View::Events => (Buttons::default(), Vec::new()),
+        };
+        courier.keep_tokens(tokens).await?;
+        let drafts = bot.config.drafts && chat.is_private() && view == View::Answer;
+        let reader = Reader { turn, view, lang, buttons, drafts, events: Vec::new(), reply: Reply::default() };
+        match reader.read_out(&mut courier).await {
+            Ok(()) => courier.finish().await,
+            Err(halt) => courier.stop_for(halt).await,
+        }
+    }
+}
+
+struct Reader {
+    turn: TurnId,
+    view: View,
+    lang: Lang,
+    buttons: Buttons,
+    /// Whether the stream is shown as drafts, and a message placed only for the end.
+    drafts: bool,
+    events: Vec<Stamped>,
+    reply: Reply,
+}
+
+impl Reader {
+    /// Shows the turn until it has ended and its end is shown.
+    async fn read_out(mut self, courier: &mut Courier<'_>) -> Result<(), Halt> {
+        let salon = courier.salon;
+        let mut follow = salon.follow(&self.turn, 0);
+        let since = Instant::now();
+        let mut typing_at = Instant::now();
+        let mut drafted: Option<(Formatted, Instant)> = None;
+        // Placed at once, so that the person sees that the question was heard.
+        if !self.drafts && courier.placed() == 0 {
+            courier.place().await?;
+        }
+        loop {
+            if self.reply.is_final() {
+                return courier.show_final(&self.pages()).await;
+            }
+            let mut again_at = typing_at;
+            if typing_at <= Instant::now() {
+                typing_at = Instant::now() + TYPING_EVERY;
+                again_at = typing_at;
+                // Best effort: nobody misses an answer for want of three dots.
+                if self.reply.text.is_empty() && courier.bot.pacer.wait(courier.chat.0, Act::Other).is_zero() {
+                    courier.bot.client.send_chat_action(courier.chat.0, "typing").await.ok();
+                }
+            }
+            if self.drafts {
+                again_at = again_at.min(self.draft(courier, &mut drafted).await?);
+            } else if !self.reply.text.is_empty() || !self.events.is_empty() || since.elapsed() > STOP_BUTTON_AFTER {
+                again_at = again_at.min(self.stream(courier, since).await?);
+            } else {
+                again_at = again_at.min(since + STOP_BUTTON_AFTER);
+            }
+            tokio::select! {
+                more = follow.next() => match more? {
+                    Some(events) => {
+                        for event in &events {
+                            self.reply.push(event);
+                        }
+                        self.events.extend(events);
+                    }
+                    None => return Err(Halt::Retry("the log ended without an end".to_owned())),
+                },
+                () = tokio::time::sleep_until(again_at) => {}
+                () = courier.work.lease.lost.cancelled() => return Err(Halt::Store(Error::Fenced)),
+                () = courier.work.lease.closing.cancelled() => return Err(Halt::Wait(Duration::ZERO)),
+            }
+        }
+    }
+
+    /// Brings the messages up to date as far as the pace allows; answers when to try again.
+    async fn stream(&self, courier: &mut Courier<'_>, since: Instant) -> Result<Instant, Halt> {
+        let later = Instant::now() + Duration::from_secs(60);
+        let pages = self.pages();
+        for (at, page) in pages.iter().enumerate() {
+            if courier.shows(at, page) {
+                continue;
+            }
+            if at >= courier.placed() {
+                courier.place().await?;
+            }
+            // The bare placeholder is as good as a page that only adds a button, for a while.
+            if self.events.is_empty() && since.elapsed() < STOP_BUTTON_AFTER {
+                return Ok(since + STOP_BUTTON_AFTER);
+            }
+            let wait = courier.bot.pacer.wait(courier.chat.0, Act::Edit);
+            if !wait.is_zero() {
+                return Ok(Instant::now() + wait);
+            }
+            // The budget was taken just now; `Other` costs nothing of the stream's.
+            courier.edit(at, page, Act::Other).await?;
+        }
+        Ok(later)
+    }
+
+    async fn draft(&self, courier: &Courier<'_>, drafted: &mut Option<(Formatted, Instant)>) -> Result<Instant, Halt> {
+        let page = self.pages().pop().map(|page| page.body).unwrap_or_default();
+        if let Some((shown, at)) = drafted
+            && (*shown == page && at.elapsed() < DRAFT_EVERY)
+        {
+            return Ok(*at + DRAFT_EVERY);
+        }
+        let wait = courier.bot.pacer.wait(courier.chat.0, Act::Edit);
+        if !wait.is_zero() {
+            return Ok(Instant::now() + wait);
+        }
+        courier.work.lease.check()?;
+        let mut draft = SendMessageDraft::new(courier.chat.0, draft_id(&self.turn), page.clone());
+        draft.can_stop = true;
+        if let Err(error) = courier.bot.client.send_message_draft(&draft).await {
+            match error.class() {
+                Class::RateLimited(_) | Class::Blocked => return Err(courier.halt("sendMessageDraft", &error)),
+                // A draft is ornament; the final message is not.
+                _ => tracing::debug!(%error, "a draft was not shown"),
+            }
+        }
+        *drafted = Some((page, Instant::now()));
+        Ok(Instant::now() + DRAFT_EVERY)
+    }
+
+    /// The messages as they should be now.
+    fn pages(&self) -> Vec<Page> {
+        let bodies = match self.view {
+            View::Answer => pages(&self.answer(), MESSAGE_UNITS),
+            View::Events => bridge::pages(&self.events).iter().map(|page| plain(page)).collect(),
+        };
+        let mut pages: Vec<_> = bodies.into_iter().map(|body| Page { body, keyboard: None }).collect();
+        if pages.is_empty() {
+            pages.push(Page { body: plain(PLACEHOLDER), keyboard: None });
+        }
+        let actions: &[Action] = match (&self.reply.state, self.view) {
+            (_, View::Events) => &[],
+            (ReplyState::Waiting | ReplyState::Running, _) => &[Action::Stop],
+            (ReplyState::Done, _) => &[Action::Summary, Action::Regen, Action::Next],
+            (ReplyState::Failed { .. } | ReplyState::Stopped, _) => &[Action::Regen],
+        };
+        if let Some(last) = pages.last_mut() {
+            last.keyboard = self.buttons.keyboard(actions);
+        }
+        pages
+    }
+
+    fn answer(&self) -> Formatted {
+        let mut text = self.reply.text.clone();
+        let tail = match &self.reply.state {
+            ReplyState::Waiting | ReplyState::Running => self.reply.busy_with.as_ref().map(|command| {
+                let command: String = command.chars().take(80).collect();
+                self.lang.say("reply.busy_with", &[("command", &command)])
+            }),
+            ReplyState::Done if text.trim().is_empty() => Some(self.lang.say("reply.empty", &[])),
+            ReplyState::Done => None,
+            ReplyState::Failed { code, message } => {
+                let said = self.lang.find(&format!("failure.{code}"), &[]);
+                Some(format!("⚠️ {}", said.unwrap_or_else(|| message.clone())))
+            }
+            ReplyState::Stopped => Some(self.lang.say("reply.stopped", &[])),
+        };
+        if text.is_empty() && tail.is_none() {
+            return plain(PLACEHOLDER);
+        }
+        let mut answer = if text.trim().is_empty() {
+            text.clear();
+            plain("")
+        } else {
+            markdown(&text)
+        };
+        if let Some(tail) = tail {
+            if !answer.text.is_empty() {
+                answer.text.push_str("\n\n");
+            }
+            // Our own words are appended after the formatting: a model's unclosed code block cannot swallow them.
+            answer.text.push_str(&plain(&tail).text);
+        }
+        answer
+    }
+}

@@ -1,0 +1,288 @@
+//! The fleet: the bots as they are running now, kept in step with the roster.
+//!
+//! Once a second the file is looked at, and what it says is made so: a new bot is introduced to Telegram and its poller
+//! queued, a removed one is let go, a changed one is both. A file that cannot be read changes nothing.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use salon::Salon;
+use salon_core::{BotId, Lang};
+use salon_store::NewJob;
+use salon_telegram::types::{BotCommand, SetWebhook};
+use salon_telegram::{CallError, Class, Client, ClientConfig, Pacer};
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use crate::roster::{self, BotConfig, Intake, Surroundings};
+
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+
+/// A bot at work.
+pub struct Bot {
+    pub config: BotConfig,
+    pub client: Client,
+    pub pacer: Pacer,
+    /// Cancelled when the roster no longer has this bot as it is here.
+    pub gone: CancellationToken,
+    status: Mutex<Status>,
+}
+
+/// How a bot is doing, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The name that Telegram knows, without `@`; known once the bot was introduced.
+    pub username: Option<String>,
+    pub receiving: bool,
+    /// The last thing that went wrong, if nothing went right since.
+    pub error: Option<String>,
+}
+
+impl Bot {
+    fn new(config: BotConfig) -> anyhow::Result<Bot> {
+        let client = Client::new(ClientConfig {
+            base_url: config.api_base.clone(),
+            token: config.token.clone(),
+            timeout: CALL_TIMEOUT,
+        })?;
+        let pacer = if config.paced { Pacer::new() } else { Pacer::unlimited() };
+        Ok(Bot { config, client, pacer, gone: CancellationToken::new(), status: Mutex::default() })
+    }
+
+    pub fn id(&self) -> &BotId {
+        &self.config.id
+    }
+
+    pub fn status(&self) -> Status {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn well(&self) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.error = None;
+        status.receiving = true;
+    }
+
+    pub fn unwell(&self, error: &CallError) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = error.to_string();
+        if status.error.as_ref() != Some(&error) {
+            tracing::warn!(bot.name = %self.config.id, error, "a bot cannot be reached");
+        }
+        status.error = Some(error);
+        status.receiving = false;
+    }
+
+    /// The lane of its poller: one for each token, whatever the bot is called.
+    pub fn poll_lane(&self) -> String {
+        format!("poll:{}", self.config.token.fingerprint())
+    }
+}
+
+pub struct Fleet {
+    salon: Arc<Salon>,
+    source: Source,
+    bots: RwLock<Vec<Arc<Bot>>>,
+}
+
+/// Where the roster comes from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub path: PathBuf,
+    pub around: Surroundings,
+    /// Serve this bot alone.
+    pub only: Option<BotId>,
+    /// Whether this process takes updates in; otherwise it only answers.
+    pub intake: bool,
+}
+
+impl Fleet {
+    /// Reads the roster once; a broken one is an error at the start.
+    pub fn new(salon: Arc<Salon>, source: Source) -> anyhow::Result<Arc<Fleet>> {
+        let bots = source.read()?.into_iter().map(|config| Bot::new(config).map(Arc::new)).collect::<Result<_, _>>()?;
+        Ok(Arc::new(Fleet { salon, source, bots: RwLock::new(bots) }))
+    }
+
+    pub fn all(&self) -> Vec<Arc<Bot>> {
+        self.bots.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn find(&self, id: &BotId) -> Option<Arc<Bot>> {
+        self.all().into_iter().find(|bot| bot.id() == id)
+    }
+
+    /// Whether this process serves some of the bots only, and leaves the others' work to others.
+    pub fn is_partial(&self) -> bool {
+        self.source.only.is_some()
+    }
+
+    /// Which bot a webhook call is for. `None` for any mistake, and all mistakes take the same work.
+    pub fn admit(&self, bot: &str, path: &str, header: Option<&str>) -> Option<BotId> {
+        let found = self.all().into_iter().find(|candidate| candidate.id().as_str() == bot);
+        self.admit_to(found, path, header)
+    }
+
+    /// The same for the first bot, on the short route.
+    pub fn admit_default(&self, path: &str, header: Option<&str>) -> Option<BotId> {
+        self.admit_to(self.all().into_iter().next(), path, header)
+    }
+
+    fn admit_to(&self, bot: Option<Arc<Bot>>, path: &str, header: Option<&str>) -> Option<BotId> {
+        let secrets = bot.as_ref().and_then(|bot| bot.config.secrets.clone());
+        let (known_path, known_header) = secrets.map_or_else(Default::default, |known| (known.path, known.header));
+        // Hashes are compared, so the time says nothing about how much of a guess was right.
+        let same = |known: &str, shown: &str| Sha256::digest(known) == Sha256::digest(shown);
+        let path_right = same(&known_path, path) & !known_path.is_empty();
+        let header_right = same(&known_header, header.unwrap_or_default()) & !known_header.is_empty();
+        bot.filter(|_| path_right & header_right).map(|bot| bot.id().clone())
+    }
+
+    /// Keeps the bots as the roster wants them until `closing`.
+    pub async fn supervise(self: Arc<Self>, closing: CancellationToken) {
+        for bot in self.all() {
+            self.begin(&bot);
+        }
+        let mut seen = self.source.stamp();
+        loop {
+            self.queue_pollers().await;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = closing.cancelled() => return,
+            }
+            let now = self.source.stamp();
+            if now != seen {
+                seen = now;
+                self.reload();
+            }
+        }
+    }
+
+    /// Looks at the roster now.
+    pub fn reload(&self) {
+        match self.source.read() {
+            Ok(configs) => self.become_like(configs),
+            Err(error) => tracing::warn!(error = %error, "the list of bots is broken, nothing was changed"),
+        }
+    }
+
+    fn become_like(&self, configs: Vec<BotConfig>) {
+        let old = self.all();
+        let mut new = Vec::with_capacity(configs.len());
+        for config in configs {
+            if let Some(same) = old.iter().find(|bot| bot.config == config) {
+                new.push(same.clone());
+                continue;
+            }
+            match Bot::new(config) {
+                Ok(bot) => {
+                    tracing::info!(bot.name = %bot.config.id, "a bot was added or changed");
+                    new.push(Arc::new(bot));
+                }
+                Err(error) => tracing::warn!(%error, "a bot cannot be made"),
+            }
+        }
+        for bot in old.iter().filter(|bot| !new.iter().any(|kept| Arc::ptr_eq(kept, bot))) {
+            tracing::info!(bot.name = %bot.config.id, "a bot was let go or changed");
+            bot.gone.cancel();
+        }
+        *self.bots.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
+        for bot in new.iter().filter(|bot| !old.iter().any(|kept| Arc::ptr_eq(kept, bot))) {
+            self.begin(bot);
+        }
+    }
+
+    fn begin(&self, bot: &Arc<Bot>) {
+        if self.source.intake && bot.config.intake != Intake::Off {
+            tokio::spawn(introduce(self.salon.clone(), bot.clone()));
+        }
+    }
+
+    /// Sees to it that every polling bot has a poller, here or in another process.
+    async fn queue_pollers(&self) {
+        if !self.source.intake {
+            return;
+        }
+        for bot in self.all().into_iter().filter(|bot| bot.config.intake == Intake::Polling) {
+            let job = NewJob {
+                id: salon_core::JobId::new(self.salon.clock.id()),
+                key: None,
+                queue: salon::QUEUE_POLL,
+                kind: crate::poll::KIND,
+                lane: bot.poll_lane(),
+                bot: Some(bot.id().clone()),
+                payload: "{}".to_owned(),
+                now: self.salon.clock.now(),
+                room: Some(1),
+            };
+            let missing =
+                async { Ok::<_, salon_store::Error>(self.salon.store.read().await?.count_open(&job.lane).await? == 0) };
+            if !matches!(missing.await, Ok(true)) {
+                continue;
+            }
+            if let Err(error) = self.salon.store.write(job, |tx, job| Box::pin(tx.enqueue(job))).await {
+                tracing::warn!(bot.name = %bot.config.id, %error, "a poller could not be queued");
+            }
+        }
+    }
+}
+
+impl Source {
+    fn read(&self) -> Result<Vec<BotConfig>, roster::RosterError> {
+        let mut bots = roster::read(&self.path, &self.around)?;
+        if let Some(only) = &self.only {
+            bots.retain(|bot| &bot.id == only);
+        }
+        Ok(bots)
+    }
+
+    /// Changes when the file does.
+    fn stamp(&self) -> Option<(SystemTime, u64)> {
+        let metadata = std::fs::metadata(&self.path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    }
+}
+
+/// Tells Telegram what it must know of the bot, and learns its name. Tries until it works or the bot is gone.
+async fn introduce(salon: Arc<Salon>, bot: Arc<Bot>) {
+    let mut pause = Duration::from_secs(1);
+    loop {
+        match introduce_once(&bot).await {
+            Ok(()) => return,
+            Err(error) => {
+                bot.unwell(&error);
+                salon.metrics.count(bot.id().as_str(), "introduction_failed");
+                if let Class::RateLimited(wait) = error.class() {
+                    pause = pause.max(wait);
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))) => {}
+            () = bot.gone.cancelled() => return,
+        }
+        pause = (pause * 2).min(LONGEST_BACKOFF);
+    }
+}
+
+async fn introduce_once(bot: &Bot) -> Result<(), CallError> {
+    let me = bot.client.get_me().await?;
+    bot.status.lock().unwrap_or_else(PoisonError::into_inner).username = me.username;
+    for lang in Lang::PEOPLE {
+        let code = (lang != Lang::En).then(|| lang.tag());
+        bot.client.set_my_commands(&menu(lang), code).await?;
+    }
+    if let (Intake::Webhook { public_url }, Some(secrets)) = (&bot.config.intake, &bot.config.secrets) {
+        let url = format!("{public_url}/telegram/webhook/{}/{}", bot.config.id, secrets.path);
+        bot.client.set_webhook(&SetWebhook::new(url, &secrets.header)).await?;
+        bot.well();
+    }
+    Ok(())
+}
+
+/// The commands that Telegram offers while one types.
+fn menu(lang: Lang) -> Vec<BotCommand> {
+    crate::commands::NAMES.iter().map(|name| BotCommand::new(*name, lang.say(&format!("menu.{name}"), &[]))).collect()
+}

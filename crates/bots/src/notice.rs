@@ -1,0 +1,101 @@
+//! Notices: short texts that are no answer of an engine, shown once each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use salon::{Job, Next, Salon, Work};
+use salon_core::{ChatId, Lang, TurnId};
+use salon_store::Error;
+use salon_telegram::text::{pages, plain};
+use serde::{Deserialize, Serialize};
+
+use crate::buttons::{Action, Buttons};
+use crate::context::Context;
+use crate::courier::{Courier, Page};
+use crate::fleet::Fleet;
+
+pub const KIND: &str = "notice";
+
+/// Telegram's limit, in UTF-16 units.
+pub const MESSAGE_UNITS: usize = 4096;
+/// How long a notice waits for the message of the turn it stands behind.
+const PLACING_PATIENCE: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What a notice job carries.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Notice {
+    pub chat: i64,
+    #[serde(default)]
+    pub topic: Option<i64>,
+    pub user: i64,
+    pub text: String,
+    /// The turn whose four buttons stand below.
+    #[serde(default)]
+    pub buttons: Option<String>,
+    /// The turn whose message must stand first.
+    #[serde(default)]
+    pub after: Option<String>,
+}
+
+impl Notice {
+    pub fn plain(cx: &Context, text: String) -> Notice {
+        Notice { chat: cx.chat.0, topic: cx.topic, user: cx.user, text, buttons: None, after: None }
+    }
+
+    pub fn with_buttons(mut self, turn: &TurnId) -> Notice {
+        self.buttons = Some(turn.as_str().to_owned());
+        self
+    }
+}
+
+pub struct ShowNotice {
+    pub fleet: Arc<Fleet>,
+}
+
+#[async_trait]
+impl Job for ShowNotice {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    async fn run(&self, salon: &Arc<Salon>, work: &Work) -> Result<Next, Error> {
+        let Some(bot) = work.job.bot.as_ref().and_then(|id| self.fleet.find(id)) else {
+            return Ok(crate::absent(&self.fleet));
+        };
+        let notice: Notice = serde_json::from_str(&work.job.payload).map_err(anyhow::Error::new)?;
+        let chat = ChatId(notice.chat);
+        if must_wait(salon, work, &notice).await? {
+            return Ok(Next::Snooze(LOOK_AGAIN));
+        }
+        let owner = work.lease.ticket.job.as_str().to_owned();
+        let mut courier = Courier::load(salon, work, &bot, chat, owner).await?;
+        courier.topic = notice.topic;
+        let mut keyboard = None;
+        if let Some(turn) = &notice.buttons {
+            let place = (bot.id(), chat, notice.user);
+            let (buttons, tokens) =
+                Buttons::make(salon, place, &TurnId::new(turn.as_str()), Lang::Bridge, &Action::ALL);
+            courier.keep_tokens(tokens).await?;
+            keyboard = buttons.keyboard(&Action::ALL);
+        }
+        let mut shown: Vec<_> =
+            pages(&plain(&notice.text), MESSAGE_UNITS).into_iter().map(|body| Page { body, keyboard: None }).collect();
+        if let Some(last) = shown.last_mut() {
+            last.keyboard = keyboard;
+        }
+        match courier.show_final(&shown).await {
+            Ok(()) => courier.finish().await,
+            Err(halt) => courier.stop_for(halt).await,
+        }
+    }
+}
+
+async fn must_wait(salon: &Salon, work: &Work, notice: &Notice) -> Result<bool, Error> {
+    let Some(turn) = &notice.after else { return Ok(false) };
+    if salon.clock.now().since(work.job.created_at) > PLACING_PATIENCE {
+        return Ok(false);
+    }
+    Ok(salon.store.read().await?.list_parts(turn).await?.is_empty())
+}

@@ -1,0 +1,377 @@
+//! The roster: which bots there are, read from `config/bots.yaml` or from the environment.
+//!
+//! The file's shape is the bridge's, and so are the rules by which a token is found. What differs on purpose: secrets
+//! that anyone could guess are refused, and a bot without owner or allow-list answers nobody.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use salon_core::{BotId, View};
+use salon_telegram::Token;
+use serde::Deserialize;
+use thiserror::Error;
+
+pub const OFFICIAL_API: &str = "https://api.telegram.org";
+
+/// What the environment adds to the file.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// `TELEGRAM_BOT_TOKEN`
+    pub token: Option<String>,
+    /// `TELEGRAM_VIRTUAL_TOKEN`: what a local mock takes when there is no token.
+    pub virtual_token: String,
+    /// `TELEGRAM_OWNER_USER_ID`
+    pub owner: Option<i64>,
+    /// `TELEGRAM_API_BASE_URL`
+    pub api_base: String,
+    pub bot_id: Option<String>,
+    pub bot_name: Option<String>,
+    pub public_url: Option<String>,
+    pub path_secret: Option<String>,
+    pub secret_token: Option<String>,
+    /// The engine of a bot that names none.
+    pub engine: String,
+}
+
+/// Who may use a bot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    Nobody,
+    People(BTreeSet<i64>),
+    Everyone,
+}
+
+impl Access {
+    pub fn allows(&self, user: i64) -> bool {
+        match self {
+            Access::Nobody => false,
+            Access::People(people) => people.contains(&user),
+            Access::Everyone => true,
+        }
+    }
+}
+
+/// How updates come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Intake {
+    Polling,
+    /// Telegram posts to `{public_url}/telegram/webhook/{bot}/{path_secret}`.
+    Webhook {
+        public_url: String,
+    },
+    /// Nothing comes in; what waits is still answered.
+    Off,
+}
+
+/// One bot as it is configured.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BotConfig {
+    pub id: BotId,
+    pub name: String,
+    pub token: Token,
+    pub owner: Option<i64>,
+    pub access: Access,
+    pub engine: String,
+    pub view: View,
+    pub intake: Intake,
+    /// Both or none: without them the webhook's route does not exist for this bot.
+    pub secrets: Option<Secrets>,
+    pub api_base: String,
+    /// Whether streams in private chats use `sendMessageDraft`.
+    pub drafts: bool,
+    /// Whether Telegram's limits are kept by waiting. A local server has none.
+    pub paced: bool,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secrets {
+    pub path: String,
+    pub header: String,
+}
+
+impl BotConfig {
+    /// Whether the API is a mock on this machine.
+    pub fn is_local(&self) -> bool {
+        is_local(&self.api_base)
+    }
+}
+
+#[derive(Debug, Error)]
+pub enum RosterError {
+    #[error("{path} cannot be read: {error}")]
+    Unreadable { path: String, error: std::io::Error },
+    #[error("{path} is not a list of bots: {error}")]
+    Malformed { path: String, error: String },
+    #[error("bot {bot}: {problem}")]
+    Bot { bot: String, problem: String },
+    #[error("two bots are called {0}")]
+    SameId(String),
+    #[error("the bots {0} and {1} have the same token")]
+    SameToken(String, String),
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    bots: Vec<Item>,
+}
+
+#[derive(Default, Deserialize)]
+struct Item {
+    bot_id: Option<String>,
+    name: Option<String>,
+    mode: Option<String>,
+    #[serde(default)]
+    telegram_token: Option<String>,
+    owner_user_id: Option<i64>,
+    #[serde(default)]
+    allow: Allow,
+    adapter: Option<String>,
+    view: Option<String>,
+    #[serde(default)]
+    webhook: WebhookItem,
+    telegram_api_base_url: Option<String>,
+    #[serde(default)]
+    drafts: bool,
+    paced: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+struct WebhookItem {
+    path_secret: Option<String>,
+    secret_token: Option<String>,
+    public_url: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(untagged)]
+enum Allow {
+    #[default]
+    Nothing,
+    Word(String),
+    People(Vec<i64>),
+}
+
+/// Reads the roster. A missing file means the one bot that the environment describes, if it describes one.
+pub fn read(path: &Path, around: &Surroundings) -> Result<Vec<BotConfig>, RosterError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(RosterError::Unreadable { path: path.display().to_string(), error }),
+    };
+    parse(&text, around).map_err(|error| match error {
+        RosterError::Malformed { error, .. } => RosterError::Malformed { path: path.display().to_string(), error },
+        other => other,
+    })
+}
+
+pub fn parse(text: &str, around: &Surroundings) -> Result<Vec<BotConfig>, RosterError> {
+    let malformed = |error: String| RosterError::Malformed { path: "the list of bots".to_owned(), error };
+    let file: Option<File> = if text.trim().is_empty() {
+        None
+    } else {
+        serde_saphyr::from_str(text).map_err(|error| malformed(first_line(&error.to_string())))?
+    };
+    let mut items = file.map_or_else(Vec::new, |file| file.bots);
+    if items.is_empty() && around.token.is_some() {
+        items.push(Item { bot_id: around.bot_id.clone(), name: around.bot_name.clone(), ..Item::default() });
+    }
+    let bots: Vec<_> =
+        items.into_iter().enumerate().map(|(at, item)| bot(at + 1, item, around)).collect::<Result<_, _>>()?;
+    for (at, one) in bots.iter().enumerate() {
+        for other in &bots[..at] {
+            if one.id == other.id {
+                return Err(RosterError::SameId(one.id.to_string()));
+            }
+            if one.token.expose() == other.token.expose() && one.api_base == other.api_base {
+                return Err(RosterError::SameToken(other.id.to_string(), one.id.to_string()));
+            }
+        }
+    }
+    Ok(bots)
+}
+
+fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, RosterError> {
+    let id = given(item.bot_id).unwrap_or_else(|| format!("bot-{number}"));
+    let wrong = |problem: &str| RosterError::Bot { bot: id.clone(), problem: problem.to_owned() };
+    if !BotId::is_valid(&id) {
+        return Err(wrong("an id has letters, digits, '-', '_' and '.', at most 64 of them"));
+    }
+    let api_base = given(item.telegram_api_base_url).unwrap_or_else(|| around.api_base.clone());
+    let api_base = api_base.trim_end_matches('/').to_owned();
+    if !api_base.starts_with("http://") && !api_base.starts_with("https://") {
+        return Err(wrong("telegram_api_base_url starts with http:// or https://"));
+    }
+    let local = is_local(&api_base);
+    let token = match given(item.telegram_token) {
+        Some(token) if token != "TELEGRAM_BOT_TOKEN" => token,
+        _ => match &around.token {
+            Some(token) => token.clone(),
+            None if local => around.virtual_token.clone(),
+            None => return Err(wrong("telegram_token is empty and TELEGRAM_BOT_TOKEN is not set")),
+        },
+    };
+    let mut intake = match item.mode.as_deref() {
+        // How the bridge ran its processes; one process serves all bots here.
+        None | Some("embedded" | "gateway" | "polling" | "webhook") => Intake::Polling,
+        Some("off") => Intake::Off,
+        Some(_) => return Err(wrong("mode is embedded, gateway or off")),
+    };
+    let public_url = given(item.webhook.public_url).or_else(|| around.public_url.clone());
+    let path = given(item.webhook.path_secret).or_else(|| around.path_secret.clone());
+    let header = given(item.webhook.secret_token).or_else(|| around.secret_token.clone());
+    let secrets = match (path, header) {
+        (Some(path), Some(header)) => {
+            check_secret(&id, "path_secret", &path).map_err(|problem| wrong(&problem))?;
+            check_secret(&id, "secret_token", &header).map_err(|problem| wrong(&problem))?;
+            Some(Secrets { path, header })
+        }
+        (None, None) if public_url.is_none() => None,
+        _ => return Err(wrong("a webhook needs both path_secret and secret_token")),
+    };
+    if let (Some(url), Intake::Polling) = (public_url, &intake) {
+        if !url.starts_with("https://") && !is_local(&url) {
+            return Err(wrong("public_url starts with https://"));
+        }
+        intake = Intake::Webhook { public_url: url.trim_end_matches('/').to_owned() };
+    }
+    let owner = item.owner_user_id.or(around.owner);
+    let access = match item.allow {
+        Allow::Word(word) if word == "everyone" => Access::Everyone,
+        Allow::Word(_) => return Err(wrong("allow is a list of user ids, or the word everyone")),
+        Allow::People(people) => Access::People(people.into_iter().chain(owner).collect()),
+        Allow::Nothing => owner.map_or(Access::Nobody, |owner| Access::People([owner].into())),
+    };
+    let view = match item.view.as_deref() {
+        None => View::default(),
+        Some(word) => View::parse(word).ok_or_else(|| wrong("view is answer or events"))?,
+    };
+    Ok(BotConfig {
+        name: given(item.name).unwrap_or_else(|| format!("Bot {number}")),
+        token: Token::new(token),
+        owner,
+        access,
+        engine: given(item.adapter).unwrap_or_else(|| around.engine.clone()),
+        view,
+        intake,
+        secrets,
+        drafts: item.drafts,
+        paced: item.paced.unwrap_or(!local),
+        api_base,
+        id: BotId::new(id),
+    })
+}
+
+/// Secrets that stand in examples, or that are made of the bot's name, prove nothing.
+fn check_secret(bot: &str, name: &str, secret: &str) -> Result<(), String> {
+    let guessable = [format!("{bot}-path"), format!("{bot}-secret")];
+    if guessable.iter().any(|guess| guess == secret) || secret.contains("change-me") || secret.contains("example") {
+        return Err(format!("webhook.{name} can be guessed; make one by `salon bot add`"));
+    }
+    if secret.len() < 32 || secret.len() > 256 {
+        return Err(format!("webhook.{name} must have 32 to 256 characters"));
+    }
+    if !secret.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
+        return Err(format!("webhook.{name} may hold letters, digits, '-' and '_' only"));
+    }
+    Ok(())
+}
+
+/// An empty value counts as none.
+fn given(value: Option<String>) -> Option<String> {
+    value.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+fn is_local(url: &str) -> bool {
+    url.starts_with("http://127.0.0.1") || url.starts_with("http://localhost")
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn around() -> Surroundings {
+        Surroundings {
+            virtual_token: "mock_token_1".into(),
+            api_base: OFFICIAL_API.into(),
+            engine: "storyteller".into(),
+            ..Surroundings::default()
+        }
+    }
+
+    fn only(text: &str, around: &Surroundings) -> BotConfig {
+        let mut bots = parse(text, around).expect("a roster");
+        assert_eq!(bots.len(), 1);
+        bots.remove(0)
+    }
+
+    fn problem(text: &str) -> String {
+        parse(text, &around()).map(|_| ()).expect_err("a broken roster").to_string()
+    }
+
+    const SECRET: &str = "abcdefghijklmnopqrstuvwxyz0123456789";
+
+    #[test]
+    fn an_empty_token_is_the_environments_and_a_mock_needs_none() {
+        let mut around = around();
+        let mock = "bots: [{telegram_token: '', telegram_api_base_url: 'http://127.0.0.1:9082'}]";
+        assert_eq!(only(mock, &around).token.expose(), "mock_token_1");
+        assert_eq!(
+            problem("bots: [{telegram_token: ''}]"),
+            "bot bot-1: telegram_token is empty and TELEGRAM_BOT_TOKEN is not set"
+        );
+        around.token = Some("1:real".into());
+        assert_eq!(only("bots: [{telegram_token: TELEGRAM_BOT_TOKEN}]", &around).token.expose(), "1:real");
+        assert_eq!(only("", &around).id.as_str(), "bot-1");
+    }
+
+    #[test]
+    fn without_owner_or_list_nobody_may_use_a_bot() {
+        let nobody = only("bots: [{telegram_token: '1:a'}]", &around());
+        assert!(!nobody.access.allows(1));
+        let owned = only("bots: [{telegram_token: '1:a', owner_user_id: 7}]", &around());
+        assert!(owned.access.allows(7) && !owned.access.allows(8));
+        let listed = only("bots: [{telegram_token: '1:a', owner_user_id: 7, allow: [8]}]", &around());
+        assert!(listed.access.allows(7) && listed.access.allows(8) && !listed.access.allows(9));
+        let open = only("bots: [{telegram_token: '1:a', allow: everyone}]", &around());
+        assert!(open.access.allows(9));
+    }
+
+    #[test]
+    fn secrets_that_can_be_guessed_are_refused() {
+        let hook = |path: &str| {
+            format!("bots: [{{telegram_token: '1:a', webhook: {{path_secret: {path}, secret_token: {SECRET}}}}}]")
+        };
+        assert!(problem(&hook("bot-1-path")).contains("can be guessed"));
+        assert!(problem(&hook("short")).contains("32 to 256"));
+        assert!(only(&hook(SECRET), &around()).secrets.is_some());
+        let url = "bots: [{telegram_token: '1:a', webhook: {public_url: 'https://salon.test'}}]";
+        assert!(problem(url).contains("both path_secret and secret_token"));
+    }
+
+    #[test]
+    fn twins_are_refused() {
+        assert_eq!(
+            problem("bots: [{bot_id: a, telegram_token: '1:a'}, {bot_id: a, telegram_token: '1:b'}]"),
+            "two bots are called a"
+        );
+        assert_eq!(
+            problem("bots: [{bot_id: a, telegram_token: '1:a'}, {bot_id: b, telegram_token: '1:a'}]"),
+            "the bots a and b have the same token"
+        );
+    }
+
+    #[test]
+    fn a_public_url_means_a_webhook() {
+        let text = format!(
+            "bots: [{{telegram_token: '1:a', webhook: {{public_url: 'https://salon.test/', path_secret: {SECRET}, \
+             secret_token: {SECRET}}}}}]"
+        );
+        let intake = only(&text, &around()).intake;
+        assert_eq!(intake, Intake::Webhook { public_url: "https://salon.test".into() });
+    }
+}

@@ -1,0 +1,392 @@
+//! Understand: an update becomes a command, a press, or something said.
+//!
+//! What an update does to the database is one transaction with the end of its job. So a crash at any moment leaves it
+//! either undone or done, and never half.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use salon::arrive::chat_of;
+use salon::youtube::{self, YouTube};
+use salon::{Job, Next, Salon, Work, say};
+use salon_core::{ChatId, Dialog, Lang, Refusal, View};
+use salon_store::{Error, Result, Tx, fail_point};
+use salon_telegram::types::{CallbackQuery, ChatMemberUpdated, Message, Update};
+
+use crate::buttons;
+use crate::commands::{self, Command};
+use crate::context::Context;
+use crate::fleet::{Bot, Fleet};
+use crate::notice::Notice;
+
+/// How often a stranger is told that the bot is not for him.
+const REFUSE_EVERY: Duration = Duration::from_secs(60 * 60);
+/// A press that is older than this has been forgotten by Telegram.
+const QUERY_LIFE: Duration = Duration::from_secs(150);
+
+/// What an update asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wish {
+    /// Nothing to react to; the word says why.
+    Ignore(&'static str),
+    /// Somebody who may not use the bot.
+    Refuse,
+    Amend {
+        message: i64,
+        text: String,
+    },
+    Command(Command),
+    Say(String),
+    Video(String),
+    Press(String),
+    /// The bot was blocked (`true`) or let in again.
+    Park(bool),
+    StopDraft,
+}
+
+/// Reacts to one update.
+pub struct React {
+    pub fleet: Arc<Fleet>,
+    pub youtube: YouTube,
+}
+
+#[async_trait]
+impl Job for React {
+    fn kind(&self) -> &'static str {
+        salon::KIND_UPDATE
+    }
+
+    async fn run(&self, salon: &Arc<Salon>, work: &Work) -> Result<Next> {
+        let Some(bot) = work.job.bot.as_ref().and_then(|id| self.fleet.find(id)) else {
+            return Ok(crate::absent(&self.fleet));
+        };
+        let update: Update = match serde_json::from_str(&work.job.payload) {
+            Ok(update) => update,
+            Err(error) => {
+                tracing::warn!(bot.name = %bot.id(), %error, "an update cannot be understood");
+                self.give_up(salon, work, "it cannot be understood").await?;
+                salon.metrics.count(bot.id().as_str(), "dead_letters");
+                return Ok(Next::Ended);
+            }
+        };
+        let Some((cx, wish)) = understand(salon, &bot, &update) else { return Ok(Next::Finish) };
+        let video = match &wish {
+            Wish::Video(query) => Some(self.search(&cx, query).await),
+            Wish::Command(command) if matches!(command.name.as_str(), "youtube" | "yt") => match command.words.as_str()
+            {
+                "" => Some(Found::NoQuery),
+                query => Some(self.search(&cx, query).await),
+            },
+            _ => None,
+        };
+        let query = update.callback_query.as_ref().map(|query| query.id.clone());
+        let reaction = Reaction { cx: cx.clone(), wish, video, refusal: None };
+        let answer = match reaction.clone().commit(work).await {
+            Err(Error::Refused(refusal)) => {
+                // What was wanted is refused and undone; saying so is another transaction.
+                Reaction { refusal: Some(refusal), ..reaction }.commit(work).await?
+            }
+            outcome => outcome?,
+        };
+        if let (Some(query), Some(answer)) = (query, answer) {
+            answer_query(&cx, work, &query, &answer).await;
+        }
+        Ok(Next::Ended)
+    }
+
+    /// A dead letter: the chat is told, and goes on.
+    async fn give_up(&self, salon: &Arc<Salon>, work: &Work, error: &str) -> Result<()> {
+        let bot = work.job.bot.as_ref().and_then(|id| self.fleet.find(id));
+        let value: serde_json::Value = serde_json::from_str(&work.job.payload).unwrap_or_default();
+        let place = bot.zip(chat_of(&value));
+        let cx = place.map(|(bot, chat)| Context {
+            salon: salon.clone(),
+            bot,
+            chat: ChatId(chat),
+            topic: None,
+            user: 0,
+            lang: Lang::from_tag(value.pointer("/message/from/language_code").and_then(|tag| tag.as_str())),
+            message: None,
+        });
+        let args = (work.lease.ticket.clone(), work.lease.until(salon), cx, error.to_owned(), salon.clock.now());
+        salon
+            .store
+            .write(args, |tx, (ticket, until, cx, error, now)| {
+                Box::pin(async move {
+                    let held = tx.hold(ticket, *until).await?;
+                    if let Some(cx) = cx {
+                        let dialog = tx.find_active_dialog(cx.bot.id(), cx.chat).await?;
+                        let words = cx.words(cx.view(dialog.as_ref()));
+                        cx.tell(tx, Notice::plain(cx, words.say("dead_letter", &[]))).await?;
+                    }
+                    tx.bury(held, error, *now).await
+                })
+            })
+            .await
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Found {
+    NoQuery,
+    Video(String),
+    Nothing,
+    Failed,
+}
+
+impl React {
+    async fn search(&self, cx: &Context, query: &str) -> Found {
+        match self.youtube.first_video(query).await {
+            Ok(Some(address)) => Found::Video(address),
+            Ok(None) => Found::Nothing,
+            Err(error) => {
+                tracing::warn!(bot.name = %cx.bot.id(), %error, "the video search failed");
+                Found::Failed
+            }
+        }
+    }
+}
+
+/// A wish with everything that its transaction needs.
+#[derive(Clone)]
+struct Reaction {
+    cx: Context,
+    wish: Wish,
+    video: Option<Found>,
+    /// Said instead of what was wished.
+    refusal: Option<Refusal>,
+}
+
+impl Reaction {
+    /// Writes the reaction and ends the job; answers what a pressed button should say.
+    async fn commit(self, work: &Work) -> Result<Option<String>> {
+        let salon = self.cx.salon.clone();
+        fail_point!("update.before_commit");
+        let args = (work.lease.ticket.clone(), work.lease.until(&salon), self, salon.clock.now());
+        let answer = salon
+            .store
+            .write(args, |tx, (ticket, until, reaction, now)| {
+                Box::pin(async move {
+                    let held = tx.hold(ticket, *until).await?;
+                    let answer = reaction.act(tx).await?;
+                    tx.finish(held, *now).await?;
+                    Ok(answer)
+                })
+            })
+            .await?;
+        fail_point!("update.after_commit");
+        Ok(answer)
+    }
+
+    async fn act(&self, tx: &mut Tx) -> Result<Option<String>> {
+        let cx = &self.cx;
+        let now = cx.salon.clock.now();
+        match &self.wish {
+            Wish::Ignore(_) | Wish::Refuse | Wish::Park(_) => {}
+            _ => tx.hear_chat(cx.bot.id(), cx.chat, cx.lang).await?,
+        }
+        if let Some(refusal) = &self.refusal {
+            return refuse(tx, cx, refusal).await.map(|()| None);
+        }
+        match &self.wish {
+            Wish::Ignore(_) => {}
+            Wish::Refuse => {
+                if tx.may_refuse(cx.bot.id(), cx.chat, now, now - REFUSE_EVERY).await? {
+                    let dialog = tx.find_active_dialog(cx.bot.id(), cx.chat).await?;
+                    let text = cx.words(cx.view(dialog.as_ref())).say("denied", &[]);
+                    cx.tell(tx, Notice::plain(cx, text)).await?;
+                }
+                return Ok(Some(Lang::Bridge.say("callback.denied", &[])));
+            }
+            Wish::Amend { message, text } => {
+                tx.amend_question(cx.bot.id(), cx.chat, *message, text).await?;
+            }
+            Wish::Park(true) => tx.park_chat(cx.bot.id(), cx.chat, "the bot was blocked or removed", now).await?,
+            Wish::Park(false) => tx.hear_chat(cx.bot.id(), cx.chat, cx.lang).await?,
+            Wish::StopDraft => {
+                if let Some(dialog) = tx.find_active_dialog(cx.bot.id(), cx.chat).await? {
+                    salon::stop::stop_dialog(tx, &dialog.id, now).await?;
+                }
+            }
+            Wish::Press(data) => return buttons::press(tx, cx, data).await.map(Some),
+            Wish::Video(_) => self.show_video(tx).await?,
+            Wish::Command(_) if self.video.is_some() => self.show_video(tx).await?,
+            Wish::Command(command) => commands::run(tx, cx, command).await?,
+            Wish::Say(text) => {
+                let dialog = cx.dialog(tx).await?;
+                ask(tx, cx, &dialog, text).await?;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn show_video(&self, tx: &mut Tx) -> Result<()> {
+        let cx = &self.cx;
+        let dialog = tx.find_active_dialog(cx.bot.id(), cx.chat).await?;
+        let words = cx.words(cx.view(dialog.as_ref()));
+        let text = match &self.video {
+            Some(Found::Video(address)) => address.clone(),
+            Some(Found::NoQuery) => words.say("youtube.usage", &[]),
+            Some(Found::Failed) => words.say("youtube.failed", &[]),
+            Some(Found::Nothing) | None => words.say("youtube.nothing", &[]),
+        };
+        cx.tell(tx, Notice::plain(cx, text)).await
+    }
+}
+
+/// Says something in the chat's dialog and queues what shows it.
+async fn ask(tx: &mut Tx, cx: &Context, dialog: &Dialog, text: &str) -> Result<()> {
+    let view = cx.view(Some(dialog));
+    let utterance =
+        cx.salon.utterance(&dialog.id, &dialog.engine, Some(cx.user), text, cx.message).for_bot(cx.bot.id());
+    let said = salon::say(tx, &utterance).await?;
+    match view {
+        View::Events => {
+            let holes =
+                [("turn", said.turn.as_str()), ("session", dialog.id.as_str()), ("agent", dialog.engine.as_str())];
+            let text = cx.words(view).say("queued", &holes);
+            cx.tell(tx, Notice::plain(cx, text).with_buttons(&said.turn)).await?;
+        }
+        View::Answer if said.ahead > 0 => {
+            let text = cx.words(view).say("queued_behind", &[("ahead", &said.ahead.to_string())]);
+            cx.tell(tx, Notice::plain(cx, text)).await?;
+        }
+        View::Answer => {}
+    }
+    cx.show(tx, &said.turn, view).await
+}
+
+async fn refuse(tx: &mut Tx, cx: &Context, refusal: &Refusal) -> Result<()> {
+    let dialog = tx.find_active_dialog(cx.bot.id(), cx.chat).await?;
+    let words = cx.words(cx.view(dialog.as_ref()));
+    let limit = say::ROOM.to_string();
+    let text = words.find(&format!("refusal.{}", refusal.code()), &[("limit", &limit)]);
+    let notice = Notice::plain(cx, text.unwrap_or_else(|| refusal.to_string()));
+    // A flood is told once that the queue is full, until the queue has moved on.
+    let lane = dialog.map(|dialog| say::lane(&dialog.id)).unwrap_or_default();
+    match tx.list_open(&lane).await?.first() {
+        Some(head) => cx.tell_once(tx, format!("full:{}", head.ticket.job), notice).await,
+        None => cx.tell(tx, notice).await,
+    }
+}
+
+/// Best effort: the press was heard whether or not the person sees the words.
+async fn answer_query(cx: &Context, work: &Work, query: &str, answer: &str) {
+    if cx.salon.clock.now().since(work.job.created_at) > QUERY_LIFE {
+        return;
+    }
+    let answered = cx.bot.client.answer_callback_query(query, Some(answer), false).await;
+    let outcome = if answered.is_ok() { "callback_ack_success" } else { "callback_ack_failed" };
+    cx.salon.metrics.count(cx.bot.id().as_str(), outcome);
+}
+
+/// What an update asks for, of whom. `None` if it is of a kind that we do not react to.
+fn understand(salon: &Arc<Salon>, bot: &Arc<Bot>, update: &Update) -> Option<(Context, Wish)> {
+    let context =
+        |chat: i64, topic: Option<i64>, from: Option<&salon_telegram::types::User>, message: Option<i64>| Context {
+            salon: salon.clone(),
+            bot: bot.clone(),
+            chat: ChatId(chat),
+            topic,
+            user: from.map_or(0, |user| user.id),
+            lang: Lang::from_tag(from.and_then(|user| user.language_code.as_deref())),
+            message,
+        };
+    if let Some(query) = &update.callback_query {
+        let message = query.message.as_ref()?;
+        let cx = context(message.chat.id, message.message_thread_id, Some(&query.from), None);
+        return Some((cx, of_press(bot, query)));
+    }
+    if let Some(message) = update.message.as_ref().or(update.edited_message.as_ref()) {
+        let topic = message.message_thread_id;
+        let cx = context(message.chat.id, topic, message.from.as_ref(), Some(message.message_id));
+        let wish = of_message(bot, message, update.edited_message.is_some());
+        return Some((cx, wish));
+    }
+    if let Some(change) = &update.my_chat_member {
+        let cx = context(change.chat.id, None, change.from.as_ref(), None);
+        return Some((cx, of_membership(change)));
+    }
+    let stopped = update.stopped_message_generation.as_ref()?;
+    let cx = context(stopped.chat.id, stopped.message_thread_id, None, None);
+    // The update names no sender; drafts exist in private chats only, so the chat is the person.
+    let wish = if bot.config.access.allows(stopped.chat.id) { Wish::StopDraft } else { Wish::Ignore("not allowed") };
+    Some((cx, wish))
+}
+
+fn of_press(bot: &Bot, query: &CallbackQuery) -> Wish {
+    if query.from.is_bot || !bot.config.access.allows(query.from.id) {
+        return Wish::Refuse;
+    }
+    Wish::Press(query.data.clone().unwrap_or_default())
+}
+
+fn of_membership(change: &ChatMemberUpdated) -> Wish {
+    match change.new_chat_member.as_ref().map(|member| member.status.as_str()) {
+        Some("kicked" | "left") => Wish::Park(true),
+        Some(_) => Wish::Park(false),
+        None => Wish::Ignore("nothing changed"),
+    }
+}
+
+fn of_message(bot: &Bot, message: &Message, edited: bool) -> Wish {
+    let Some(from) = &message.from else { return Wish::Ignore("nobody said it") };
+    // Anonymous administrators and channels have no person who could be allowed.
+    if from.is_bot || message.sender_chat.is_some() {
+        return Wish::Ignore("not a person");
+    }
+    let text = message.text.as_deref().or(message.caption.as_deref()).unwrap_or_default().trim();
+    if text.is_empty() {
+        return Wish::Ignore("no text");
+    }
+    let username = bot.status().username;
+    let private = ChatId(message.chat.id).is_private();
+    let text = if private {
+        text.to_owned()
+    } else {
+        match addressed(bot, message, text, username.as_deref()) {
+            Some(text) => text,
+            None => return Wish::Ignore("not addressed"),
+        }
+    };
+    if !bot.config.access.allows(from.id) {
+        return Wish::Refuse;
+    }
+    if edited {
+        return Wish::Amend { message: message.message_id, text };
+    }
+    if text.starts_with('/') {
+        return Command::read(&text, username.as_deref()).map_or(Wish::Ignore("for another bot"), Wish::Command);
+    }
+    match youtube::wish(&text) {
+        Some(query) => Wish::Video(query),
+        None => Wish::Say(text),
+    }
+}
+
+/// In a group a bot is meant if it is named, answered, or commanded; the text without its name.
+fn addressed(bot: &Bot, message: &Message, text: &str, username: Option<&str>) -> Option<String> {
+    if text.starts_with('/') {
+        return Some(text.to_owned());
+    }
+    let answered = message.reply_to_message.as_ref().and_then(|replied| replied.from.as_ref());
+    let bot_number = bot.config.token.expose().split(':').next().and_then(|number| number.parse::<i64>().ok());
+    if answered.is_some_and(|author| author.is_bot && Some(author.id) == bot_number)
+        || answered.is_some_and(|author| author.is_bot && author.username.as_deref() == username && username.is_some())
+    {
+        return Some(text.to_owned());
+    }
+    let name = format!("@{}", username?);
+    let named = text
+        .split_whitespace()
+        .any(|word| word.trim_end_matches([',', ':', '!', '?', '.']).eq_ignore_ascii_case(&name));
+    if !named {
+        return None;
+    }
+    let kept: Vec<_> = text
+        .split(' ')
+        .filter(|word| !word.trim_end_matches([',', ':', '!', '?', '.']).eq_ignore_ascii_case(&name))
+        .collect();
+    Some(kept.join(" ").trim().to_owned()).filter(|text| !text.is_empty())
+}
