@@ -88,6 +88,30 @@ pub struct Fleet {
     bots: RwLock<Vec<Arc<Bot>>>,
 }
 
+/// What became of a webhook call at the door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    Admitted(BotId),
+    UnknownBot,
+    WrongPath,
+    WrongHeader,
+}
+
+fn admit(bot: Option<Arc<Bot>>, path: &str, header: Option<&str>) -> Admission {
+    let secrets = bot.as_ref().and_then(|bot| bot.config.secrets.clone());
+    let (known_path, known_header) = secrets.map_or_else(Default::default, |known| (known.path, known.header));
+    // Hashes are compared, so the time says nothing about how much of a guess was right.
+    let same = |known: &str, shown: &str| Sha256::digest(known) == Sha256::digest(shown);
+    let path_right = same(&known_path, path) & !known_path.is_empty();
+    let header_right = same(&known_header, header.unwrap_or_default()) & !known_header.is_empty();
+    match (bot, path_right, header_right) {
+        (None, _, _) => Admission::UnknownBot,
+        (Some(_), false, _) => Admission::WrongPath,
+        (Some(_), true, false) => Admission::WrongHeader,
+        (Some(bot), true, true) => Admission::Admitted(bot.id().clone()),
+    }
+}
+
 /// Where the roster comes from.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -119,25 +143,15 @@ impl Fleet {
         self.source.only.is_some()
     }
 
-    /// Which bot a webhook call is for. `None` for any mistake, and all mistakes take the same work.
-    pub fn admit(&self, bot: &str, path: &str, header: Option<&str>) -> Option<BotId> {
+    /// Whether a webhook call for `bot` shows the right secrets; every mistake takes the same work.
+    pub fn admit(&self, bot: &str, path: &str, header: Option<&str>) -> Admission {
         let found = self.all().into_iter().find(|candidate| candidate.id().as_str() == bot);
-        self.admit_to(found, path, header)
+        admit(found, path, header)
     }
 
     /// The same for the first bot, on the short route.
-    pub fn admit_default(&self, path: &str, header: Option<&str>) -> Option<BotId> {
-        self.admit_to(self.all().into_iter().next(), path, header)
-    }
-
-    fn admit_to(&self, bot: Option<Arc<Bot>>, path: &str, header: Option<&str>) -> Option<BotId> {
-        let secrets = bot.as_ref().and_then(|bot| bot.config.secrets.clone());
-        let (known_path, known_header) = secrets.map_or_else(Default::default, |known| (known.path, known.header));
-        // Hashes are compared, so the time says nothing about how much of a guess was right.
-        let same = |known: &str, shown: &str| Sha256::digest(known) == Sha256::digest(shown);
-        let path_right = same(&known_path, path) & !known_path.is_empty();
-        let header_right = same(&known_header, header.unwrap_or_default()) & !known_header.is_empty();
-        bot.filter(|_| path_right & header_right).map(|bot| bot.id().clone())
+    pub fn admit_default(&self, path: &str, header: Option<&str>) -> Admission {
+        admit(self.all().into_iter().next(), path, header)
     }
 
     /// Keeps the bots as the roster wants them until `closing`.

@@ -1,0 +1,236 @@
+//! Watching it: `/healthz` says the process lives, `/readyz` whether it can do its work, `/metrics` how much it did.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Extension, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use salon_store::JobCounts;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::error::{self, not_found};
+use crate::serve::Peer;
+use crate::{Disk, Web};
+
+const PROBE_DEADLINE: Duration = Duration::from_secs(1);
+
+pub async fn healthz() -> Response {
+    Json(json!({ "ok": true })).into_response()
+}
+
+/// 200 only if a write would succeed now, there is room on the disk, and we are not closing. Bots are shown, but one
+/// bot's trouble does not take the others out of service.
+pub async fn readyz(State(web): State<Web>) -> Response {
+    let probed = tokio::time::timeout(PROBE_DEADLINE, web.salon.store.probe()).await;
+    let store = match probed {
+        Ok(Ok(())) => "ok".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "a write takes longer than a second".to_owned(),
+    };
+    let disk = web.doors.disk();
+    let roomy = disk.is_none_or(Disk::has_room);
+    let closing = web.closing.is_cancelled();
+    let ok = store == "ok" && roomy && !closing;
+    let bots: Vec<_> = web
+        .doors
+        .bots()
+        .into_iter()
+        .map(|bot| {
+            json!({
+                "bot_id": bot.id, "name": bot.name, "intake": bot.intake, "receiving": bot.receiving,
+                "username": bot.username, "error": bot.error,
+            })
+        })
+        .collect();
+    let body = json!({
+        "ok": ok,
+        "store": store,
+        "disk": disk.map(|disk| json!({ "free_bytes": disk.free, "total_bytes": disk.total, "ok": disk.has_room() })),
+        "closing": closing,
+        "bots": bots,
+    });
+    let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
+}
+
+#[derive(Deserialize)]
+pub struct Asked {
+    /// Counts of this bot alone, as the bridge's processes gave them.
+    bot: Option<String>,
+}
+
+/// Prometheus text, or the bridge's JSON for those who ask for JSON. For this machine and for bearers of the token.
+pub async fn metrics(
+    State(web): State<Web>,
+    peer: Option<Extension<Peer>>,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+) -> Response {
+    if !may_watch(&web, peer.map(|Extension(peer)| peer), &headers) {
+        return not_found();
+    }
+    let counts = async {
+        let mut tx = web.salon.store.read().await?;
+        Ok::<_, salon_store::Error>((tx.count_jobs().await?, tx.count_turns().await?, tx.count_parts().await?, tx.count_parked().await?))
+    };
+    let (jobs, turns, parts, parked) = match counts.await {
+        Ok(counts) => counts,
+        Err(error) => {
+            tracing::warn!(%error, "the metrics cannot be counted");
+            return error::unavailable(5);
+        }
+    };
+    let counters = web.salon.metrics.all();
+    let wants_json = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("application/json"));
+    if wants_json {
+        return Json(bridge_form(&jobs, &turns, &counters, asked.bot.as_deref())).into_response();
+    }
+    let mut text = String::new();
+    gauge(&mut text, "salon_jobs", "Jobs by kind, bot and state, in the bridge's words.");
+    for ((kind, bot, state), count) in queue_states(&jobs, &turns) {
+        let _ = writeln!(text, "salon_jobs{{kind=\"{kind}\",bot=\"{bot}\",state=\"{state}\"}} {count}");
+    }
+    gauge(&mut text, "salon_turns", "Turns by bot and state.");
+    for (bot, state, count) in &turns {
+        let _ = writeln!(text, "salon_turns{{bot=\"{bot}\",state=\"{state}\"}} {count}");
+    }
+    gauge(&mut text, "salon_outbox_parts", "Messages by state; an orphan is a placeholder nobody edits.");
+    for (state, count) in &parts {
+        let _ = writeln!(text, "salon_outbox_parts{{state=\"{state}\"}} {count}");
+    }
+    gauge(&mut text, "salon_chats_parked", "Chats that take no messages.");
+    let _ = writeln!(text, "salon_chats_parked {parked}");
+    let _ = writeln!(text, "# HELP salon_events_total What happened since the start, by bot and kind.");
+    let _ = writeln!(text, "# TYPE salon_events_total counter");
+    for ((bot, name), value) in &counters {
+        let _ = writeln!(text, "salon_events_total{{bot=\"{bot}\",event=\"{name}\"}} {value}");
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+fn gauge(text: &mut String, name: &str, help: &str) {
+    let _ = writeln!(text, "# HELP {name} {help}");
+    let _ = writeln!(text, "# TYPE {name} gauge");
+}
+
+/// A process on this machine, unless it speaks for somebody else; or whoever shows the token.
+fn may_watch(web: &Web, peer: Option<Peer>, headers: &HeaderMap) -> bool {
+    let forwarded = headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
+    if !forwarded && peer.is_some_and(|Peer(address)| address.ip().is_loopback()) {
+        return true;
+    }
+    let shown = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "));
+    match (&web.metrics_token, shown) {
+        (Some(known), Some(shown)) => Sha256::digest(known) == Sha256::digest(shown),
+        _ => false,
+    }
+}
+
+/// Counts by (kind, bot, state) in the bridge's words: `queued leased in_flight completed failed cancelled`.
+fn queue_states(jobs: &[JobCounts], turns: &[(String, String, i64)]) -> BTreeMap<(String, String, &'static str), i64> {
+    let mut states = BTreeMap::new();
+    for job in jobs {
+        let bot = job.bot.clone().unwrap_or_default();
+        let state = match job.state.as_str() {
+            "queued" => "queued",
+            "running" => "leased",
+            "done" => "completed",
+            "stopped" => "cancelled",
+            _ => "failed",
+        };
+        *states.entry((job.kind.clone(), bot, state)).or_default() += job.count;
+    }
+    // A leased run whose turn has begun to be answered is in flight.
+    for (bot, state, count) in turns {
+        if state == "running" {
+            let leased = states.entry(("run".to_owned(), bot.clone(), "leased")).or_default();
+            let flying = (*count).min(*leased);
+            *leased -= flying;
+            *states.entry(("run".to_owned(), bot.clone(), "in_flight")).or_default() += flying;
+        }
+        // A run whose turn failed ended as it should; the bridge called the run failed.
+        if state == "failed" {
+            let completed = states.entry(("run".to_owned(), bot.clone(), "completed")).or_default();
+            let failed = (*count).min(*completed);
+            *completed -= failed;
+            *states.entry(("run".to_owned(), bot.clone(), "failed")).or_default() += failed;
+        }
+    }
+    states.retain(|_, count| *count > 0);
+    states
+}
+
+/// The shape that the bridge's scripts read. States and counters that are zero are left out.
+fn bridge_form(
+    jobs: &[JobCounts],
+    turns: &[(String, String, i64)],
+    counters: &BTreeMap<(String, String), u64>,
+    only: Option<&str>,
+) -> Value {
+    let states = queue_states(jobs, turns);
+    let of = |wanted: &str| {
+        let mut by_state: BTreeMap<&str, i64> = BTreeMap::new();
+        for ((kind, bot, state), count) in &states {
+            if kind == wanted && only.is_none_or(|only| only == bot) {
+                *by_state.entry(state).or_default() += count;
+            }
+        }
+        by_state
+    };
+    let (updates, runs) = (of("update"), of("run"));
+    let mut runtime = Map::new();
+    for ((bot, name), value) in counters {
+        let counts = bot.is_empty() || bot == "__global__" || only.is_none_or(|only| only == bot);
+        if counts {
+            let sum = runtime.get(name).and_then(Value::as_u64).unwrap_or(0) + value;
+            runtime.insert(name.clone(), sum.into());
+        }
+    }
+    if let Some(beats) = runtime.remove("worker_heartbeat") {
+        runtime.insert("worker_heartbeat.run_worker".to_owned(), beats.clone());
+        runtime.insert("worker_heartbeat.update_worker".to_owned(), beats);
+    }
+    let in_flight = runs.get("leased").unwrap_or(&0) + runs.get("in_flight").unwrap_or(&0);
+    json!({
+        "telegram_update_jobs": updates.values().sum::<i64>(),
+        "cli_run_jobs": runs.values().sum::<i64>(),
+        "in_flight_runs": in_flight,
+        "telegram_updates_total": updates.values().sum::<i64>(),
+        "telegram_update_jobs_by_status": updates,
+        "cli_run_jobs_by_status": runs,
+        "runtime_counters": runtime,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jobs(kind: &str, state: &str, count: i64) -> JobCounts {
+        JobCounts { kind: kind.into(), bot: Some("parrot".into()), state: state.into(), count }
+    }
+
+    #[test]
+    fn the_bridges_words_for_states() {
+        let list = [jobs("update", "done", 3), jobs("run", "running", 2), jobs("run", "done", 2)];
+        let turns = [("parrot".to_owned(), "running".to_owned(), 1), ("parrot".to_owned(), "failed".to_owned(), 1)];
+        let form = bridge_form(&list, &turns, &BTreeMap::new(), Some("parrot"));
+        assert_eq!(form["telegram_update_jobs_by_status"], json!({ "completed": 3 }));
+        assert_eq!(
+            form["cli_run_jobs_by_status"],
+            json!({ "completed": 1, "failed": 1, "in_flight": 1, "leased": 1 })
+        );
+        assert_eq!(form["in_flight_runs"], 2);
+    }
+}

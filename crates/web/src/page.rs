@@ -1,0 +1,73 @@
+//! The front door: a short page for people, a line for `curl`.
+
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{Html, IntoResponse, Response};
+use serde_json::json;
+
+use crate::Web;
+
+const STYLE: &str = include_str!("../assets/front.css");
+
+pub async fn front(State(web): State<Web>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("text/html") {
+        return Html(page(&web)).into_response();
+    }
+    if accept.contains("application/json") {
+        return axum::Json(json!({ "name": "salon", "version": env!("CARGO_PKG_VERSION") })).into_response();
+    }
+    "Salon: come in, sit down, say something. Nobody is interrupted and nothing is said twice.\n".into_response()
+}
+
+pub async fn style() -> Response {
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "max-age=3600")], STYLE)
+        .into_response()
+}
+
+fn page(web: &Web) -> String {
+    let mut bots = String::new();
+    for bot in web.doors.bots() {
+        let (class, state) = match (&bot.error, bot.receiving) {
+            (Some(_), _) => ("bad", "in trouble"),
+            (None, true) => ("good", "listening"),
+            (None, false) => ("idle", "not listening yet"),
+        };
+        let detail = bot.error.as_deref().unwrap_or(&bot.intake);
+        bots.push_str(&format!(
+            "<li><strong>{}</strong> <span class=\"{class}\">{state}</span><br><small>{} · {}</small></li>",
+            escape(&bot.name),
+            escape(&bot.id),
+            escape(detail),
+        ));
+    }
+    if bots.is_empty() {
+        bots.push_str("<li>No bot yet. <code>salon bot add</code> adds one.</li>");
+    }
+    let messenger = web.messenger.as_ref().map_or(String::new(), |address| {
+        format!("<p><a class=\"go\" href=\"{}\">Open the messenger</a></p>", escape(address))
+    });
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>Salon</title>\
+         <link rel=\"stylesheet\" href=\"/assets/front.css\"></head><body><main><h1>Salon</h1>\
+         <p>People, models and agents in conversation. This one is running.</p>{messenger}\
+         <h2>Bots</h2><ul>{bots}</ul>\
+         <p class=\"more\"><a href=\"/readyz\">How it is doing</a> · <a href=\"/metrics\">What it did</a></p>\
+         </main></body></html>"
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_become_markup() {
+        assert_eq!(escape("<b a=\"'&"), "&lt;b a=&quot;&#39;&amp;");
+    }
+}

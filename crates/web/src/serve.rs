@@ -1,0 +1,128 @@
+//! The listener: HTTP/1 and HTTP/2 with deadlines and counts on everything that a stranger can hold open.
+//!
+//! `axum::serve` has no time-out for headers: a silent socket stays for ever. So connections are served by hyper-util's
+//! builder with a timer, behind a limit on connections in all and from one address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+const CONNECTIONS: usize = 8_000;
+const CONNECTIONS_OF_ONE: usize = 256;
+/// For a whole request head, and for the time between two requests.
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// How long open requests are waited for once we are closing.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who is at the other end of the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Serves until `closing`, then lets open requests end.
+pub async fn serve(listener: TcpListener, router: Router, closing: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let crowd = Arc::new(Crowd::default());
+    let graceful = GracefulShutdown::new();
+    let builder = builder();
+    loop {
+        // A slot first: when all are taken, new connections wait in the kernel and cost nothing here.
+        let Ok(slot) = slots.clone().acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = closing.cancelled() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: those that are open go on, and this does not spin.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Some(place) = crowd.enter(peer.ip()) else { continue };
+        stream.set_nodelay(true).ok();
+        let router = router.clone();
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            router.clone().oneshot(request.map(Body::new))
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            // A client that goes away in the middle is his business.
+            connection.await.ok();
+            drop((slot, place));
+        });
+    }
+    drop(listener);
+    tokio::time::timeout(CLOSING_PATIENCE, graceful.shutdown()).await.ok();
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_DEADLINE)
+        .max_buf_size(32 * 1024)
+        .max_headers(64);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(64)
+        .max_header_list_size(32 * 1024)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+
+/// How many connections each address holds.
+#[derive(Default)]
+struct Crowd {
+    here: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A connection's place in the crowd; dropping it leaves.
+struct Place {
+    crowd: Arc<Crowd>,
+    address: IpAddr,
+}
+
+impl Crowd {
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = here.entry(address).or_default();
+        // Everything behind a proxy on this machine is one address; the proxy counts for itself.
+        if *count >= CONNECTIONS_OF_ONE && !address.is_loopback() {
+            return None;
+        }
+        *count += 1;
+        Some(Place { crowd: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut here = self.crowd.here.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = here.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                here.remove(&self.address);
+            }
+        }
+    }
+}
