@@ -72,4 +72,11 @@ mod tests {
     async fn a_verbatim_echo_adds_nothing() {
         assert_eq!(text_of(&ask(&Echo::verbatim(), "Polly!").await.events), "Polly!");
     }
+
+    #[tokio::test]
+    async fn on_its_own_thread_it_says_that_it_goes_on() {
+        let again = Brief { thread: Some("echo-thread".into()), ..crate::testing::brief("hi") };
+        assert_eq!(Echo::default().said_before(&again), "echo-resume: ");
+        assert_eq!(Echo::verbatim().said_before(&again), "");
+    }
 }

@@ -216,3 +216,182 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ask, brief, text_of};
+    use pulldown_cmark::{CodeBlockKind, Event as Mark, Options, Parser, Tag};
+    use salon_core::Event;
+    use std::collections::BTreeMap;
+    use tokio_util::sync::CancellationToken;
+
+    const QUESTIONS: [&str; 3] =
+        ["Why do storks stand on one leg?", "황새는 왜 한쪽 다리로 서 있나요?", "Почему аисты стоят на одной ноге?"];
+
+    /// Counts what a story is made of.
+    fn marks(story: &str) -> BTreeMap<String, usize> {
+        let mut marks = BTreeMap::new();
+        let mut depth = 0;
+        for mark in Parser::new_ext(story, Options::ENABLE_TABLES) {
+            let name = match mark {
+                Mark::Start(Tag::List(start)) => {
+                    depth += 1;
+                    let kind = if start.is_some() { "numbered" } else { "bullets" };
+                    format!("{kind} at depth {depth}")
+                }
+                Mark::End(pulldown_cmark::TagEnd::List(_)) => {
+                    depth -= 1;
+                    continue;
+                }
+                Mark::Start(Tag::CodeBlock(CodeBlockKind::Fenced(language))) => format!("code in {language}"),
+                Mark::Start(Tag::Link { .. }) => "link".to_owned(),
+                Mark::Start(Tag::Heading { .. }) => "heading".to_owned(),
+                Mark::Start(Tag::Table(_)) => "table".to_owned(),
+                Mark::Start(Tag::BlockQuote(_)) => "quote".to_owned(),
+                Mark::Start(Tag::Strong) => "bold".to_owned(),
+                Mark::Start(Tag::Emphasis) => "italic".to_owned(),
+                Mark::Start(Tag::Image { .. }) => "image".to_owned(),
+                Mark::Html(_) | Mark::InlineHtml(_) => "html".to_owned(),
+                Mark::Code(_) => "inline code".to_owned(),
+                _ => continue,
+            };
+            *marks.entry(name).or_insert(0) += 1;
+        }
+        marks
+    }
+
+    fn visible_chars(story: &str) -> usize {
+        let visible = |mark| match mark {
+            Mark::Text(text) => text.chars().count(),
+            _ => 0,
+        };
+        Parser::new_ext(story, Options::ENABLE_TABLES).map(visible).sum()
+    }
+
+    #[test]
+    fn a_story_has_everything_that_an_answer_may_contain_and_needs_two_messages() {
+        for question in QUESTIONS {
+            let story = tell(question);
+            let marks = marks(&story);
+            for (part, at_least) in [
+                ("heading", 6),
+                ("bold", 3),
+                ("italic", 5),
+                ("quote", 2),
+                ("table", 1),
+                ("link", 1),
+                ("code in python", 1),
+                ("code in text", 1),
+                ("bullets at depth 3", 1),
+                ("numbered at depth 2", 1),
+            ] {
+                assert!(marks.get(part).is_some_and(|n| *n >= at_least), "{question}: {part} in {marks:?}");
+            }
+            assert_eq!(marks.get("html"), None, "{question}");
+            assert!(visible_chars(&story) > 4200, "{question}: {}", visible_chars(&story));
+            assert!(story.chars().count() < 9000, "{question}");
+        }
+    }
+
+    #[test]
+    fn a_story_is_told_in_the_language_of_its_question() {
+        for (question, title) in [
+            ("Tell me a story", "# The Lighthouse That Answered Letters"),
+            ("이야기 하나 해 주세요", "# 편지에 답하는 등대"),
+            ("Rust로 짠 Telegram 봇 이야기 해줘", "# 편지에 답하는 등대"),
+            ("Расскажи сказку про Rust", "# Маяк, который отвечал на письма"),
+            ("what does 안녕 mean in English, please?", "# The Lighthouse That Answered Letters"),
+            ("", "# The Lighthouse That Answered Letters"),
+            ("42?", "# The Lighthouse That Answered Letters"),
+        ] {
+            assert_eq!(tell(question).lines().next(), Some(title), "{question}");
+        }
+    }
+
+    #[test]
+    fn every_hole_is_filled_and_the_same_question_gets_the_same_story() {
+        for question in QUESTIONS {
+            let story = tell(question);
+            assert_eq!(story, tell(question));
+            for hole in ["{hero}", "{friend}", "{town}", "{question}"] {
+                assert!(!story.contains(hole), "{hole} in the story for {question}");
+            }
+            assert_eq!(story.matches(question).count(), 2, "{question} is quoted twice");
+        }
+        let openings: std::collections::BTreeSet<_> =
+            (0..50).map(|n| tell(&format!("Story {n}")).lines().nth(2).map(str::to_owned)).collect();
+        assert!(openings.len() > 4, "other questions get other towns");
+    }
+
+    #[test]
+    fn names_fit_the_grammar_of_their_language() {
+        let ends_in_a_vowel = |name: &str| name.chars().last().is_some_and(|last| (last as u32 - 0xac00) % 28 == 0);
+        for name in KOREAN.heroes.iter().chain(&KOREAN.friends) {
+            assert!(ends_in_a_vowel(name), "{name} would need other particles");
+        }
+        for name in RUSSIAN.heroes.iter().chain(&RUSSIAN.friends) {
+            let last = name.chars().last().expect("a name");
+            assert!("бвдзлмнпрст".contains(last), "{name} would need other endings");
+        }
+    }
+
+    #[test]
+    fn a_question_cannot_change_the_shape_of_the_story() {
+        let plain = marks(&tell("hello there"));
+        for hostile in [
+            "# heading\n\n- list\n1. numbers",
+            "```sh\nrm -rf /\n```",
+            "<script>alert(1)</script> <b>",
+            "[click](https://example.com) ![x](y)",
+            "**bold** *italic* __b__ ~~s~~ `code` | a | b |",
+            "{question} {hero} {town}",
+            "> quote",
+            "\u{0}\u{1b}[31m",
+        ] {
+            assert_eq!(marks(&tell(hostile)), plain, "{hostile:?}");
+        }
+        let long = tell(&"very ".repeat(1000));
+        assert!(long.chars().count() < 9000, "a long question is cut");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_streams_the_story_in_small_pieces_and_says_what_it_cost() {
+        let heard = ask(&Storyteller::default(), QUESTIONS[1]).await;
+        assert_eq!(heard.outcome, Ok(()));
+        assert_eq!(text_of(&heard.events), tell(QUESTIONS[1]));
+        assert!(heard.events.len() > 300, "{} pieces", heard.events.len());
+        assert!(heard.events.iter().all(|event| !matches!(event, Event::Text { text } if text.chars().count() > 120)));
+        let Some(Event::Usage(usage)) = heard.events.last() else { panic!("usage comes last") };
+        assert_eq!(usage.tokens_out, estimate::tokens(&tell(QUESTIONS[1])));
+        assert!(usage.estimated);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_stops_at_once_and_has_told_only_what_it_charges() {
+        let stop = CancellationToken::new();
+        let (mut out, mut events) = Emitter::channel(4, stop.clone());
+        let told = brief(QUESTIONS[0]);
+        let storyteller = Storyteller { pace: Duration::from_secs(3600) };
+        let listen = async {
+            let mut heard = Vec::new();
+            heard.extend(events.recv().await);
+            stop.cancel();
+            while let Some(event) = events.recv().await {
+                heard.push(event);
+            }
+            heard
+        };
+        let began = tokio::time::Instant::now();
+        let answer = async {
+            let outcome = storyteller.answer(&told, &mut out).await;
+            drop(out);
+            outcome
+        };
+        let (outcome, heard) = tokio::join!(answer, listen);
+        assert_eq!(outcome, Err(EngineError::Stopped));
+        assert_eq!(began.elapsed(), Duration::ZERO, "it did not wait for its pace");
+        let [Event::Text { text }, Event::Usage(usage)] = heard.as_slice() else { panic!("{heard:?}") };
+        assert_eq!(usage.tokens_out, estimate::tokens(text));
+    }
+}
