@@ -103,7 +103,7 @@ impl Client {
         let timeout = Duration::from_secs(timeout_s.into()) + POLL_GRACE;
         let request = self.inner.http.post(self.url(&["getUpdates"])).json(&body).timeout(timeout);
         let batch: Vec<Box<RawValue>> = self.answer(request, UPDATES_BYTES).await?;
-        Ok(batch.into_iter().filter_map(raw_update).collect())
+        Ok(batch.iter().filter_map(|raw| raw_update(raw)).collect())
     }
 
     pub async fn set_webhook(&self, webhook: &SetWebhook) -> Result<(), CallError> {
@@ -378,7 +378,7 @@ fn retry_after_header(response: &Response) -> Option<Duration> {
 
 /// One update of a batch. One that has no readable id can be neither stored nor acknowledged by itself; the
 /// next one that has an id acknowledges both.
-fn raw_update(raw: Box<RawValue>) -> Option<RawUpdate> {
+fn raw_update(raw: &RawValue) -> Option<RawUpdate> {
     #[derive(Deserialize)]
     struct Id {
         update_id: i64,

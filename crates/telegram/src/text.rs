@@ -17,6 +17,7 @@ mod clean;
 mod markdown;
 mod pages;
 mod spans;
+mod stars;
 mod table;
 
 pub use check::check;
@@ -103,5 +104,7 @@ pub fn is_blank(text: &str) -> bool {
     text.chars().all(clean::is_invisible)
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

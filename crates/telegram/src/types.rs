@@ -32,6 +32,9 @@ pub struct Message {
     pub message_thread_id: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<User>,
+    /// The channel or group that speaks, when no person does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender_chat: Option<Chat>,
     pub chat: Chat,
     /// Seconds since 1970.
     #[serde(default)]

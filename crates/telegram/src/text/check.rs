@@ -28,7 +28,8 @@ pub fn check(formatted: &Formatted, limit: usize) -> Result<(), String> {
             .take_while(|entity| entity.offset == first.offset)
             .any(|e| e.offset == 0 && e.kind == EntityKind::Pre)
     });
-    if text.trim_start() != text && !(begins_with_code && !text.starts_with('\n')) {
+    let keeps_its_indentation = begins_with_code && !text.starts_with('\n');
+    if text.trim_start() != text && !keeps_its_indentation {
         return Err("the text begins with white space".into());
     }
     if entities.len() > ENTITIES {

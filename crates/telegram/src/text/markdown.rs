@@ -8,7 +8,13 @@ use std::ops::Range;
 
 use pulldown_cmark::{Alignment, CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
-use super::{Formatted, clean, is_blank, pages::finish, plain, spans::Span, table};
+use super::{
+    Formatted, clean, is_blank,
+    pages::finish,
+    plain,
+    spans::{self, Span},
+    stars, table,
+};
 use crate::types::EntityKind;
 
 const RULE: &str = "──────────";
@@ -16,8 +22,6 @@ const BULLET: &str = "• ";
 /// Spaces that each level of a list is moved to the right, and how many levels move.
 const INDENT: usize = 4;
 const DEEPEST: usize = 8;
-/// Bytes of an address that may be linked.
-const LONGEST_URL: usize = 2048;
 /// How far before a block its blank line is looked for.
 const GAP_BYTES: usize = 256;
 
@@ -31,7 +35,8 @@ pub fn markdown(source: &str) -> Formatted {
     for (event, range) in Parser::new_ext(&cleaned, options).into_offset_iter() {
         renderer.event(event, range);
     }
-    let Renderer { mut out, spans, .. } = renderer;
+    let Renderer { mut out, mut spans, stars, .. } = renderer;
+    stars::embolden(&mut out, &mut spans, &stars);
     clean::settle_marks(&mut out);
     if is_blank(&out) { plain(source) } else { finish(&out, spans) }
 }
@@ -41,6 +46,8 @@ struct Renderer<'a> {
     source: &'a str,
     out: String,
     spans: Vec<Span>,
+    /// Where the author meant a star as a star.
+    stars: Vec<usize>,
     /// Where the open inline elements and headings began.
     open: Vec<usize>,
     /// The address of the open link and where its text began; an image in a link is text of the link.
@@ -51,6 +58,8 @@ struct Renderer<'a> {
     lists: Vec<Option<u64>>,
     /// Characters of the marker of the item that is being written.
     marker: usize,
+    /// What stands below the open heading, if it is dashes.
+    dashes: Option<String>,
     /// How many quotes are open, and where the outermost began.
     quotes: usize,
     quote: usize,
@@ -71,7 +80,14 @@ impl Renderer<'_> {
             Event::End(tag) => self.end(tag, range),
             Event::Text(text) => match &mut self.code {
                 Some((code, _)) => code.push_str(&text),
-                None => self.push(&text),
+                None => {
+                    self.push(&text);
+                    let is_literal = self.source.get(..range.start).is_some_and(|before| before.ends_with('\\'))
+                        || self.source.get(range) != Some(&*text);
+                    if is_literal && self.cell.is_none() && text.starts_with('*') {
+                        self.stars.push(self.out.len() - text.len());
+                    }
+                }
             },
             Event::Code(code) => {
                 let start = self.position();
@@ -107,6 +123,7 @@ impl Renderer<'_> {
             Tag::Heading { .. } => {
                 self.block(range.start);
                 self.open.push(self.out.len());
+                self.dashes = self.dashes_below(&range);
             }
             Tag::BlockQuote(_) => {
                 self.block_on_its_own_line(range.start);
@@ -156,10 +173,18 @@ impl Renderer<'_> {
     fn end(&mut self, tag: TagEnd, range: Range<usize>) {
         match tag {
             TagEnd::Paragraph | TagEnd::HtmlBlock => self.due = self.due.max(1),
-            TagEnd::Heading(_) => {
-                self.close(EntityKind::Bold);
-                self.due = 1;
-            }
+            TagEnd::Heading(_) => match self.dashes.take() {
+                None => {
+                    self.close(EntityKind::Bold);
+                    self.due = 1;
+                }
+                Some(dashes) => {
+                    self.open.pop();
+                    self.due = 1;
+                    self.push(if dashes.len() < 3 { &dashes } else { RULE });
+                    self.due = 1;
+                }
+            },
             TagEnd::BlockQuote(_) => {
                 self.quotes = self.quotes.saturating_sub(1);
                 if self.quotes == 0 {
@@ -252,7 +277,7 @@ impl Renderer<'_> {
         if is_blank(&shown) {
             self.push(&url);
         }
-        if self.cell.is_none() && is_web(&url) {
+        if self.cell.is_none() && spans::is_web(&url) {
             let end = self.out.len();
             self.spans.push(Span { url: Some(url), ..Span::new(EntityKind::TextLink, start..end) });
         } else if !is_blank(&shown) && !says_it && !url.trim().is_empty() {
@@ -335,6 +360,14 @@ impl Renderer<'_> {
         }
     }
 
+    /// The dashes that make a heading of the lines above them. Models mean a rule by three, and one is the
+    /// beginning of a list that is still being written: either way what was plain must not turn bold.
+    fn dashes_below(&self, range: &Range<usize>) -> Option<String> {
+        let (_, last) = self.source.get(range.clone())?.trim_end().rsplit_once('\n')?;
+        let dashes = last.trim_start_matches(|c: char| c.is_whitespace() || c == '>');
+        (!dashes.is_empty() && dashes.bytes().all(|b| b == b'-')).then(|| dashes.to_owned())
+    }
+
     fn is_double_tilde(&self, range: &Range<usize>) -> bool {
         self.source.get(range.clone()).is_some_and(|source| source.starts_with("~~"))
     }
@@ -346,10 +379,4 @@ fn language(info: &str) -> Option<String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '#' | '-' | '_' | '.');
     let fits = !word.is_empty() && word.len() <= 32 && word.chars().all(is_plain);
     fits.then(|| word.to_owned())
-}
-
-/// Whether the address may be linked.
-fn is_web(url: &str) -> bool {
-    let is_clean = url.len() <= LONGEST_URL && !url.chars().any(|c| c.is_whitespace() || clean::is_dropped(c));
-    is_clean && reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }

@@ -9,7 +9,7 @@ use unicode_segmentation::GraphemeCursor;
 
 use super::spans::Span;
 use super::{ENTITIES, Formatted, clean, is_blank, spans};
-use crate::types::{Entity, EntityKind};
+use crate::types::EntityKind;
 
 /// Cuts the text into pages of at most `limit` UTF-16 units and 100 entities, in order. A page ends where a
 /// paragraph, a line, a sentence or a word ends, the best of these that leaves it at least half full, and
@@ -24,13 +24,18 @@ pub fn pages(formatted: &Formatted, limit: usize) -> Vec<Formatted> {
     let len = text.trim_end().len();
     let mut pages = Vec::new();
     let mut start = 0;
+    let mut spans = &*spans;
     loop {
-        start = skip_space(&text[..len], start, &spans);
+        // What has ended concerns no later page.
+        spans = &spans[spans.iter().take_while(|span| span.range.end <= start).count()..];
+        start = skip_space(&text[..len], start, spans);
         if start >= len {
             return pages;
         }
-        let end = page_end(&text[..len], start, &spans, limit);
-        let page = slice(&text, start..end, &spans);
+        let end = page_end(&text[..len], start, spans, limit);
+        let mut page = slice(&text, start..end, spans);
+        // Only if more than a hundred begin at one place.
+        page.entities.truncate(ENTITIES);
         if !page.is_blank() {
             pages.push(page);
         }
@@ -39,12 +44,11 @@ pub fn pages(formatted: &Formatted, limit: usize) -> Vec<Formatted> {
 }
 
 /// The text trimmed, with the entities that Telegram would accept.
-pub(super) fn finish(text: &str, spans: Vec<Span>) -> Formatted {
+pub(super) fn finish(text: &str, mut spans: Vec<Span>) -> Formatted {
     let text = text.trim_end();
+    spans.sort_by_key(|span| span.range.start);
     let start = skip_space(text, 0, &spans);
-    let mut page = slice(text, start..text.len(), &spans);
-    page.entities.shrink_to_fit();
-    page
+    slice(text, start..text.len(), &spans)
 }
 
 /// The text as Telegram would keep it, and its entities in bytes. Ours is clean already; one that was put
@@ -84,7 +88,8 @@ fn skip_space(text: &str, start: usize, spans: &[Span]) -> usize {
     let visible = text.len() - text[start..].trim_start().len();
     let code = spans
         .iter()
-        .find(|span| span.kind == EntityKind::Pre && span.range.start <= visible && visible < span.range.end);
+        .take_while(|span| span.range.start <= visible)
+        .find(|span| span.kind == EntityKind::Pre && visible < span.range.end);
     let Some(code) = code else { return visible };
     let from = code.range.start.max(start);
     match text[from..visible].rfind('\n') {
@@ -99,32 +104,32 @@ fn slice(text: &str, range: Range<usize>, spans: &[Span]) -> Formatted {
     let end = range.start + body.len();
     let within = spans
         .iter()
-        .filter(|span| span.range.start < end && span.range.end > range.start)
+        .take_while(|span| span.range.start < end)
+        .filter(|span| span.range.end > range.start)
         .map(|span| Span {
             range: span.range.start.max(range.start) - range.start..span.range.end.min(end) - range.start,
             ..span.clone()
         })
         .collect();
-    let mut entities: Vec<Entity> = spans::entities(body, within);
-    entities.truncate(ENTITIES);
-    Formatted { text: body.to_owned(), entities }
+    Formatted { text: body.to_owned(), entities: spans::entities(body, within) }
 }
 
 /// Where the page that begins at `start` ends. `text` ends with something visible.
 fn page_end(text: &str, start: usize, spans: &[Span], limit: usize) -> usize {
     let mut most = fitting(text, start, limit);
-    let begins = |span: &&Span| span.range.end > start;
-    if let Some(span) = spans.iter().filter(begins).nth(ENTITIES) {
-        if span.range.start > start {
-            most = most.min(span.range.start);
-        }
+    let goes_on = |span: &&Span| span.range.end > start;
+    if let Some(span) = spans.iter().filter(goes_on).nth(ENTITIES)
+        && span.range.start > start
+    {
+        most = most.min(span.range.start);
     }
     if most >= text.len() {
         return text.len();
     }
-    let cut_code = spans.iter().find(|span| {
-        span.kind == EntityKind::Pre && span.range.start > start && span.range.start < most && span.range.end > most
-    });
+    let cut_code = spans
+        .iter()
+        .take_while(|span| span.range.start < most)
+        .find(|span| span.kind == EntityKind::Pre && span.range.start > start && span.range.end > most);
     if let Some(code) = cut_code
         && !is_blank(&text[start..code.range.start])
     {
@@ -158,7 +163,8 @@ enum Break {
 fn best_break(text: &str, range: Range<usize>, spans: &[Span]) -> Option<usize> {
     let codes: Vec<&Range<usize>> = spans
         .iter()
-        .filter(|span| span.kind == EntityKind::Pre && span.range.start < range.end && span.range.end > range.start)
+        .take_while(|span| span.range.start < range.end)
+        .filter(|span| span.kind == EntityKind::Pre && span.range.end > range.start)
         .map(|span| &span.range)
         .collect();
     let half = range.start + (range.end - range.start) / 2;

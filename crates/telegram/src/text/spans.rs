@@ -2,7 +2,11 @@
 
 use std::ops::Range;
 
+use super::clean::is_dropped;
 use crate::types::{Entity, EntityKind, User};
+
+/// Bytes of an address that may be linked.
+const LONGEST_URL: usize = 2048;
 
 /// An entity that still counts in bytes.
 #[derive(Clone, Debug)]
@@ -23,7 +27,7 @@ impl Span {
 /// The entities of a text. Whatever Telegram would refuse, move or drop is mended here: white space at the
 /// ends, styles that run through code, quotes in quotes, code in links, and anything that still crosses.
 pub(super) fn entities(text: &str, spans: Vec<Span>) -> Vec<Entity> {
-    let mut spans: Vec<Span> = spans.into_iter().filter_map(|span| trimmed(text, span)).collect();
+    let mut spans: Vec<Span> = spans.into_iter().filter_map(mended).filter_map(|span| trimmed(text, span)).collect();
     sort(&mut spans);
     let mut kept: Vec<Span> = Vec::with_capacity(spans.len());
     let (styles, solid): (Vec<Span>, Vec<Span>) = spans.into_iter().partition(|span| is_style(span.kind));
@@ -91,6 +95,28 @@ pub(super) fn may_contain(outer: EntityKind, inner: EntityKind) -> bool {
     } else {
         is_style(inner)
     }
+}
+
+/// Whether the address may be linked.
+pub(super) fn is_web(url: &str) -> bool {
+    let is_clean = url.len() <= LONGEST_URL && !url.chars().any(|c| c.is_whitespace() || is_dropped(c));
+    is_clean && reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+/// The span with what belongs to its kind, and only if that is there.
+fn mended(span: Span) -> Option<Span> {
+    let kind = span.kind;
+    let url = span.url.filter(|url| kind == EntityKind::TextLink && is_web(url));
+    let language = span.language.filter(|_| kind == EntityKind::Pre);
+    let user = span.user.filter(|_| kind == EntityKind::TextMention);
+    let is_whole = match kind {
+        EntityKind::TextLink => url.is_some(),
+        EntityKind::TextMention => user.is_some(),
+        // We know no emoji's number and nothing of the other.
+        EntityKind::CustomEmoji | EntityKind::Other => false,
+        _ => true,
+    };
+    is_whole.then_some(Span { url, language, user, ..span })
 }
 
 /// The span without white space at its ends. A code block keeps the indentation of its first line.
