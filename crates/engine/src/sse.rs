@@ -157,3 +157,208 @@ impl Parser {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Everything that came out of a stream: its frames, the one that only its end completed, and why it broke.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    struct Read {
+        frames: Vec<Frame>,
+        last: Option<Frame>,
+        comments: u64,
+        error: Option<SseError>,
+    }
+
+    fn read<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Read {
+        let mut parser = Parser::new();
+        let mut frames = Vec::new();
+        let error = chunks.into_iter().find_map(|chunk| parser.push(chunk, &mut frames).err());
+        Read { last: parser.finish(), frames, comments: parser.comments(), error }
+    }
+
+    fn data(stream: impl AsRef<[u8]>) -> Vec<String> {
+        read([stream.as_ref()]).frames.into_iter().map(|frame| frame.data).collect()
+    }
+
+    /// Cuts `bytes` where `cuts` say, taken modulo what is left.
+    fn cut<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+        let mut chunks = Vec::new();
+        let mut rest = bytes;
+        for cut in cuts {
+            let (chunk, after) = rest.split_at(cut % (rest.len() + 1));
+            chunks.push(chunk);
+            rest = after;
+        }
+        chunks.push(rest);
+        chunks
+    }
+
+    #[test]
+    fn lines_end_in_lf_cr_or_both_also_in_one_stream() {
+        for stream in [
+            "data: a\n\ndata: b\n\n",
+            "data: a\r\rdata: b\r\r",
+            "data: a\r\n\r\ndata: b\r\n\r\n",
+            "data: a\r\n\ndata: b\n\r\n",
+            "data: a\r\r\ndata: b\n\r",
+        ] {
+            assert_eq!(data(stream), ["a", "b"], "{stream:?}");
+        }
+    }
+
+    #[test]
+    fn a_crlf_that_is_split_over_two_chunks_is_one_end() {
+        let whole = read([b"data: a\r\ndata: b\r\n\r\n".as_slice()]);
+        let split = read([b"data: a\r".as_slice(), b"\ndata: b\r", b"", b"\n", b"\r", b"\n"]);
+        assert_eq!(split, whole);
+        assert_eq!(whole.frames.len(), 1);
+        assert_eq!(whole.frames[0].data, "a\nb");
+    }
+
+    #[test]
+    fn fields_are_read_as_the_standard_says() {
+        let stream = "retry: 1500\nevent: delta\nid: 7\ndata:no space\ndata:  two spaces\ndata\nnonsense: x\n\n\
+                      id: a\0b\nretry: 1s\ndata: next\n\n";
+        let frames = read([stream.as_bytes()]).frames;
+        assert_eq!(
+            frames,
+            [
+                Frame {
+                    event: Some("delta".into()),
+                    data: "no space\n two spaces\n".into(),
+                    id: Some("7".into()),
+                    retry_ms: Some(1500),
+                    lossy: false,
+                },
+                Frame { data: "next".into(), id: Some("7".into()), ..Frame::default() },
+            ],
+        );
+    }
+
+    #[test]
+    fn a_frame_without_data_is_none_but_empty_data_is_data() {
+        assert_eq!(data("event: ping\n\n\n\nid: 3\n\ndata\n\n"), [""]);
+    }
+
+    #[test]
+    fn comments_are_counted_and_nothing_else() {
+        let read = read([b": OPENROUTER PROCESSING\n\n:\ndata: x\n: between\n\n".as_slice()]);
+        assert_eq!(read.comments, 3);
+        assert_eq!(read.frames.len(), 1);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_at_the_start_and_only_there() {
+        assert_eq!(data("\u{feff}data: a\n\n\u{feff}data: b\n\ndata: \u{feff}c\n\n"), ["a", "\u{feff}c"]);
+        let split = read([b"\xef".as_slice(), b"\xbb", b"\xbfdata: a\n\n"]);
+        assert_eq!(split.frames[0].data, "a");
+    }
+
+    #[test]
+    fn the_end_of_the_stream_ends_what_has_begun() {
+        let read = read([b"data: a\n\ndata: b".as_slice()]);
+        assert_eq!(read.frames.len(), 1);
+        assert_eq!(read.last.map(|frame| frame.data), Some("b".into()));
+        assert_eq!(super::Parser::new().finish(), None);
+    }
+
+    #[test]
+    fn a_character_that_is_split_over_chunks_is_whole_and_a_broken_one_is_marked() {
+        let parrot = "data: 앵무새 🦜\n\n".as_bytes();
+        let bytewise = read(parrot.chunks(1));
+        assert_eq!(bytewise.frames[0].data, "앵무새 🦜");
+        assert!(!bytewise.frames[0].lossy);
+        let broken = read([b"data: \xed\x95".as_slice(), b"\ndata: fine\n\ndata: next\n\n"]);
+        assert_eq!(broken.frames[0].data, "\u{fffd}\nfine");
+        assert!(broken.frames[0].lossy);
+        assert!(!broken.frames[1].lossy);
+    }
+
+    #[test]
+    fn a_line_has_a_greatest_length_however_it_comes() {
+        let longest = [b"data: ok\n\n:".as_slice(), &vec![b'x'; MAX_LINE - 1], b"\n\n"].concat();
+        assert_eq!(read([longest.as_slice()]).error, None);
+        let too_long = [b"data: ok\n\n:".as_slice(), &vec![b'x'; MAX_LINE], b"\n\ndata: never\n\n"].concat();
+        for size in [too_long.len(), 1 << 16, 1021] {
+            let read = read(too_long.chunks(size));
+            assert_eq!(read.error, Some(SseError::LineTooLong));
+            assert_eq!(read.frames.len(), 1, "what came before stands");
+            assert_eq!(read.last, None);
+        }
+    }
+
+    #[test]
+    fn a_frame_has_a_greatest_length_too() {
+        let line = [b"data: ".as_slice(), &vec![b'x'; 1 << 19], b"\n"].concat();
+        let read = read(std::iter::repeat_n(line.as_slice(), 20));
+        assert_eq!(read.error, Some(SseError::FrameTooLong));
+        assert_eq!(read.last, None);
+    }
+
+    #[test]
+    fn an_error_is_final() {
+        let mut parser = Parser::new();
+        let mut frames = Vec::new();
+        assert!(parser.push(&vec![b'x'; MAX_LINE + 1], &mut frames).is_err());
+        assert_eq!(parser.push(b"\n\ndata: a\n\n", &mut frames), Err(SseError::LineTooLong));
+        assert_eq!(frames, []);
+    }
+
+    /// Streams that look like streams, with every kind of mistake.
+    fn any_stream() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop_oneof![
+            Just(b"data:".to_vec()),
+            Just(b"data: {\"a\":1}".to_vec()),
+            Just(b"event: x".to_vec()),
+            Just(b"id: 1".to_vec()),
+            Just(b"retry: 10".to_vec()),
+            Just(b":".to_vec()),
+            Just(b"\n".to_vec()),
+            Just(b"\r".to_vec()),
+            Just(b"\r\n".to_vec()),
+            Just(b"\n\n".to_vec()),
+            Just(b"\xef\xbb\xbf".to_vec()),
+            Just("한🦜".as_bytes().to_vec()),
+            prop::collection::vec(any::<u8>(), 0..4),
+        ];
+        prop::collection::vec(part, 0..40).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn the_borders_of_chunks_make_no_difference(
+            stream in any_stream(),
+            cuts in prop::collection::vec(any::<usize>(), 0..12),
+        ) {
+            let whole = read([stream.as_slice()]);
+            prop_assert_eq!(read(cut(&stream, &cuts)), whole.clone());
+            prop_assert_eq!(read(stream.chunks(1)), whole);
+        }
+    }
+
+    #[test]
+    fn a_hundred_thousand_random_streams_are_read_without_a_panic() {
+        use rand::{RngExt, SeedableRng};
+        let words: [&[u8]; 12] =
+            [b"data", b":", b" ", b"\n", b"\r", b"\r\n", b"id", b"event", b"retry", b"\xef\xbb\xbf", b"\xff", b"1"];
+        let mut rng = rand::rngs::SmallRng::seed_from_u64(37);
+        let mut frames = 0;
+        for round in 0..100_000 {
+            let length = rng.random_range(0..64);
+            let bytes: Vec<u8> = if round % 2 == 0 {
+                (0..length).map(|_| rng.random()).collect()
+            } else {
+                (0..length).flat_map(|_| words[rng.random_range(0..words.len())]).copied().collect()
+            };
+            let read = read(bytes.chunks(rng.random_range(1..=64)));
+            frames += read.frames.len();
+            assert_eq!(read.error, None, "nothing this short is too long");
+        }
+        assert!(frames > 5_000, "half of them are made of words, so that many make sense: {frames}");
+    }
+}

@@ -491,3 +491,218 @@ impl Budget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn upstream(settings: Settings) -> Upstream {
+        Upstream::new(settings).expect("a client")
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let header = |(name, value): &(&str, &str)| {
+            let name: reqwest::header::HeaderName = name.parse().expect("a name");
+            (name, value.parse().expect("a value"))
+        };
+        pairs.iter().map(header).collect()
+    }
+
+    #[test]
+    fn a_request_to_wait_is_read_in_all_its_forms() {
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        for (pairs, expected) in [
+            (vec![], None),
+            (vec![("retry-after", "7")], Some(7000)),
+            (vec![("retry-after", " 1.5 ")], Some(1500)),
+            (vec![("retry-after", "60"), ("retry-after-ms", "250")], Some(250)),
+            (vec![("retry-after", "-1")], None),
+            (vec![("retry-after", "NaN")], None),
+            (vec![("retry-after", "1e99")], None),
+            (vec![("retry-after", "soon")], None),
+            (vec![date, ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")], Some(30_000)),
+            (vec![date, ("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")], Some(0)),
+            (vec![("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")], None),
+            (vec![date, ("retry-after", "Sun, 99 Nov 1994 08:50:07 GMT")], None),
+        ] {
+            let asked = retry_after(&headers(&pairs)).map(|pause| pause.as_millis());
+            assert_eq!(asked, expected, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn dates_are_seconds_since_1970() {
+        assert_eq!(http_date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(http_date("Thu, 29 Feb 2024 23:59:60 GMT"), Some(1_709_251_200));
+        assert_eq!(http_date("Sunday, 06-Nov-94 08:49:37 GMT"), None);
+    }
+
+    #[test]
+    fn every_fault_has_a_stable_code_and_a_sentence_without_details() {
+        for (fault, code) in [
+            (Fault::Auth, "upstream_auth"),
+            (Fault::Limit, "upstream_limit"),
+            (Fault::Spent, "upstream_limit"),
+            (Fault::Busy, "upstream_busy"),
+            (Fault::Resting, "upstream_busy"),
+            (Fault::Timeout, "upstream_timeout"),
+            (Fault::Unreachable, "upstream_unreachable"),
+            (Fault::Cut, "upstream_cut"),
+            (Fault::Garbled, "upstream_garbled"),
+            (Fault::Silent, "upstream_garbled"),
+            (Fault::Filtered, "upstream_refused"),
+            (Fault::TooLong, "upstream_refused"),
+            (Fault::NotFound, "upstream_refused"),
+            (Fault::Refused, "upstream_refused"),
+        ] {
+            assert_eq!(fault.code(), code);
+            assert!(fault.sentence().ends_with('.') && fault.sentence().len() < 100, "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn statuses_are_sorted() {
+        for (status, fault) in [
+            (400, Fault::Refused),
+            (401, Fault::Auth),
+            (403, Fault::Auth),
+            (404, Fault::NotFound),
+            (418, Fault::Refused),
+            (429, Fault::Limit),
+            (500, Fault::Busy),
+            (502, Fault::Busy),
+            (503, Fault::Busy),
+            (504, Fault::Busy),
+            (529, Fault::Busy),
+            (302, Fault::Refused),
+        ] {
+            assert_eq!(fault_of_status(StatusCode::from_u16(status).expect("a status")), fault, "{status}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_passing_fault_is_worth_three_tries_with_growing_pauses() {
+        let upstream = upstream(Settings::default());
+        let mut call = upstream.call();
+        call.admit().expect("closed");
+        let first = call.failed(&Fault::Busy.into(), false).expect("a second try");
+        call.admit().expect("closed");
+        let second = call.failed(&Fault::Busy.into(), false).expect("a third try");
+        call.admit().expect("closed");
+        assert_eq!(call.failed(&Fault::Busy.into(), false), None);
+        assert!((Duration::from_millis(250)..=Duration::from_millis(500)).contains(&first), "{first:?}");
+        assert!((Duration::from_millis(500)..=SECOND).contains(&second), "{second:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_asked_again_once_something_was_shown_or_when_it_would_not_help() {
+        let upstream = upstream(Settings::default());
+        for (fault, shown) in [
+            (Fault::Cut, true),
+            (Fault::Busy, true),
+            (Fault::Auth, false),
+            (Fault::Refused, false),
+            (Fault::Garbled, false),
+            (Fault::Timeout, false),
+            (Fault::Spent, false),
+        ] {
+            let mut call = upstream.call();
+            call.admit().expect("closed");
+            assert_eq!(call.failed(&fault.into(), shown), None, "{fault:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_to_wait_is_obeyed_or_the_call_given_up() {
+        let upstream = upstream(Settings::default());
+        let asks = |seconds| Trouble { fault: Fault::Limit, retry_after: Some(SECOND * seconds) };
+        let mut call = upstream.call();
+        call.admit().expect("closed");
+        assert_eq!(call.failed(&asks(7), false), Some(SECOND * 7));
+        call.admit().expect("closed");
+        assert_eq!(call.failed(&asks(21), false), None, "longer than anyone wants to wait");
+        let short = Upstream::new(Settings { total: SECOND * 5, ..Settings::default() }).expect("a client");
+        let mut call = short.call();
+        call.admit().expect("closed");
+        assert_eq!(call.failed(&asks(7), false), None, "later than the deadline");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retries_are_a_tenth_of_the_calls_and_a_few_more() {
+        let settings = Settings { breaker_failures: u32::MAX, ..Settings::default() };
+        let upstream = upstream(settings);
+        let mut retried = 0;
+        for _ in 0..100 {
+            let mut call = upstream.call();
+            call.admit().expect("closed");
+            while call.failed(&Fault::Busy.into(), false).is_some() {
+                retried += 1;
+                call.admit().expect("closed");
+            }
+        }
+        assert_eq!(retried, 16, "six are free, ten are a tenth of a hundred");
+        tokio::time::advance(BUDGET_WINDOW).await;
+        let mut call = upstream.call();
+        call.admit().expect("closed");
+        assert!(call.failed(&Fault::Busy.into(), false).is_some(), "a new minute");
+    }
+
+    fn fail(upstream: &Upstream, fault: Fault) {
+        let mut call = upstream.call();
+        call.admit().expect("admitted");
+        call.failed(&fault.into(), true);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_breaker_opens_after_five_failures_in_a_row_and_lets_one_probe_through() {
+        let upstream = upstream(Settings::default());
+        for _ in 0..4 {
+            fail(&upstream, Fault::Busy);
+        }
+        let mut well = upstream.call();
+        well.admit().expect("four are not five");
+        well.succeeded();
+        for _ in 0..5 {
+            fail(&upstream, Fault::Unreachable);
+        }
+        assert_eq!(upstream.call().admit(), Err(Fault::Resting));
+        tokio::time::advance(SECOND * 30).await;
+        let mut probe = upstream.call();
+        probe.admit().expect("the probe");
+        assert_eq!(upstream.call().admit(), Err(Fault::Resting), "one at a time");
+        probe.failed(&Fault::Timeout.into(), false);
+        assert_eq!(upstream.call().admit(), Err(Fault::Resting), "still ill");
+        tokio::time::advance(SECOND * 30).await;
+        let mut probe = upstream.call();
+        probe.admit().expect("the next probe");
+        probe.succeeded();
+        upstream.call().admit().expect("well again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_was_stopped_leaves_its_place_to_the_next_call() {
+        let upstream = upstream(Settings::default());
+        for _ in 0..5 {
+            fail(&upstream, Fault::Busy);
+        }
+        tokio::time::advance(SECOND * 30).await;
+        let mut probe = upstream.call();
+        probe.admit().expect("the probe");
+        drop(probe);
+        upstream.call().admit().expect("the next one may see");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_do_not_open_the_breaker() {
+        let upstream = upstream(Settings::default());
+        for _ in 0..20 {
+            fail(&upstream, Fault::Refused);
+            fail(&upstream, Fault::Limit);
+            fail(&upstream, Fault::Auth);
+        }
+        upstream.call().admit().expect("it is well, it only says no");
+    }
+}

@@ -109,3 +109,97 @@ fn fault_in(error: &Value) -> Fault {
         None => Fault::Busy,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn delta(delta: Value) -> Value {
+        json!({ "choices": [{ "index": 0, "delta": delta, "finish_reason": null }] })
+    }
+
+    #[track_caller]
+    fn check(value: Value, text: &str, reasoning: &str) {
+        let chunk = read(&value, None).expect("readable");
+        assert_eq!((chunk.text.as_str(), chunk.reasoning.as_str()), (text, reasoning), "{value}");
+    }
+
+    #[test]
+    fn text_is_found_wherever_a_server_puts_it() {
+        check(delta(json!({ "role": "assistant", "content": "" })), "", "");
+        check(delta(json!({ "content": null })), "", "");
+        check(delta(json!({ "content": "hi" })), "hi", "");
+        check(delta(json!({ "refusal": "I cannot help with that." })), "I cannot help with that.", "");
+        check(
+            delta(json!({ "content": [{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }] })),
+            "ab",
+            "",
+        );
+        check(json!({ "choices": [{ "message": { "role": "assistant", "content": "whole" } }] }), "whole", "");
+        check(json!({ "choices": [] }), "", "");
+        check(json!({ "id": "x" }), "", "");
+        check(json!({ "choices": [{ "index": 0, "delta": null }] }), "", "");
+        check(json!({ "choices": [{ "index": 1, "delta": { "content": "other" } }] }), "", "");
+        check(delta(json!({ "content": 7, "tool_calls": [{ "index": 0 }] })), "", "");
+    }
+
+    #[test]
+    fn thoughts_are_found_under_each_of_their_names() {
+        check(delta(json!({ "content": null, "reasoning_content": "hm" })), "", "hm");
+        check(delta(json!({ "content": "", "reasoning": "hm" })), "", "hm");
+        check(delta(json!({ "reasoning_content": "hm", "reasoning": "hm" })), "", "hm");
+        check(delta(json!({ "reasoning_content": null, "reasoning": "hm" })), "", "hm");
+        let parts = json!([{ "type": "thinking", "thinking": [{ "type": "text", "text": "hm" }] }, { "text": "so" }]);
+        check(delta(json!({ "content": parts })), "so", "hm");
+    }
+
+    #[test]
+    fn the_reason_to_end_is_read() {
+        for (reason, finish) in [
+            (json!("stop"), Some(Finish::Stop)),
+            (json!("length"), Some(Finish::Stop)),
+            (json!("tool_calls"), Some(Finish::Stop)),
+            (json!("content_filter"), Some(Finish::Filtered)),
+            (json!("error"), Some(Finish::Failed)),
+            (json!(null), None),
+            (json!(""), None),
+        ] {
+            let value = json!({ "choices": [{ "delta": {}, "finish_reason": reason }] });
+            assert_eq!(read(&value, None).expect("readable").finish, finish, "{value}");
+        }
+    }
+
+    #[test]
+    fn errors_are_sorted_by_number_or_by_words() {
+        for (error, fault) in [
+            (json!({ "message": "Provider returned error", "code": 502 }), Fault::Busy),
+            (json!({ "message": "Rate limit exceeded", "code": 429 }), Fault::Limit),
+            (json!({ "message": "slow down", "type": "rate_limit_exceeded", "code": null }), Fault::Limit),
+            (json!({ "code": "insufficient_quota", "message": "…" }), Fault::Spent),
+            (json!({ "code": "context_length_exceeded" }), Fault::TooLong),
+            (json!({ "code": "401", "message": "…" }), Fault::Auth),
+            (json!({ "type": "invalid_request_error", "message": "…" }), Fault::Refused),
+            (json!("model runner has unexpectedly stopped"), Fault::Busy),
+            (json!({ "object": "error", "message": "…", "code": 40303 }), Fault::Busy),
+        ] {
+            assert_eq!(read(&json!({ "error": error }), None), Err(fault), "{error}");
+        }
+        assert_eq!(read(&json!({ "error": null, "choices": [] }), None), Ok(Chunk::default()));
+        assert_eq!(read(&json!({ "message": "overloaded" }), Some("error")), Err(Fault::Busy));
+    }
+
+    #[test]
+    fn what_is_no_object_is_garbled() {
+        for value in [json!([]), json!("text"), json!(7), json!(null)] {
+            assert_eq!(read(&value, None), Err(Fault::Garbled));
+        }
+    }
+
+    #[test]
+    fn a_server_that_forgets_blank_lines_is_read_line_by_line() {
+        assert_eq!(split("{\"a\":1}\n{\"a\":2}\n[DONE]"), ["{\"a\":1}", "{\"a\":2}", "[DONE]"]);
+        assert_eq!(split("{\n\"a\":1\n}"), ["{\n\"a\":1\n}"]);
+        assert_eq!(split("{\"a\":1}"), ["{\"a\":1}"]);
+    }
+}

@@ -125,3 +125,79 @@ fn believe(claim: Option<i128>, own: i64, unseen: i64) -> Believed {
     let tokens = i64::try_from(claim.clamp(i128::from(least), i128::from(most))).unwrap_or(most);
     Believed { tokens, estimated: false, suspect: i128::from(tokens) != claim }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use salon_core::TurnId;
+    use serde_json::json;
+
+    /// A brief of 100 tokens and an answer of 50.
+    fn tally(max_tokens: Option<u32>) -> Tally {
+        let brief = Brief {
+            turn: TurnId::new("t"),
+            instructions: String::new(),
+            history: Vec::new(),
+            question: "abcd".repeat(96),
+            thread: None,
+        };
+        let mut tally = Tally::new(&brief, max_tokens);
+        tally.begin_try();
+        tally.said(&"abcd".repeat(50));
+        tally
+    }
+
+    #[track_caller]
+    fn check(claim: Value, max_tokens: Option<u32>, expected: (i64, i64, &str)) {
+        let mut tally = tally(max_tokens);
+        if let Some(claim) = Claim::read(&claim) {
+            tally.claim(claim);
+        }
+        let usage = tally.usage().expect("something was asked");
+        let flags = match (usage.estimated, usage.suspect) {
+            (false, false) => "",
+            (true, false) => "estimated",
+            (false, true) => "suspect",
+            (true, true) => "estimated suspect",
+        };
+        assert_eq!((usage.tokens_in, usage.tokens_out, flags), expected, "{claim}");
+    }
+
+    #[test]
+    fn a_claim_that_may_be_true_is_believed() {
+        check(json!({ "prompt_tokens": 117, "completion_tokens": 61 }), None, (117, 61, ""));
+        check(json!({ "input_tokens": 117, "output_tokens": 61 }), None, (117, 61, ""));
+        check(json!({ "prompt_tokens": 50, "completion_tokens": 25 }), None, (50, 25, ""));
+        check(json!({ "prompt_tokens": 117.0, "completion_tokens": 61.0 }), None, (117, 61, ""));
+        check(json!({ "prompt_tokens": 117, "completion_tokens": 20_000 }), None, (117, 20_000, ""));
+    }
+
+    #[test]
+    fn without_a_claim_we_count() {
+        for nothing in [json!(null), json!({}), json!([]), json!({ "prompt_tokens": "many" }), json!("free")] {
+            check(nothing, None, (100, 50, "estimated"));
+        }
+        check(json!({ "prompt_tokens": 117 }), None, (117, 50, "estimated"));
+    }
+
+    #[test]
+    fn a_claim_that_cannot_be_true_is_clamped_and_marked() {
+        check(json!({ "prompt_tokens": 0, "completion_tokens": 0 }), None, (50, 25, "suspect"));
+        check(json!({ "prompt_tokens": -5, "completion_tokens": 61 }), None, (50, 61, "suspect"));
+        check(json!({ "prompt_tokens": 117, "completion_tokens": 201 }), Some(100), (117, 200, "suspect"));
+        check(json!({ "prompt_tokens": 117, "completion_tokens": 200 }), Some(100), (117, 200, ""));
+        let huge = 9_223_372_036_854_775_808_u64;
+        check(json!({ "prompt_tokens": huge, "completion_tokens": huge }), None, (4_296, 32_868, "suspect"));
+        check(json!({ "prompt_tokens": 1e300, "completion_tokens": -1e300 }), None, (4_296, 25, "suspect"));
+    }
+
+    #[test]
+    fn a_refused_request_costs_nothing_and_a_broken_one_may() {
+        let mut refused = tally(None);
+        refused.note(Fault::Refused);
+        assert_eq!(refused.usage(), None);
+        let mut late = tally(None);
+        late.note(Fault::Timeout);
+        assert!(late.usage().is_some());
+    }
+}
