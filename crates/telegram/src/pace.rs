@@ -224,3 +224,195 @@ fn is_group(chat: i64) -> bool {
 fn jittered(pause: Duration) -> Duration {
     pause.min(Duration::from_secs(24 * 3600)).mul_f64(1.0 + rand::random::<f64>() / 10.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::time::advance;
+
+    use super::*;
+
+    const ALICE: i64 = 42;
+    const BOB: i64 = 43;
+    const GROUP_CHAT: i64 = -100;
+    const NOW: Duration = Duration::ZERO;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// How many calls go before one has to wait.
+    fn burst(pacer: &Pacer, chat: i64, what: Act) -> usize {
+        (0..1000).take_while(|_| pacer.wait(chat, what).is_zero()).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_private_chat_takes_three_at_once_and_then_one_a_second() {
+        let pacer = Pacer::new();
+        assert_eq!(burst(&pacer, ALICE, Act::Send), 3);
+        assert_eq!(pacer.wait(ALICE, Act::Send), seconds(1));
+        advance(seconds(1)).await;
+        assert_eq!(burst(&pacer, ALICE, Act::Send), 1);
+        advance(seconds(10)).await;
+        assert_eq!(burst(&pacer, ALICE, Act::Send), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn asking_takes_nothing_and_the_answer_is_true() {
+        let pacer = Pacer::new();
+        assert_eq!(burst(&pacer, ALICE, Act::Send), 3);
+        for _ in 0..5 {
+            assert_eq!(pacer.wait(ALICE, Act::Send), seconds(1));
+        }
+        let wait = pacer.wait(ALICE, Act::Send);
+        advance(wait).await;
+        assert_eq!(pacer.wait(ALICE, Act::Send), NOW);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_edits_once_a_second_and_its_end_does_not_wait_for_that() {
+        let pacer = Pacer::new();
+        assert_eq!(pacer.wait(ALICE, Act::Edit), NOW);
+        assert_eq!(pacer.wait(ALICE, Act::Edit), seconds(1));
+        assert_eq!(pacer.wait(ALICE, Act::FinalEdit), NOW);
+        // The last edit counts for the spacing of the next stream.
+        advance(Duration::from_millis(400)).await;
+        assert_eq!(pacer.wait(ALICE, Act::Edit), Duration::from_millis(600));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn edits_and_messages_share_one_budget() {
+        let pacer = Pacer::new();
+        assert_eq!(pacer.wait(ALICE, Act::Send), NOW);
+        assert_eq!(pacer.wait(ALICE, Act::Edit), NOW);
+        assert_eq!(pacer.wait(ALICE, Act::FinalEdit), NOW);
+        assert_eq!(pacer.wait(ALICE, Act::Send), seconds(1));
+        assert_eq!(pacer.wait(ALICE, Act::FinalEdit), seconds(1));
+        // What leaves no mark in the chat waits for nothing in it.
+        assert_eq!(pacer.wait(ALICE, Act::Other), NOW);
+        assert_eq!(pacer.wait(BOB, Act::Send), NOW);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_takes_twenty_a_minute() {
+        let pacer = Pacer::new();
+        let mut sent = 0;
+        let mut passed = NOW;
+        while passed < seconds(60) {
+            let wait = pacer.wait(GROUP_CHAT, Act::Send);
+            sent += usize::from(wait.is_zero());
+            advance(wait).await;
+            passed += wait;
+        }
+        assert_eq!(sent, 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_in_a_group_leaves_room_for_answers() {
+        let pacer = Pacer::new();
+        let mut edits = 0;
+        for _ in 0..60 {
+            edits += usize::from(pacer.wait(GROUP_CHAT, Act::Edit).is_zero());
+            advance(seconds(1)).await;
+        }
+        assert_eq!(edits, 15);
+        assert_eq!(burst(&pacer, GROUP_CHAT, Act::Send), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bot_makes_thirty_calls_a_second() {
+        let pacer = Pacer::new();
+        let went = (1..=100).filter(|&chat| pacer.wait(chat, Act::Send).is_zero()).count();
+        assert_eq!(went, 30);
+        assert_eq!(pacer.wait(500, Act::Other), seconds(1));
+        advance(seconds(1)).await;
+        assert_eq!(burst(&pacer, ALICE, Act::Other), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_everything_in_its_chat_and_nothing_elsewhere() {
+        let pacer = Pacer::new();
+        pacer.pause_chat(ALICE, seconds(10));
+        for what in [Act::Send, Act::Edit, Act::FinalEdit, Act::Other] {
+            let wait = pacer.wait(ALICE, what);
+            assert!(wait >= seconds(10) && wait <= seconds(11), "{wait:?}");
+        }
+        assert_eq!(pacer.wait(BOB, Act::Send), NOW);
+        // A shorter one does not end it early.
+        pacer.pause_chat(ALICE, seconds(1));
+        assert!(pacer.wait(ALICE, Act::Send) >= seconds(10));
+        advance(seconds(11)).await;
+        assert_eq!(pacer.wait(ALICE, Act::Send), NOW);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_of_the_bot_holds_every_chat_even_without_limits() {
+        for pacer in [Pacer::new(), Pacer::unlimited()] {
+            pacer.pause_bot(seconds(5));
+            assert!(pacer.wait(ALICE, Act::FinalEdit) >= seconds(5));
+            assert!(pacer.wait(GROUP_CHAT, Act::Other) >= seconds(5));
+            advance(Duration::from_millis(5_500)).await;
+            assert_eq!(pacer.wait(ALICE, Act::Send), NOW);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unlimited_server_takes_what_comes() {
+        let pacer = Pacer::unlimited();
+        assert_eq!(burst(&pacer, ALICE, Act::Edit), 1000);
+        assert!(pacer.lock().chats.is_empty());
+        pacer.pause_chat(ALICE, seconds(1));
+        assert!(pacer.wait(ALICE, Act::Edit) >= seconds(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_chats_are_forgotten() {
+        let pacer = Pacer::new();
+        pacer.pause_chat(7, seconds(100_000));
+        for chat in 1000..20_000 {
+            pacer.pause_chat(chat, seconds(1));
+            assert_eq!(pacer.wait(-chat, Act::Send), NOW);
+            advance(seconds(1)).await;
+        }
+        let state = pacer.lock();
+        assert!(state.chats.len() <= SWEEP_AT, "{} chats", state.chats.len());
+        assert!(state.chats.contains_key(&7), "one that is paused is not idle");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn no_window_ever_has_too_many(calls in prop::collection::vec((0..4i64, 0..4usize, 0..1500u64), 0..300)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            let went = runtime.expect("a runtime").block_on(async {
+                let pacer = Pacer::new();
+                let mut went = Vec::new();
+                let start = Instant::now();
+                for (chat, what, pause_ms) in calls {
+                    // Two people and two groups.
+                    let chat = chat - 2 + i64::from(chat >= 2);
+                    let what = [Act::Send, Act::Edit, Act::FinalEdit, Act::Other][what];
+                    advance(Duration::from_millis(pause_ms)).await;
+                    if pacer.wait(chat, what).is_zero() {
+                        went.push((chat, what, start.elapsed()));
+                    }
+                }
+                went
+            });
+            let most = |span: u64, counts: &dyn Fn(i64, Act) -> bool| {
+                let times: Vec<_> = went.iter().filter(|&&(chat, what, _)| counts(chat, what)).map(|call| call.2).collect();
+                times.iter().map(|&from| times.iter().filter(|&&at| from <= at && at < from + seconds(span)).count()).max()
+            };
+            prop_assert!(most(1, &|_, _| true) <= Some(30));
+            for chat in [-2, -1, 1, 2] {
+                prop_assert!(most(10, &|c, what| c == chat && what != Act::Other) <= Some(13));
+                prop_assert!(most(1, &|c, what| c == chat && what == Act::Edit) <= Some(1));
+                if chat < 0 {
+                    prop_assert!(most(60, &|c, what| c == chat && what != Act::Other) <= Some(20));
+                    prop_assert!(most(60, &|c, what| c == chat && what == Act::Edit) <= Some(15));
+                }
+            }
+        }
+    }
+}

@@ -446,3 +446,62 @@ impl Serialize for NoPreview {
         options.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(json: &str) -> Update {
+        serde_json::from_str(json).expect("an update")
+    }
+
+    #[test]
+    fn a_message_needs_little_and_ignores_the_rest() {
+        let message =
+            update(r#"{"update_id":1,"message":{"message_id":2,"chat":{"id":3,"future":{}},"sticker":{"x":1}}}"#)
+                .message
+                .expect("a message");
+        assert_eq!((message.message_id, message.chat.id, message.chat.kind.as_str()), (2, 3, ""));
+        assert_eq!((message.from, message.text, message.photo), (None, None, vec![]));
+        assert_eq!(
+            update(r#"{"update_id":9,"purchased_paid_media":{}}"#),
+            Update { update_id: 9, ..Update::default() }
+        );
+    }
+
+    #[test]
+    fn each_allowed_kind_of_update_is_read() {
+        let read = update(
+            r#"{"update_id":1,
+                "message":{"message_id":1,"chat":{"id":1,"type":"private"},"from":{"id":5,"first_name":"A","language_code":"ko"},
+                    "text":"/stop@parrot_bot","entities":[{"type":"bot_command","offset":0,"length":16},{"type":"hologram","offset":0,"length":1}],
+                    "photo":[{"file_id":"s","width":1,"height":1},{"file_id":"l","width":9,"height":9}],
+                    "voice":{"file_id":"v","duration":3},"document":{"file_id":"d","file_name":"a.pdf"},
+                    "reply_to_message":{"message_id":0,"chat":{"id":1}}},
+                "edited_message":{"message_id":1,"chat":{"id":1}},
+                "callback_query":{"id":"q","from":{"id":5},"data":"act:1","message":{"message_id":1,"date":0,"chat":{"id":1}}},
+                "my_chat_member":{"chat":{"id":1},"new_chat_member":{"status":"kicked","user":{"id":5}}},
+                "stopped_message_generation":{"chat":{"id":1},"draft_id":77}}"#,
+        );
+        let message = read.message.expect("a message");
+        assert_eq!(message.from.and_then(|from| from.language_code).as_deref(), Some("ko"));
+        assert_eq!(
+            message.entities.iter().map(|e| e.kind).collect::<Vec<_>>(),
+            [EntityKind::BotCommand, EntityKind::Other]
+        );
+        assert_eq!(message.photo.last().map(|photo| photo.file_id.as_str()), Some("l"));
+        assert_eq!(message.voice.map(|voice| voice.duration), Some(3));
+        assert_eq!(message.document.and_then(|document| document.file_name).as_deref(), Some("a.pdf"));
+        assert!(message.reply_to_message.is_some() && read.edited_message.is_some());
+        assert_eq!(read.callback_query.and_then(|query| query.data).as_deref(), Some("act:1"));
+        let member = read.my_chat_member.and_then(|change| change.new_chat_member);
+        assert_eq!(member.map(|member| member.status).as_deref(), Some("kicked"));
+        assert_eq!(read.stopped_message_generation.map(|stopped| stopped.draft_id), Some(77));
+    }
+
+    #[test]
+    fn what_was_read_can_be_written_and_read_again() {
+        let json = r#"{"update_id":1,"message":{"message_id":1,"chat":{"id":-5,"type":"group","title":"birds"},"date":7,"text":"hi"}}"#;
+        assert_eq!(serde_json::to_string(&update(json)).expect("JSON"), json);
+    }
+}

@@ -312,3 +312,81 @@ fn the_validator_refuses_what_telegram_would() {
     let many = (0..5).flat_map(|at| std::iter::repeat_n(entity(EntityKind::Bold, at, 1), 25)).collect();
     refused("abcde", many, "125 entities");
 }
+
+/// Texts that make parsers slow, long enough that a quadratic one would not come back.
+#[test]
+fn hostile_texts_come_to_an_end() {
+    let pieces = [
+        ">",
+        "- ",
+        "* ",
+        "1. ",
+        "[",
+        "![",
+        "](",
+        "*",
+        "**",
+        "_a",
+        "~~",
+        "`",
+        "``a",
+        "<",
+        "<!--",
+        "&#",
+        "|",
+        "|-|\n",
+        "> - ",
+        "\u{1b}]",
+        "\u{9b}",
+        "**a ",
+        "`a` ",
+        "**(가)**는",
+        "[a](b)",
+        "[a](http://b)\n",
+        "\u{200e}",
+        "e\u{301}",
+        "\u{301}",
+        "👩\u{200d}",
+        "🇰",
+        " ",
+        "\n",
+        "\t",
+        "    ",
+        "a",
+        "- a\n ",
+        "#",
+        "---\n",
+        "|a|b|\n|-|-|\n",
+        "```\n",
+        "\\*",
+        "> `a`\n",
+    ];
+    for piece in pieces {
+        let source = piece.repeat(40_000 / piece.len());
+        for formatted in [plain(&source), markdown(&source)] {
+            for page in pages(&formatted, MESSAGE_UNITS) {
+                check(&page, MESSAGE_UNITS).unwrap_or_else(|why| panic!("{piece:?}: {why}"));
+            }
+            assert!(formatted.text.len() < 20 * source.len(), "{piece:?} grew to {}", formatted.text.len());
+        }
+    }
+}
+
+/// An answer as it might stream, with everything in it.
+const ANSWER: &str = "# 요약\n\n**\"결과\"**는 좋습니다. 자세한 내용은 [문서](docs/a.md)에 있습니다.\nSecond line of it.\n\n\
+    1. first `item`\n   - inner\n2. second\n\nNow the code:\n\n```rust\nfn main() {\n    let x = 1;\n\n    println!(\"{x}\");\n    \
+    // one more line\n    // and another\n    let y = x + 1;\n    println!(\"{y}\");\n}\n```\n\nAnd a bit more.\n\n> quoted 👩‍🔬 \
+    words\n> go on\n\n---\n\nSee <https://a.b>. The end is *near*, and 3~5 more words, 7~9 of them.\n";
+
+#[test]
+fn full_pages_stay_while_an_answer_streams() {
+    for limit in [70, 90, 120, 200] {
+        let full = pages(&markdown(ANSWER), limit);
+        assert!(full.len() > 2);
+        for (end, _) in ANSWER.char_indices() {
+            let so_far = pages(&markdown(&ANSWER[..end]), limit);
+            let done = so_far.len().saturating_sub(1);
+            assert_eq!(so_far[..done], full[..done], "{limit}: {:?}", &ANSWER[..end]);
+        }
+    }
+}
