@@ -22,22 +22,18 @@ impl Tx {
         if events.is_empty() {
             return Ok(());
         }
-        let row = sqlx::query("SELECT COALESCE(MAX(seq), 0) AS seq FROM events WHERE turn_id = $1")
-            .bind(turn.as_str())
-            .fetch_one(self.connection())
-            .await?;
-        let mut seq = row.int("seq")?;
         for append in events {
-            seq += 1;
             let body = serde_json::to_string(&append.event).context("an event cannot be written down")?;
-            sqlx::query("INSERT INTO events (turn_id, seq, attempt, at, body) VALUES ($1, $2, $3, $4, $5)")
-                .bind(turn.as_str())
-                .bind(seq)
-                .bind(held.epoch())
-                .bind(append.at.0)
-                .bind(body)
-                .execute(self.connection())
-                .await?;
+            sqlx::query(
+                "INSERT INTO events (turn_id, seq, attempt, at, body) \
+                 SELECT $1, COALESCE(MAX(seq), 0) + 1, $2, $3, $4 FROM events WHERE turn_id = $1",
+            )
+            .bind(turn.as_str())
+            .bind(held.epoch())
+            .bind(append.at.0)
+            .bind(body)
+            .execute(self.connection())
+            .await?;
         }
         self.signal(Signal::Turn(turn.as_str().to_owned()));
         Ok(())

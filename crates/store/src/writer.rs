@@ -281,11 +281,14 @@ async fn write_group(
 
 type Raised = Vec<crate::Signal>;
 
+/// Every statement is a visit to the connection's thread, so what can go together does; the last savepoint is released
+/// by the commit.
 async fn run_group(tx: &mut Tx, group: &mut [Box<dyn Waiting>]) -> Result<Raised> {
-    execute(tx, "BEGIN IMMEDIATE").await?;
     let mut raised = Vec::new();
+    let mut begin = "BEGIN IMMEDIATE; SAVEPOINT operation";
     for waiting in group {
-        execute(tx, "SAVEPOINT operation").await?;
+        execute(tx, begin).await?;
+        begin = "RELEASE operation; SAVEPOINT operation";
         let kept = waiting.run(tx).await;
         let signals = tx.take_signals();
         if kept {
@@ -294,17 +297,15 @@ async fn run_group(tx: &mut Tx, group: &mut [Box<dyn Waiting>]) -> Result<Raised
             // A full disk or an error of it may end the whole transaction; the group shares the reason.
             return Err(waiting.reason());
         }
-        // The same after an operation that took such an end for a success: there is nothing left to release.
-        execute(tx, "RELEASE operation").await?;
     }
     crate::fail_point!("commit.before");
     execute(tx, "COMMIT").await?;
     Ok(raised)
 }
 
-/// Runs a statement that is prepared once and kept.
-async fn execute(tx: &mut Tx, statement: &'static str) -> Result<()> {
-    sqlx::query(statement).execute(tx.connection()).await?;
+/// Runs statements that are prepared once and kept.
+async fn execute(tx: &mut Tx, statements: &'static str) -> Result<()> {
+    sqlx::query(statements).execute(tx.connection()).await?;
     Ok(())
 }
 
