@@ -34,7 +34,7 @@ export function upload(token, chat_id, user_id, file, caption) {
   form.append("chat_id", String(chat_id));
   form.append("user_id", String(user_id));
   if (caption) form.append("caption", caption);
-  form.append("file", file, file.name);
+  form.append(/^image\//.test(file.type) ? "photo" : "document", file, file.name);
   return call("/_mock/upload", { method: "POST", body: form }, 120_000);
 }
 

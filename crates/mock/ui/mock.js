@@ -17,6 +17,7 @@ const CALM_POLL_MS = 3000;
 const SIDEBAR_MS = 5000;
 const FIRST_LIMIT = 120;
 const MOST_MESSAGES = 1000;
+const PRESS_MS = 15_000;
 const MOST_FILE_BYTES = 20 * 1024 * 1024;
 
 const $ = (id) => document.getElementById(id);
@@ -37,6 +38,7 @@ const now = {
   streaming: false,
   pending: [],
   busy: new Set(),
+  pressed: new Map(),
   drafts: new Map(),
   editing: null,
   file: null,
@@ -51,11 +53,11 @@ const panel = new Panel({ target, toast, refresh: () => refreshState(), onTarget
 
 async function start() {
   profiles.load();
-  profiles.applyQuery(new URLSearchParams(location.search));
   applyLanguage();
   wire();
+  drawAll();
+  // Only with the catalog known is it clear whether `?token=` names one of its bots.
   await refreshCatalog();
-  // With the catalog known, `?token=` may name one of its bots.
   profiles.applyQuery(new URLSearchParams(location.search));
   panel.showTarget(target());
   drawAll();
@@ -177,6 +179,7 @@ const refreshMessages = coalesce(async () => {
     if (!isCurrent(profile_id, chat_id, token)) return;
     now.messages = found.messages;
     now.failed = false;
+    noteCallbacks(found.callback_answers ?? []);
     now.pending = now.pending.filter((pending) => !pending.done && !found.messages.some((message) => message.message_id > pending.after && message.direction === "user" && message.text === pending.text));
   } catch (error) {
     now.failed = isCurrent(profile_id, chat_id, token) && !now.messages;
@@ -221,9 +224,13 @@ function refreshAll() {
 /** A line of the event stream: something changed, here or in another chat. */
 function heard({ token, chat_id: chat, kind } = {}) {
   const here = target();
+  if (kind === "catalog") refreshCatalog();
   if (!token || (token === here.token && (chat === undefined || chat === null || Number(chat) === here.chat_id))) refreshMessages();
-  if (kind !== "edit") refreshState();
+  // Edits come in quick succession; the state around them may be looked at more calmly.
+  stateTimer ||= setTimeout(() => ((stateTimer = 0), refreshState()), POLL_MS / 2);
 }
+
+let stateTimer = 0;
 
 function isCurrent(profileId, chatId, token) {
   const here = target();
@@ -262,7 +269,7 @@ async function submit() {
 /** Sends a text to the selected bot; the bubble is there before the server has answered. */
 async function say(text) {
   const here = target();
-  const pending = { id: `${Date.now()}-${Math.random()}`, text, after: Math.max(0, ...(now.messages ?? []).map((message) => message.message_id)), at: Date.now(), profile: here.profile_id };
+  const pending = { id: `${Date.now()}-${Math.random()}`, text, after: Math.max(0, ...(now.messages ?? []).filter((message) => !message.is_draft).map((message) => message.message_id)), at: Date.now(), profile: here.profile_id };
   now.pending.push(pending);
   showCompare(false);
   openDrawer(null);
@@ -305,11 +312,14 @@ function attach(file) {
     return;
   }
   const thumb = $("attachment-thumb");
-  if (thumb.src) URL.revokeObjectURL(thumb.src);
   thumb.removeAttribute("src");
   now.file = file ?? null;
   const isImage = /^image\/(png|jpeg|gif|webp)$/.test(file?.type ?? "");
-  if (isImage) thumb.src = URL.createObjectURL(file);
+  if (isImage) {
+    const reader = new FileReader();
+    reader.onload = () => now.file === file && (thumb.src = reader.result);
+    reader.readAsDataURL(file);
+  }
   thumb.hidden = !isImage;
   $("attachment-icon").toggleAttribute("hidden", isImage);
   $("attachment-bar").hidden = !file;
@@ -493,6 +503,7 @@ async function onTimelineClick(event) {
   }
 }
 
+/** Presses a button. It stays busy until the bot has answered, or has been silent for too long. */
 async function pressKey(key) {
   const here = target();
   const { callback, message } = key.dataset;
@@ -502,17 +513,31 @@ async function pressKey(key) {
   drawTimeline();
   try {
     const result = await api.press(here.token, here.chat_id, here.user_id, Number(message), callback);
-    const { text, show_alert: loud } = result?.answer ?? {};
-    if (text && loud) showAlert(text);
-    else if (text) toast(text);
+    if (result.answer || !result.callback_query_id) return release(mark, result.answer);
+    now.pressed.set(result.callback_query_id, mark);
+    setTimeout(() => now.pressed.delete(result.callback_query_id) && release(mark), PRESS_MS);
   } catch (error) {
+    release(mark);
     toast(t("failed", { error: reason(error) }), "bad");
   } finally {
-    now.busy.delete(mark);
-    drawTimeline();
     refreshMessages();
-    refreshState();
   }
+}
+
+function noteCallbacks(answers) {
+  for (const answer of answers) {
+    const mark = now.pressed.get(answer.id);
+    if (mark === undefined || !answer.answered_at) continue;
+    now.pressed.delete(answer.id);
+    release(mark, answer);
+  }
+}
+
+function release(mark, { text, show_alert: loud } = {}) {
+  now.busy.delete(mark);
+  drawTimeline();
+  if (text && loud) showAlert(text);
+  else if (text) toast(text);
 }
 
 async function copy(text) {

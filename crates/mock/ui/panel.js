@@ -8,7 +8,7 @@ import { hasWord, t } from "./words.js";
 const $ = (id) => document.getElementById(id);
 
 /** The faults one can ask for, and what is sent for each. */
-const FAULTS = { drop_before: "drop_before", apply_then_drop: "apply_then_drop", status: "status:500", delay: "delay", rst: "rst", garbage: "garbage", 429: "429:1" };
+const FAULTS = { drop_before: "drop_before", apply_then_drop: "apply_then_drop", status: "status:500", delay: "delay:3000", rst: "rst", garbage: "garbage", 429: "429:1" };
 
 export class Panel {
   #page;

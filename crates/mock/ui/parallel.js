@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { avatar } from "./sidebar.js";
-import { iconButton, make, morph } from "./text.js";
+import { essence, iconButton, make, morph } from "./text.js";
 import { buildBubble, isPlaceholder, toItems } from "./timeline.js";
 import { t } from "./words.js";
 
@@ -10,24 +10,28 @@ const POLL_MS = 1000;
 const MOST_POLLS = 60;
 /** A bot without event lines has answered when its words have not changed for this many looks. */
 const CALM_LOOKS = 3;
-const FAILED = /\[error\]|\[delivery_error\]|executable not found|send error/i;
+const FAILED = /\[error\]|\[delivery_error\]|executable not found|send error|(?:^|\n)(?:⚠️|⏹) /i;
+const QUEUED = /^(?:queued turn:|a run is already active)/i;
 const COMPLETED = /\[turn_completed\]\s*(.*)/i;
 const BAD_STATUS = /"status"\s*:\s*"(?:error|failed|timeout)"/i;
 
 /**
  * Judges one bot's answer: "pass", "fail", or null while it is still open. `calm` counts how often in a
- * row the same words were seen, `run` is the run state of the diagnostics.
+ * row the same words were seen, `run` is the run state of the diagnostics, which are read from event lines.
  */
 export function judge(messages, run, calm) {
   const text = messages.map((message) => message.text ?? "").join("\n");
+  const tellsEvents = messages.some((message) => essence(message.text ?? "").progress);
   const completed = COMPLETED.exec(text);
-  if (FAILED.test(text) || (completed && BAD_STATUS.test(completed[1])) || (run === "error" && messages.length > 0)) return "fail";
-  if (completed || /\[assistant_message\]/i.test(text)) return "pass";
-  const answered = messages.some((message) => !isPlaceholder(message) && !message.is_draft && !/^(queued turn:|a run is already active)/i.test(message.text ?? ""));
-  if (!answered) return null;
-  const busy = run === "running" || run === "queued" || messages.some((message) => isPlaceholder(message) || message.is_draft);
-  if (run === "completed" && !busy && calm >= 1) return "pass";
-  return !busy && calm >= CALM_LOOKS ? "pass" : null;
+  if (FAILED.test(text) || (completed && BAD_STATUS.test(completed[1])) || (tellsEvents && run === "error")) return "fail";
+  if (completed || (tellsEvents && run === "completed")) return "pass";
+  const last = messages.findLast((message) => message.text || message.document);
+  if (!last || isPlaceholder(last) || last.is_draft || QUEUED.test(last.text)) return null;
+  if (tellsEvents) return /\[assistant_message\]/i.test(text) && calm >= CALM_LOOKS ? "pass" : null;
+  // A finished answer offers several ways on; one that is being written offers only to be stopped.
+  const keys = (last.reply_markup?.inline_keyboard ?? []).flat().length;
+  if (keys > 1) return "pass";
+  return calm >= CALM_LOOKS && keys === 0 ? "pass" : null;
 }
 
 /** Owns `#parallel-results` and the board with one column per bot. */
@@ -78,11 +82,11 @@ export class Parallel {
     let seen = "";
     try {
       const before = await api.messages(token, chat_id, 1000);
-      const newest = Math.max(0, ...before.messages.map((message) => message.message_id));
+      const newest = Math.max(0, ...before.messages.filter((message) => !message.is_draft).map((message) => message.message_id));
       await api.say(token, chat_id, user_id, text);
       for (; lane.seconds < MOST_POLLS && !lane.verdict; lane.seconds += 1) {
         const [found, health] = await Promise.all([api.messages(token, chat_id, 120), bot_id ? api.diagnostics(bot_id, token, chat_id).catch(() => null) : null]);
-        lane.messages = found.messages.filter((message) => message.message_id > newest && message.direction !== "user");
+        lane.messages = found.messages.filter((message) => message.message_id > newest && message.direction === "bot");
         const now = JSON.stringify(lane.messages.map((message) => [message.message_id, message.text]));
         calm = now === seen ? calm + 1 : 0;
         seen = now;
@@ -91,6 +95,8 @@ export class Parallel {
         this.draw();
         if (!lane.verdict) await new Promise((wake) => setTimeout(wake, POLL_MS));
       }
+      const said = lane.messages.some((message) => /\[assistant_message\]/i.test(message.text ?? ""));
+      if (!lane.verdict && said) lane.verdict = "pass";
       if (!lane.verdict) Object.assign(lane, { verdict: "fail", reason: t("failTimeout") });
     } catch (error) {
       Object.assign(lane, { verdict: "fail", reason: `${t("failSend")}: ${error.message || t("noServer")}` });

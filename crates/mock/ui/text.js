@@ -104,7 +104,9 @@ export function essence(text) {
       if (event[1] === "turn_completed") ended = true;
       if (SHOWN_EVENTS.has(event[1])) {
         const part = /^\(\d+\/\d+\) /.exec(line.slice(event[0].length));
-        open = { start: offset + event[0].length + (part ? part[0].length : 0), end: offset + line.length, error: event[1] !== "assistant_message" };
+        const start = offset + event[0].length + (part ? part[0].length : 0);
+        // A long body comes in numbered pieces that were cut anywhere; other bodies are lines of their own.
+        open = { start, end: offset + line.length, error: event[1] !== "assistant_message", joint: part && !part[0].startsWith("(1/") ? "" : "\n" };
         ranges.push(open);
       }
     } else if (open) {
@@ -130,10 +132,7 @@ export function morph(live, wanted) {
     if (here.nodeType !== next.nodeType || here.nodeName !== next.nodeName) {
       here.replaceWith(next);
     } else if (here.nodeType === Node.TEXT_NODE) {
-      if (next.data !== here.data) {
-        if (next.data.startsWith(here.data)) here.appendData(next.data.slice(here.data.length));
-        else here.data = next.data;
-      }
+      changeText(here, next.data);
     } else {
       matchAttributes(here, next);
       morph(here, next);
@@ -145,6 +144,13 @@ export function morph(live, wanted) {
     here.remove();
     here = following;
   }
+}
+
+/** Changes only the end that differs: what is selected before it stays selected. */
+function changeText(node, text) {
+  let same = 0;
+  while (same < text.length && text[same] === node.data[same]) same += 1;
+  if (same < Math.max(text.length, node.length)) node.replaceData(same, node.length - same, text.slice(same));
 }
 
 /** Classes that the reader put there by pressing; an update must not take them away. */

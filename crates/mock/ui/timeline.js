@@ -37,7 +37,7 @@ export function toItems(messages, essential) {
     }
     if (message.reply_markup) carried = message;
     if (told.ranges.length > 0) {
-      const text = told.ranges.map(({ start, end }) => message.text.slice(start, end)).join("\n\n");
+      const text = told.ranges.map(({ start, end, joint }, at) => (at > 0 ? joint : "") + message.text.slice(start, end)).join("");
       const last = items.at(-1);
       if (last?.told === text) {
         Object.assign(last, { message, keyboard: carried ?? last.keyboard, times: (last.times ?? 1) + 1 });
@@ -65,7 +65,7 @@ export function buildBubble(item, { name, busy = new Set(), editable = false } =
     bubble.classList.add("is-thinking");
     body.append(make("span", "visually-hidden", t("thinking")), make("span", "dots", make("i"), make("i"), make("i")));
   } else if (user) body.append(renderPlain(message.text ?? ""));
-  else if (item.ranges) item.ranges.forEach((range, index) => body.append(index > 0 ? "\n\n" : "", renderRange(message, range)));
+  else if (item.ranges) item.ranges.forEach((range, index) => body.append(index > 0 ? range.joint : "", renderRange(message, range)));
   else body.append(renderRich(message.text ?? "", message.entities));
   body.normalize();
   if (item.error) bubble.classList.add("is-error");
@@ -186,6 +186,7 @@ export class Timeline {
 /** Rows for the timeline: day lines between bubbles. */
 export function toRows(items, context) {
   const rows = [];
+  const keys = new Set();
   let day = "";
   for (const item of items) {
     const { message } = item;
@@ -198,8 +199,12 @@ export function toRows(items, context) {
     const side = item.kind === "user" ? "user" : "bot";
     const buttons = item.keyboard?.reply_markup?.inline_keyboard ?? [];
     const busy = buttons.flat().filter((button) => context.busy.has(`${item.keyboard.message_id}:${button.callback_data}`)).length;
+    // A draft bears the number its message will have, so that it turns into it; a second one needs its own.
+    const numbered = item.pending ? `p:${item.pending}` : `m:${side}:${message.message_id}`;
+    const key = keys.has(numbered) ? `${numbered}:${message.draft_id ?? keys.size}` : numbered;
+    keys.add(key);
     rows.push({
-      key: item.pending ? `p:${item.pending}` : `m:${side}:${message.message_id}`,
+      key,
       signature: JSON.stringify([item.kind, message.text, message.entities, message.document?.id, buttons, busy, item.ranges, item.times, message.is_draft, language(), context.name]),
       build: () => buildBubble(item, context),
     });
@@ -258,12 +263,18 @@ function buildDocument(file) {
     open.type = "button";
     open.dataset.view = "page";
     parts.push(make("div", "page-preview", frame, make("div", "page-note", make("span", "", t("sandboxed")), open)));
+  } else if (String(file.media_type).startsWith("audio/")) {
+    const sound = make("audio", "bubble-audio");
+    sound.controls = true;
+    sound.src = url;
+    sound.setAttribute("aria-label", name);
+    parts.push(sound);
   }
   // An image is its own name plate; its file can be had from the enlarged view.
   for (const part of parts) for (const button of part.matches(".view-btn") ? [part] : part.querySelectorAll(".view-btn")) Object.assign(button.dataset, { url, name });
   if (file.is_image) return parts;
   const anchor = make("a", "bubble-file", icon("file"), make("span", "file-name", name));
-  if (file.file_size > 0) anchor.append(make("span", "file-size", sizeName(file.file_size)));
+  if (file.size > 0) anchor.append(make("span", "file-size", sizeName(file.size)));
   anchor.href = url;
   anchor.download = name;
   anchor.title = t("download");

@@ -1,0 +1,176 @@
+// A Salon and a browser for one test file. The Salon is the real program in its demo: a parrot that
+// says everything back, a storyteller that takes its time, and a model without a key.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { after, before } from "node:test";
+import { fileURLToPath } from "node:url";
+import { chromium as driver } from "playwright-core";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+export const chromium = process.env.CHROMIUM ?? "/usr/bin/chromium";
+export const salon = resolve(here, process.env.SALON_BIN ?? "../target/debug/salon");
+
+export const DESKTOP = { width: 1280, height: 800 };
+export const PHONE = { width: 390, height: 844 };
+export const SMALL_PHONE = { width: 360, height: 640 };
+
+const PATIENCE_MS = 20_000;
+const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+
+/** Opens the house for the tests of one file, and closes it behind them. */
+export function openHouse() {
+  const house = new House();
+  before(() => house.open());
+  after(() => house.close());
+  return house;
+}
+
+class House {
+  #program = null;
+  #folder = "";
+  #browser = null;
+  #output = "";
+  url = "";
+
+  async open() {
+    this.#folder = mkdtempSync(join(tmpdir(), "salon-e2e-"));
+    const [port, mockPort] = [await freePort(), await freePort()];
+    const listen = `127.0.0.1:${port}`;
+    const mockListen = `127.0.0.1:${mockPort}`;
+    this.url = `http://${mockListen}`;
+    this.#program = spawn(salon, ["demo", "--data", join(this.#folder, "data"), "--listen", listen, "--mock-listen", mockListen], { stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [this.#program.stdout, this.#program.stderr]) stream.on("data", (chunk) => (this.#output = (this.#output + chunk).slice(-8000)));
+    await this.#ready(`http://${listen}/readyz`);
+    await this.#ready(`${this.url}/healthz`);
+    this.#browser = await driver.launch({ executablePath: chromium, args: FLAGS });
+  }
+
+  async close() {
+    await this.#browser?.close();
+    const program = this.#program;
+    if (program && program.exitCode === null) {
+      const gone = new Promise((done) => program.once("exit", done));
+      program.kill("SIGTERM");
+      const impatience = setTimeout(() => program.kill("SIGKILL"), PATIENCE_MS);
+      await gone;
+      clearTimeout(impatience);
+    }
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  async #ready(url) {
+    const patience = Date.now() + 2 * PATIENCE_MS;
+    for (;;) {
+      assert.equal(this.#program.exitCode, null, `salon ended before it was ready:\n${this.#output}`);
+      const answer = await fetch(url).catch(() => null);
+      if (answer?.ok) return;
+      assert.ok(Date.now() < patience, `${url} does not answer:\n${this.#output}`);
+      await new Promise((again) => setTimeout(again, 50));
+    }
+  }
+
+  async #profiles(chat) {
+    const { bots } = await this.call("/_mock/bot_catalog");
+    const profiles = bots.map(({ bot_id, token, name }) => ({ profile_id: `profile-${bot_id}`, label: name, bot_id, token, chat_id: chat, user_id: 9001, selected_for_parallel: false, from_catalog: true }));
+    return JSON.stringify({ selected_profile_id: "profile-parrot", profiles });
+  }
+
+  /** Calls the messenger's control API, as a test of its own would. */
+  async call(path, body) {
+    const response = await fetch(this.url + path, body ? { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) } : {});
+    const answer = await response.json();
+    assert.ok(response.ok && answer.ok, `${path}: ${JSON.stringify(answer)}`);
+    return answer.result;
+  }
+
+  /**
+   * Opens the page as a new visitor and runs `visit(page)`. Fails on anything the browser complains of
+   * and on every request to a foreign host. `excused` lists complaints a test brings about on purpose; `chat` gives the visitor a chat of their own
+   * with every bot of the demo.
+   */
+  async visit(options, visit) {
+    const { size = DESKTOP, theme = "light", language = "en-US", path = "/_mock/ui", excused = [], storage = {}, chat = null, settled = true } = options;
+    if (chat) storage.mock_messenger_ui_state_v3 = await this.#profiles(chat);
+    const context = await this.#browser.newContext({ viewport: size, hasTouch: size.width < 760, colorScheme: theme, locale: language, permissions: ["clipboard-read", "clipboard-write"] });
+    context.setDefaultTimeout(PATIENCE_MS);
+    const complaints = [];
+    const excuse = (text) => excused.some((pattern) => pattern.test(text));
+    await context.addInitScript((entries) => {
+      // Only before the first page: a reload must find what the page itself has kept.
+      if (window !== top || sessionStorage.getItem("seeded")) return;
+      sessionStorage.setItem("seeded", "1");
+      for (const [key, value] of Object.entries(entries)) localStorage.setItem(key, value);
+    }, storage);
+    const page = await context.newPage();
+    page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(`console: ${message.text()}`));
+    page.on("pageerror", (error) => complaints.push(`page: ${error.stack}`));
+    page.on("request", (request) => {
+      const url = new URL(request.url());
+      if (!["data:", "blob:"].includes(url.protocol) && url.origin !== this.url) complaints.push(`request: ${url.href}`);
+    });
+    try {
+      await page.goto(this.url + path);
+      if (settled) await page.locator("#timeline-list:is([data-scene=empty], [data-scene=rows])").waitFor();
+      await visit(page);
+      await noScroll(page);
+      assert.deepEqual(complaints.filter((text) => !excuse(text)), [], "the browser complained");
+    } catch (error) {
+      await shoot(page, `failed-${Date.now()}`).catch(() => {});
+      throw error;
+    } finally {
+      await context.close();
+    }
+  }
+}
+
+/** The page as a whole never scrolls; only its parts do. */
+async function noScroll(page) {
+  const spill = await page.evaluate(() => {
+    scrollTo(50, 50);
+    const { scrollWidth, scrollHeight } = document.documentElement;
+    return { wide: scrollWidth - innerWidth, high: scrollHeight - innerHeight, left: scrollX, top: scrollY };
+  });
+  assert.ok(spill.wide <= 0 && spill.high <= 0 && spill.left === 0 && spill.top === 0, `the document scrolls: ${JSON.stringify(spill)}`);
+}
+
+/** Keeps a picture in `shots/`, for people to look at. */
+export async function shoot(page, name) {
+  const folder = join(here, "shots");
+  mkdirSync(folder, { recursive: true });
+  await page.screenshot({ path: join(folder, `${name}.png`), animations: "disabled", caret: "initial" });
+}
+
+/** Picks a bot by name; on a phone the list is a drawer. */
+export async function choose(page, name) {
+  const drawer = page.locator("#open-bots-btn");
+  if (await drawer.isVisible()) await drawer.click();
+  await page.locator(".bot-item", { has: page.locator(".bot-item-title", { hasText: new RegExp(`^${name}$`) }) }).locator(".bot-item-main").click();
+  await page.locator("#timeline-title", { hasText: name }).waitFor({ state: "attached" });
+  await page.locator("#timeline-list:is([data-scene=empty], [data-scene=rows])").waitFor();
+}
+
+/** Says something the way people do: type, Enter. */
+export async function say(page, text) {
+  await page.locator("#message-input").fill(text);
+  await page.locator("#message-input").press("Escape");
+  await page.locator("#message-input").press("Enter");
+}
+
+/** The last thing the bot said that is more than a placeholder. */
+export const lastAnswer = (page) => page.locator("#timeline-list .bubble.bot:not(.is-thinking)").last();
+
+async function freePort() {
+  return new Promise((found, failed) => {
+    const server = createServer();
+    server.on("error", failed);
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => found(port));
+    });
+  });
+}

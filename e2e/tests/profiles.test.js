@@ -1,0 +1,66 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { DESKTOP, lastAnswer, openHouse, PHONE, say, shoot } from "../house.mjs";
+
+const house = openHouse();
+
+for (const [name, size] of [["desktop", DESKTOP], ["phone", PHONE]]) {
+  test(`a bot is added, starts at once, answers, and is deleted again (${name})`, () =>
+    house.visit({ size }, async (page) => {
+      const openList = async () => size === PHONE && (await page.locator("#open-bots-btn").click());
+      await openList();
+      const items = page.locator("#bot-list .bot-item");
+      const before = await items.count();
+      await page.locator("#add-profile-btn").click();
+      await items.nth(before).waitFor();
+      const added = page.locator(".bot-item.is-selected");
+      const botId = (await added.locator(".bot-item-meta").first().innerText()).replace("bot_id=", "");
+      const { bots } = await house.call("/_mock/bot_catalog");
+      assert.equal(bots.find((bot) => bot.bot_id === botId)?.default_adapter, "echo", "the new bot has the engine of the one that was chosen");
+      await page.locator(`.bot-item[data-bot-id="${botId}"] .bot-item-status.ok`).waitFor();
+      await shoot(page, `added-${name}`);
+
+      if (size === PHONE) await page.locator("#bot-sidebar [data-close-drawer]").click();
+      await say(page, "are you there already?");
+      await lastAnswer(page).filter({ hasText: "are you there already?" }).waitFor();
+
+      await openList();
+      page.once("dialog", (dialog) => dialog.dismiss());
+      await added.locator(".bot-item-delete-btn").click();
+      assert.equal(await items.count(), before + 1, "a refused confirmation keeps the bot");
+      page.once("dialog", (dialog) => {
+        assert.equal(dialog.type(), "confirm");
+        dialog.accept();
+      });
+      await added.locator(".bot-item-delete-btn").click();
+      await page.locator(`.bot-item[data-bot-id="${botId}"]`).waitFor({ state: "detached" });
+      assert.equal(await items.count(), before);
+      assert.equal(await page.locator(".bot-item.is-selected").count(), 1, "another bot is chosen in its place");
+      const after = await house.call("/_mock/bot_catalog");
+      assert.ok(!after.bots.some((bot) => bot.bot_id === botId));
+      await page.reload();
+      await items.nth(before - 1).waitFor({ state: "attached" });
+      assert.equal(await page.locator(`.bot-item[data-bot-id="${botId}"]`).count(), 0);
+    }));
+}
+
+test("a bot that others delete disappears here too", () =>
+  house.visit({}, async (page) => {
+    const { bot } = await house.call("/_mock/bot_catalog/add", { adapter: "echo" });
+    await page.locator("#refresh-state-btn").click();
+    await page.locator(`.bot-item[data-bot-id="${bot.bot_id}"]`).waitFor();
+    await house.call("/_mock/bot_catalog/delete", { bot_id: bot.bot_id });
+    await page.locator("#refresh-state-btn").click();
+    await page.locator(`.bot-item[data-bot-id="${bot.bot_id}"]`).waitFor({ state: "detached" });
+  }));
+
+test("a profile whose bot is unknown says so and can be forgotten", () =>
+  house.visit({ storage: { mock_messenger_ui_state_v3: JSON.stringify({ profiles: [{ profile_id: "old", label: "Old friend", bot_id: "gone-1", token: "gone-token", chat_id: 1, user_id: 2 }] }) } }, async (page) => {
+    const old = page.locator('.bot-item[data-bot-id="gone-1"]');
+    await old.locator(".bot-item-status.fail").waitFor();
+    page.once("dialog", (dialog) => dialog.accept());
+    // The messenger answers 404, which the browser notes; for the page it means the same as success.
+    await page.route("**/_mock/bot_catalog/delete", (route) => route.fulfill({ json: { ok: true, result: { deleted_bot_id: "gone-1", total_bots: 3 } } }));
+    await old.locator(".bot-item-delete-btn").click();
+    await old.waitFor({ state: "detached" });
+  }));
