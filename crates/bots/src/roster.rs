@@ -31,6 +31,8 @@ pub struct Surroundings {
     pub secret_token: Option<String>,
     /// The engine of a bot that names none.
     pub engine: String,
+    /// Whether a bot that says nothing of who may use it is for everyone: the demo's mock has no strangers.
+    pub open: bool,
 }
 
 /// Who may use a bot.
@@ -240,6 +242,7 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
         Allow::Word(word) if word == "everyone" => Access::Everyone,
         Allow::Word(_) => return Err(wrong("allow is a list of user ids, or the word everyone")),
         Allow::People(people) => Access::People(people.into_iter().chain(owner).collect()),
+        Allow::Nothing if around.open && owner.is_none() => Access::Everyone,
         Allow::Nothing => owner.map_or(Access::Nobody, |owner| Access::People([owner].into())),
     };
     let view = match item.view.as_deref() {

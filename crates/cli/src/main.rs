@@ -1,1 +1,303 @@
-fn main() {}
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use salon_cli::config::{Config, Flags, Log, LogForm};
+use salon_cli::{bot, demo, doctor, serve, webhook};
+use salon_mock::{Mock, MockConfig};
+use salon_store::{Error, Store};
+
+/// People, models and coding agents in conversation, on your own machine.
+///
+/// Start with `salon demo`: it needs no key, no network and no database.
+#[derive(Parser)]
+#[command(name = "salon", version, arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Try everything on this machine: a mock Telegram with its page, and three bots
+    Demo {
+        #[command(flatten)]
+        common: Common,
+        /// Where the mock Telegram and its page listen
+        #[arg(long, default_value = "127.0.0.1:9082")]
+        mock_listen: SocketAddr,
+    },
+    /// Serve the bots of config/bots.yaml
+    Serve {
+        #[command(flatten)]
+        common: Common,
+        /// What this process does: http (webhooks, health), work (answers), poll (long polling)
+        #[arg(long, value_name = "http,work,poll")]
+        roles: Option<String>,
+        /// Serve this bot alone
+        #[arg(long, value_name = "ID")]
+        bot: Option<String>,
+    },
+    /// Start the mock Telegram alone, to try bots of any kind against it
+    Mock {
+        #[arg(long, default_value = "127.0.0.1:9082")]
+        listen: SocketAddr,
+        /// The list of bots that the page shows and edits
+        #[arg(long, default_value = "config/bots.yaml")]
+        bots: PathBuf,
+        /// Keeps conversations over a restart
+        #[arg(long)]
+        state: Option<PathBuf>,
+        /// Where the bots' own health is, for the page's diagnostics
+        #[arg(long)]
+        bot_url: Option<String>,
+        /// Let getUpdates work while a webhook is set, for debugging
+        #[arg(long)]
+        allow_get_updates_with_webhook: bool,
+    },
+    /// Look at configuration, database, Telegram, models and ports, and say how to mend what is wrong
+    Doctor {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List, add and remove bots; a running Salon notices
+    Bot {
+        #[command(subcommand)]
+        command: BotCommand,
+    },
+    /// Set, delete and show a bot's webhook at Telegram
+    Webhook {
+        #[command(subcommand)]
+        command: WebhookCommand,
+    },
+    /// Make or migrate the database's schema and say its version
+    Migrate {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// The bridge's word for `serve`
+    #[command(hide = true)]
+    Supervisor(Bridge),
+    /// The bridge's word for `serve --bot`
+    #[command(hide = true)]
+    RunBot {
+        #[arg(long)]
+        bot_id: String,
+        #[command(flatten)]
+        bridge: Bridge,
+    },
+    /// The bridge's word for `serve` on the gateway's port
+    #[command(hide = true)]
+    RunGateway(Bridge),
+}
+
+#[derive(Args)]
+struct Common {
+    /// The configuration file, if not salon.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder for data; `data` if nothing says otherwise
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// A PostgreSQL to use instead of SQLite in the data folder
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// Where to listen; 127.0.0.1:8080 if nothing says otherwise
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The list of bots; config/bots.yaml if nothing says otherwise
+    #[arg(long, value_name = "FILE")]
+    bots: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum BotCommand {
+    /// Show the bots
+    List {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Add a bot to the list
+    Add {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        add: bot::Add,
+    },
+    /// Take a bot out of the list
+    Remove {
+        #[command(flatten)]
+        common: Common,
+        /// The bot's name in Salon
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum WebhookCommand {
+    /// Tell Telegram where to post the bot's updates
+    Set {
+        #[command(flatten)]
+        common: Common,
+        /// Which bot, if there are several
+        #[arg(long, value_name = "ID")]
+        bot: Option<String>,
+    },
+    /// Go back to polling; nothing that waits is dropped
+    Delete {
+        #[command(flatten)]
+        common: Common,
+        /// Which bot, if there are several
+        #[arg(long, value_name = "ID")]
+        bot: Option<String>,
+    },
+    /// Show what Telegram knows
+    Info {
+        #[command(flatten)]
+        common: Common,
+        /// Which bot, if there are several
+        #[arg(long, value_name = "ID")]
+        bot: Option<String>,
+    },
+}
+
+/// The flags of the bridge's commands, as far as they mean something here.
+#[derive(Args)]
+struct Bridge {
+    #[arg(long)]
+    config: Option<PathBuf>,
+    #[arg(long, alias = "host")]
+    embedded_host: Option<std::net::IpAddr>,
+    #[arg(long, alias = "port", alias = "embedded-port")]
+    embedded_base_port: Option<u16>,
+    #[arg(long)]
+    gateway_host: Option<std::net::IpAddr>,
+    #[arg(long)]
+    gateway_port: Option<u16>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("salon: the machine gives no threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("salon: {error:#}");
+            match error.downcast_ref::<Error>() {
+                Some(Error::NewerSchema { .. }) => ExitCode::from(65),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Demo { common, mock_listen } => {
+            let mut flags = common.flags();
+            flags.data.get_or_insert_with(|| "data/demo".into());
+            let config = read(&flags)?;
+            demo::demo(config, mock_listen).await?;
+        }
+        Command::Serve { common, roles, bot } => {
+            serve::serve(read(&Flags { roles, only: bot, ..common.flags() })?).await?;
+        }
+        Command::Mock { listen, bots, state, bot_url, allow_get_updates_with_webhook } => {
+            start_log(&Config::read(&Flags::default())?.log);
+            let mock = Mock::start(MockConfig {
+                listen,
+                bots_config: Some(bots),
+                state_file: state,
+                embedded_url: bot_url,
+                allow_get_updates_with_webhook,
+                ..MockConfig::default()
+            })
+            .await?;
+            println!("The mock Telegram is at {0}, its page at {0}/_mock/ui. Ctrl-C closes.", mock.base_url());
+            tokio::signal::ctrl_c().await?;
+            mock.shutdown().await?;
+        }
+        Command::Doctor { common } => {
+            let config = Config::read(&common.flags())?;
+            if !doctor::doctor(&config).await? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Bot { command } => match command {
+            BotCommand::List { common } => bot::list(&Config::read(&common.flags())?)?,
+            BotCommand::Add { common, add } => bot::add(&Config::read(&common.flags())?, &add)?,
+            BotCommand::Remove { common, id } => bot::remove(&Config::read(&common.flags())?, &id)?,
+        },
+        Command::Webhook { command } => match command {
+            WebhookCommand::Set { common, bot } => webhook::set(&Config::read(&common.flags())?, bot.as_deref()).await?,
+            WebhookCommand::Delete { common, bot } => {
+                webhook::delete(&Config::read(&common.flags())?, bot.as_deref()).await?;
+            }
+            WebhookCommand::Info { common, bot } => {
+                webhook::info(&Config::read(&common.flags())?, bot.as_deref()).await?;
+            }
+        },
+        Command::Migrate { common } => {
+            let config = Config::read(&common.flags())?;
+            let store = Store::open(&config.place, "migrate").await?;
+            println!("The schema has version {}.", store.schema_version().await?);
+            store.close().await;
+        }
+        Command::Supervisor(bridge) => serve::serve(read(&bridge.flags(None, 8600))?).await?,
+        Command::RunBot { bot_id, bridge } => serve::serve(read(&bridge.flags(Some(bot_id), 8600))?).await?,
+        Command::RunGateway(bridge) => serve::serve(read(&bridge.flags(None, 4312))?).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the configuration of a process that stays, and begins its log.
+fn read(flags: &Flags) -> Result<Config> {
+    let config = Config::read(flags)?;
+    start_log(&config.log);
+    for (old, new) in &config.old_names {
+        tracing::info!("{old} was read; its name here is {new}");
+    }
+    Ok(config)
+}
+
+fn start_log(log: &Log) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second call, as in tests, changes nothing.
+    match log.form {
+        LogForm::Json => builder.json().flatten_event(true).try_init().ok(),
+        LogForm::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init().ok(),
+    };
+}
+
+impl Common {
+    fn flags(self) -> Flags {
+        Flags {
+            config: self.config,
+            data: self.data,
+            database_url: self.database_url,
+            listen: self.listen,
+            bots: self.bots,
+            roles: None,
+            only: None,
+        }
+    }
+}
+
+impl Bridge {
+    /// The bridge named its list of bots `--config`, and gave each process an address of its own.
+    fn flags(self, only: Option<String>, usual_port: u16) -> Flags {
+        let host = self.gateway_host.or(self.embedded_host).unwrap_or([127, 0, 0, 1].into());
+        let port = self.gateway_port.or(self.embedded_base_port).unwrap_or(usual_port);
+        Flags { bots: self.config, listen: Some(SocketAddr::new(host, port)), only, ..Flags::default() }
+    }
+}

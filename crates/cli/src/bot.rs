@@ -1,0 +1,228 @@
+//! `salon bot`: the list of bots, from the command line.
+//!
+//! The file belongs to whoever wrote it: adding appends an entry, removing takes one out, and everything else, comments
+//! included, stays as it is. What comes out is read back before it replaces the file.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use salon_bots::roster::{self, Access, Intake};
+use salon_core::BotId;
+
+use crate::config::Config;
+
+/// What `salon bot add` was told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Add {
+    /// The bot's name in Salon: letters, digits, '-', '_' and '.'
+    pub id: String,
+    /// The token that @BotFather gave; without it TELEGRAM_BOT_TOKEN is used when Salon starts
+    #[arg(long)]
+    pub token: Option<String>,
+    /// What people see
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Your Telegram user id; without it and without --allow nobody may use the bot
+    #[arg(long)]
+    pub owner: Option<i64>,
+    /// Further people who may use it, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub allow: Vec<i64>,
+    /// Who answers: storyteller, parrot, model, or an engine of salon.toml
+    #[arg(long, default_value = "model")]
+    pub engine: String,
+    /// The https address under which Telegram reaches Salon; without it the bot polls
+    #[arg(long)]
+    pub public_url: Option<String>,
+}
+
+pub fn list(config: &Config) -> Result<()> {
+    let bots = roster::read(&config.bots_file, &config.around)?;
+    if bots.is_empty() {
+        println!("No bot yet. Add one: salon bot add NAME --token TOKEN --owner YOUR_ID");
+        return Ok(());
+    }
+    for bot in bots {
+        let intake = match &bot.intake {
+            Intake::Polling => "polls".to_owned(),
+            Intake::Webhook { public_url } => format!("webhook at {public_url}"),
+            Intake::Off => "off".to_owned(),
+        };
+        let access = match &bot.access {
+            Access::Nobody => "nobody may use it (set owner_user_id or allow)".to_owned(),
+            Access::Everyone => "everyone may use it".to_owned(),
+            Access::People(people) => format!("{} may use it", people.len()),
+        };
+        println!("{}  {}  token {}  engine {}  {intake}  {access}", bot.id, bot.name, bot.token, bot.engine);
+    }
+    Ok(())
+}
+
+pub fn add(config: &Config, add: &Add) -> Result<()> {
+    ensure!(BotId::is_valid(&add.id), "a bot's name has letters, digits, '-', '_' and '.', at most 64 of them");
+    let old = read(&config.bots_file)?;
+    let known = roster::parse(&old, &config.around)?;
+    if !old.trim().is_empty() && known.iter().any(|bot| bot.id.as_str() == add.id) {
+        bail!("there is a bot {} already", add.id);
+    }
+    let mut new = if old.trim().is_empty() { "bots:\n".to_owned() } else { with_last_newline(&old) };
+    new.push_str(&entry(add)?);
+    replace(config, &new)?;
+    println!("Added {}. A running Salon takes it in within a second.", add.id);
+    if add.owner.is_none() && add.allow.is_empty() {
+        println!("Nobody may use it yet: give it --owner, or write owner_user_id into {}.", config.bots_file.display());
+    }
+    Ok(())
+}
+
+pub fn remove(config: &Config, id: &str) -> Result<()> {
+    let old = read(&config.bots_file)?;
+    let new = without(&old, id).with_context(|| format!("there is no bot {id} in {}", config.bots_file.display()))?;
+    replace(config, &new)?;
+    println!("Removed {id}. A running Salon lets it go within a second; what it said stays.");
+    Ok(())
+}
+
+/// A new entry of the list, indented by two.
+fn entry(add: &Add) -> Result<String> {
+    let mut fields = vec![("bot_id", quoted(&add.id)?)];
+    if let Some(name) = &add.name {
+        fields.push(("name", quoted(name)?));
+    }
+    fields.push(("telegram_token", quoted(add.token.as_deref().unwrap_or("TELEGRAM_BOT_TOKEN"))?));
+    fields.push(("adapter", quoted(&add.engine)?));
+    if let Some(owner) = add.owner {
+        fields.push(("owner_user_id", owner.to_string()));
+    }
+    if !add.allow.is_empty() {
+        let people: Vec<_> = add.allow.iter().map(i64::to_string).collect();
+        fields.push(("allow", format!("[{}]", people.join(", "))));
+    }
+    let mut text = String::new();
+    for (at, (key, value)) in fields.iter().enumerate() {
+        text.push_str(if at == 0 { "  - " } else { "    " });
+        text.push_str(&format!("{key}: {value}\n"));
+    }
+    if let Some(url) = &add.public_url {
+        let (path, header) = (secret(), secret());
+        let url = quoted(url)?;
+        text.push_str(&format!(
+            "    webhook:\n      public_url: {url}\n      path_secret: \"{path}\"\n      secret_token: \"{header}\"\n"
+        ));
+    }
+    Ok(text)
+}
+
+/// A YAML string; JSON's form is one.
+fn quoted(text: &str) -> Result<String> {
+    serde_json::to_string(text).context("the text cannot be written down")
+}
+
+/// 256 random bits in Telegram's alphabet for secrets.
+pub fn secret() -> String {
+    let bytes: [u8; 32] = rand::random();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The list without one entry; `None` if it has no such entry in the block form.
+fn without(text: &str, id: &str) -> Option<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let starts_entry = |line: &str| line.trim_start().starts_with("- ");
+    let names = |line: &str| {
+        let line = line.trim_start().trim_start_matches("- ").trim();
+        line.strip_prefix("bot_id:").is_some_and(|value| {
+            value.split(" #").next().unwrap_or_default().trim().trim_matches(['"', '\'']) == id
+        })
+    };
+    let named = lines.iter().position(|line| names(line))?;
+    let start = (0..=named).rev().find(|at| starts_entry(lines[*at]))?;
+    let depth = indent(lines[start]);
+    let after = lines[start + 1..].iter().position(|line| {
+        let blank = line.trim().is_empty();
+        !blank && indent(line) <= depth
+    });
+    let end = after.map_or(lines.len(), |at| start + 1 + at);
+    let kept: Vec<&str> = lines[..start].iter().chain(&lines[end..]).copied().collect();
+    Some(with_last_newline(&kept.join("\n")))
+}
+
+fn with_last_newline(text: &str) -> String {
+    let mut text = text.to_owned();
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+fn read(path: &Path) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    }
+}
+
+/// Puts the new list in place in one step, if it can be read.
+fn replace(config: &Config, text: &str) -> Result<()> {
+    roster::parse(text, &config.around).context("the list would not be right, nothing was changed")?;
+    let path = &config.bots_file;
+    let written = || format!("{} cannot be written", path.display());
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).with_context(written)?;
+    }
+    let beside = path.with_extension("yaml.new");
+    write_private(&beside, text).with_context(written)?;
+    std::fs::rename(&beside, path).with_context(written)
+}
+
+/// Tokens are inside: for the owner's eyes only.
+pub fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = "# Our bots.\nbots:\n  - bot_id: parrot # says it back\n    telegram_token: \"1:a\"\n    webhook:\n      public_url: \"\"\n\n  - name: Second\n    bot_id: 'stork'\n    telegram_token: \"1:b\"\n# The end.\n";
+
+    #[test]
+    fn removing_leaves_the_others_and_their_comments() {
+        let without_parrot = without(LIST, "parrot").expect("a list");
+        assert_eq!(
+            without_parrot,
+            "# Our bots.\nbots:\n  - name: Second\n    bot_id: 'stork'\n    telegram_token: \"1:b\"\n# The end.\n"
+        );
+        let without_stork = without(LIST, "stork").expect("a list");
+        assert!(without_stork.contains("parrot") && !without_stork.contains("stork"));
+        assert!(without_stork.ends_with("# The end.\n"));
+        assert_eq!(without(LIST, "heron"), None);
+    }
+
+    #[test]
+    fn a_name_cannot_bend_the_list() {
+        let add = Add {
+            id: "x".into(),
+            token: Some("1:a\"\n  - bot_id: evil".into()),
+            name: None,
+            owner: None,
+            allow: vec![],
+            engine: "parrot".into(),
+            public_url: None,
+        };
+        let text = format!("bots:\n{}", entry(&add).expect("an entry"));
+        let around = salon_bots::Surroundings { api_base: "https://api.telegram.org".into(), ..Default::default() };
+        assert_eq!(roster::parse(&text, &around).expect("a list").len(), 1);
+    }
+
+    #[test]
+    fn secrets_are_long_and_different() {
+        assert_eq!(secret().len(), 64);
+        assert_ne!(secret(), secret());
+    }
+}

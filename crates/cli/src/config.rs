@@ -1,0 +1,442 @@
+//! Configuration: the file, the environment, the command line. This is the one place that reads the environment.
+//!
+//! What the command line says wins over the environment, the environment over `.env`, and that over `salon.toml`.
+//! Names that the five older systems used are read where they mean one thing only; `salon doctor` says which.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use salon_bots::Surroundings;
+use salon_bots::roster::OFFICIAL_API;
+use salon_core::BotId;
+use salon_store::Place;
+use serde::Deserialize;
+
+pub const CONFIG_FILE: &str = "salon.toml";
+const LISTEN: &str = "127.0.0.1:8080";
+
+/// Everything that is set, before anything is opened.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where files live: the SQLite database, the process's lasting name.
+    pub data: PathBuf,
+    pub place: Place,
+    pub listen: SocketAddr,
+    pub roles: Roles,
+    pub bots_file: PathBuf,
+    pub around: Surroundings,
+    /// Serve this bot alone.
+    pub only: Option<BotId>,
+    pub engines: Vec<EngineConfig>,
+    /// Programs on the path, by the agents' names.
+    pub agents: BTreeMap<&'static str, Option<PathBuf>>,
+    pub settings: salon::Settings,
+    /// Answers that may be written at once.
+    pub runs: usize,
+    pub metrics_token: Option<String>,
+    pub youtube_search: String,
+    pub youtube_fallback: String,
+    pub messenger: Option<String>,
+    pub log: Log,
+    /// Old names that were read, with what they stand for here.
+    pub old_names: Vec<(&'static str, &'static str)>,
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    pub http: bool,
+    pub work: bool,
+    pub poll: bool,
+}
+
+impl Roles {
+    pub const ALL: Roles = Roles { http: true, work: true, poll: true };
+
+    pub fn parse(text: &str) -> Result<Roles> {
+        let mut roles = Roles { http: false, work: false, poll: false };
+        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            match word {
+                "http" => roles.http = true,
+                "work" => roles.work = true,
+                "poll" => roles.poll = true,
+                other => bail!("there is no role {other}; the roles are http, work and poll"),
+            }
+        }
+        ensure!(roles.http || roles.work || roles.poll, "name at least one role: http, work, poll");
+        Ok(roles)
+    }
+}
+
+/// An OpenAI-compatible server that answers under a name.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    pub name: String,
+    pub base_url: String,
+    pub api_key: Option<salon_engine::Secret>,
+    pub model: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogForm {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub form: LogForm,
+    /// In `tracing`'s filter language.
+    pub filter: String,
+}
+
+/// What the command line may say about the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    pub config: Option<PathBuf>,
+    pub data: Option<PathBuf>,
+    pub database_url: Option<String>,
+    pub listen: Option<SocketAddr>,
+    pub bots: Option<PathBuf>,
+    pub roles: Option<String>,
+    pub only: Option<String>,
+}
+
+/// `salon.toml`. Unknown words are errors: a setting that does nothing would be believed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    data: Option<PathBuf>,
+    database_url: Option<String>,
+    listen: Option<String>,
+    metrics_token: Option<String>,
+    log: FileLog,
+    telegram: FileTelegram,
+    engines: BTreeMap<String, FileEngine>,
+    answers: FileAnswers,
+    jobs: FileJobs,
+    youtube: FileYoutube,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FileLog {
+    format: Option<String>,
+    filter: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FileTelegram {
+    bots: Option<PathBuf>,
+    api_base_url: Option<String>,
+    default_engine: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FileEngine {
+    base_url: String,
+    /// The *name* of the environment variable that holds the key.
+    api_key_env: Option<String>,
+    model: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FileAnswers {
+    instruction: Option<String>,
+    context_messages: Option<usize>,
+    at_once: Option<usize>,
+    deadline_s: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FileJobs {
+    lease_ms: Option<u64>,
+    poll_ms: Option<u64>,
+    attempts: Option<i64>,
+    longest_backoff_s: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FileYoutube {
+    search_url: Option<String>,
+    fallback_url: Option<String>,
+}
+
+impl Config {
+    pub fn read(flags: &Flags) -> Result<Config> {
+        Config::from(flags, &mut Env::of_process())
+    }
+
+    fn from(flags: &Flags, env: &mut Env) -> Result<Config> {
+        let file = read_file(flags.config.clone().or_else(|| env.path("SALON_CONFIG")))?;
+        let data = flags.data.clone().or_else(|| env.path("SALON_DATA")).or(file.data).unwrap_or("data".into());
+        let url = flags.database_url.clone().or_else(|| env.text("DATABASE_URL")).or(file.database_url);
+        let place = place(&data, url)?;
+        let settings = settings(env, file.answers.instruction.clone(), &file.answers, &file.jobs)?;
+        let around = Surroundings {
+            token: env.text("TELEGRAM_BOT_TOKEN"),
+            virtual_token: env.text("TELEGRAM_VIRTUAL_TOKEN").unwrap_or_else(|| "mock_token_1".to_owned()),
+            owner: env.number("TELEGRAM_OWNER_USER_ID")?,
+            api_base: env
+                .text("TELEGRAM_API_BASE_URL")
+                .or(file.telegram.api_base_url)
+                .unwrap_or_else(|| OFFICIAL_API.to_owned()),
+            bot_id: env.text("TELEGRAM_BOT_ID"),
+            bot_name: env.text("TELEGRAM_BOT_NAME"),
+            public_url: env.text("TELEGRAM_WEBHOOK_PUBLIC_URL"),
+            path_secret: env.text("TELEGRAM_WEBHOOK_PATH_SECRET"),
+            secret_token: env.text("TELEGRAM_WEBHOOK_SECRET_TOKEN"),
+            engine: file.telegram.default_engine.unwrap_or_else(|| "model".to_owned()),
+            open: false,
+        };
+        let mut engines = Vec::new();
+        for (name, engine) in file.engines {
+            ensure!(BotId::is_valid(&name), "[engines.{name}]: a name has letters, digits, '-', '_' and '.'");
+            let api_key = match &engine.api_key_env {
+                Some(variable) => {
+                    let key = env.any(variable);
+                    ensure!(key.is_some(), "[engines.{name}] wants its key in {variable}, which is not set");
+                    key.map(salon_engine::Secret::new)
+                }
+                None => None,
+            };
+            engines.push(EngineConfig { name, base_url: engine.base_url, api_key, model: engine.model });
+        }
+        if !engines.iter().any(|engine| engine.name == "model") {
+            engines.extend(model_of_environment(env));
+        }
+        Ok(Config {
+            place,
+            listen: listen(flags, env, file.listen)?,
+            roles: flags.roles.as_deref().map_or(Ok(Roles::ALL), Roles::parse)?,
+            bots_file: flags
+                .bots
+                .clone()
+                .or_else(|| env.path("SALON_BOTS"))
+                .or(file.telegram.bots)
+                .unwrap_or("config/bots.yaml".into()),
+            around,
+            only: flags.only.clone().map(BotId::new),
+            engines,
+            agents: agents(env),
+            settings,
+            runs: env.number("RUN_WORKER_CONCURRENCY")?.or(file.answers.at_once).unwrap_or(16),
+            metrics_token: env.text("METRICS_TOKEN").or(file.metrics_token),
+            youtube_search: env
+                .text("YOUTUBE_SEARCH_URL")
+                .or(file.youtube.search_url)
+                .unwrap_or_else(|| "https://www.youtube.com".to_owned()),
+            youtube_fallback: env
+                .text("YOUTUBE_FALLBACK_URL")
+                .or(file.youtube.fallback_url)
+                .unwrap_or_else(|| "https://html.duckduckgo.com".to_owned()),
+            messenger: None,
+            log: log(env, &file.log)?,
+            old_names: env.old_names.clone(),
+            data,
+        })
+    }
+}
+
+fn read_file(named: Option<PathBuf>) -> Result<File> {
+    let path = named.clone().unwrap_or_else(|| CONFIG_FILE.into());
+    match std::fs::read_to_string(&path) {
+        Ok(text) => toml::from_str(&text).with_context(|| format!("{} cannot be understood", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(File::default()),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    }
+}
+
+fn place(data: &Path, url: Option<String>) -> Result<Place> {
+    let Some(url) = url else { return Ok(Place::Folder(data.to_owned())) };
+    // The bridge's Python driver stood in the scheme.
+    let url = url.replacen("postgresql+asyncpg://", "postgresql://", 1);
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok(Place::Postgres(url));
+    }
+    bail!("DATABASE_URL is a postgres:// address; for SQLite leave it out and name a folder with --data")
+}
+
+fn listen(flags: &Flags, env: &mut Env, file: Option<String>) -> Result<SocketAddr> {
+    if let Some(listen) = flags.listen {
+        return Ok(listen);
+    }
+    let old = match (env.old("HOST", "SALON_LISTEN"), env.old("PORT", "SALON_LISTEN")) {
+        (None, None) => None,
+        (host, port) => {
+            Some(format!("{}:{}", host.unwrap_or("127.0.0.1".into()), port.unwrap_or("8080".into())))
+        }
+    };
+    let text = env.text("SALON_LISTEN").or(file).or(old).unwrap_or_else(|| LISTEN.to_owned());
+    text.parse().with_context(|| format!("{text} is no address to listen on, such as {LISTEN}"))
+}
+
+fn settings(
+    env: &mut Env,
+    instruction: Option<String>,
+    answers: &FileAnswers,
+    jobs: &FileJobs,
+) -> Result<salon::Settings> {
+    let usual = salon::Settings::default();
+    let lease_ms = env.number("JOB_LEASE_MS")?.or(jobs.lease_ms);
+    let poll_ms = env.number("WORKER_POLL_INTERVAL_MS")?.or(jobs.poll_ms);
+    ensure!(lease_ms.is_none_or(|ms| ms >= 1000), "JOB_LEASE_MS must be at least 1000");
+    ensure!(poll_ms.is_none_or(|ms| ms >= 50), "WORKER_POLL_INTERVAL_MS must be at least 50");
+    let mut window = usual.window;
+    window.messages = env.number("MAX_CONTEXT_MESSAGES")?.or(answers.context_messages).unwrap_or(window.messages);
+    Ok(salon::Settings {
+        lease: lease_ms.map_or(usual.lease, Duration::from_millis),
+        poll_interval: poll_ms.map_or(usual.poll_interval, Duration::from_millis),
+        attempts: jobs.attempts.unwrap_or(usual.attempts).clamp(1, 100),
+        longest_backoff: jobs.longest_backoff_s.map_or(usual.longest_backoff, Duration::from_secs),
+        run_deadline: answers.deadline_s.map_or(usual.run_deadline, Duration::from_secs),
+        drain: usual.drain,
+        window,
+        instruction: instruction.unwrap_or_default(),
+    })
+}
+
+/// The engine called `model`, from the names that such servers' clients use.
+fn model_of_environment(env: &mut Env) -> Option<EngineConfig> {
+    let model = env.text("OPENAI_MODEL").or_else(|| env.old("DEFAULT_MODEL", "OPENAI_MODEL"));
+    let key = env.text("OPENAI_API_KEY").map(salon_engine::Secret::new);
+    let name = "model".to_owned();
+    if let Some(base_url) = env.text("OPENAI_BASE_URL").or_else(|| env.old("OPENAI_API_BASE", "OPENAI_BASE_URL")) {
+        return Some(EngineConfig { name, base_url, api_key: key, model });
+    }
+    if let Some(server) = env.text("LLM_SERVER_URL") {
+        let server = server.trim_end_matches('/');
+        let base_url = if server.ends_with("/v1") { server.to_owned() } else { format!("{server}/v1") };
+        return Some(EngineConfig { name, base_url, api_key: key, model });
+    }
+    key.map(|key| EngineConfig {
+        name,
+        base_url: "https://api.openai.com/v1".to_owned(),
+        api_key: Some(key),
+        model: model.or_else(|| Some("gpt-4o-mini".to_owned())),
+    })
+}
+
+/// Where the agents' programs are: named by the environment, or on the path.
+fn agents(env: &mut Env) -> BTreeMap<&'static str, Option<PathBuf>> {
+    let path = env.any("PATH").unwrap_or_default();
+    [("codex", "CODEX_BIN"), ("gemini", "GEMINI_BIN"), ("claude", "CLAUDE_BIN")]
+        .into_iter()
+        .map(|(name, variable)| {
+            let named = env.path(variable);
+            let found = named.or_else(|| std::env::split_paths(&path).map(|folder| folder.join(name)).find(|p| p.is_file()));
+            (name, found.filter(|program| program.is_file()))
+        })
+        .collect()
+}
+
+fn log(env: &mut Env, file: &FileLog) -> Result<Log> {
+    let form = match env.text("LOG_FORMAT").or(file.format.clone()).as_deref() {
+        None | Some("text") => LogForm::Text,
+        Some("json") => LogForm::Json,
+        Some(other) => bail!("LOG_FORMAT is text or json, not {other}"),
+    };
+    let level = env.text("LOG_LEVEL").map(|level| level.to_lowercase().replace("warning", "warn"));
+    let filter = env.text("RUST_LOG").or(level).or(file.filter.clone()).unwrap_or_else(|| "info".to_owned());
+    Ok(Log { form, filter })
+}
+
+/// The environment and the `.env` file of the working folder. Empty values count as unset.
+pub struct Env {
+    values: BTreeMap<String, String>,
+    old_names: Vec<(&'static str, &'static str)>,
+}
+
+impl Env {
+    fn of_process() -> Env {
+        let mut values = BTreeMap::new();
+        // Read without setting anything: changing the environment of a running process is not safe.
+        if let Ok(file) = dotenvy::from_path_iter(".env") {
+            values.extend(file.flatten());
+        }
+        values.extend(std::env::vars());
+        Env { values, old_names: Vec::new() }
+    }
+
+    /// A variable whose name another setting says.
+    fn any(&self, name: &str) -> Option<String> {
+        self.values.get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    fn text(&self, name: &'static str) -> Option<String> {
+        self.any(name)
+    }
+
+    /// A variable by a name that is only kept for those who used it before.
+    fn old(&mut self, name: &'static str, today: &'static str) -> Option<String> {
+        let value = self.any(name)?;
+        self.old_names.push((name, today));
+        Some(value)
+    }
+
+    fn path(&self, name: &'static str) -> Option<PathBuf> {
+        self.any(name).map(PathBuf::from)
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &'static str) -> Result<Option<T>> {
+        let Some(text) = self.any(name) else { return Ok(None) };
+        match text.parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => bail!("{name} must be a number"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(values: &[(&str, &str)]) -> Result<Config> {
+        let values = values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Config::from(&Flags::default(), &mut Env { values, old_names: Vec::new() })
+    }
+
+    #[test]
+    fn the_bridges_database_address_is_understood() {
+        let read = config(&[("DATABASE_URL", "postgresql+asyncpg://tg:tg@localhost/x")]).expect("a configuration");
+        assert_eq!(read.place, Place::Postgres("postgresql://tg:tg@localhost/x".into()));
+        assert!(config(&[("DATABASE_URL", "mysql://x")]).is_err());
+    }
+
+    #[test]
+    fn a_model_comes_from_the_names_its_clients_use() {
+        let engine = |values: &[(&str, &str)]| config(values).expect("a configuration").engines.into_iter().next();
+        assert!(engine(&[]).is_none());
+        assert_eq!(engine(&[("LLM_SERVER_URL", "http://h:1/")]).expect("one").base_url, "http://h:1/v1");
+        let openai = [("OPENAI_API_KEY", "sk-x"), ("OPENAI_BASE_URL", "http://h:2/v1")];
+        assert_eq!(engine(&openai).expect("one").base_url, "http://h:2/v1");
+    }
+
+    #[test]
+    fn old_names_are_noticed() {
+        let read = config(&[("PORT", "9000")]).expect("a configuration");
+        assert_eq!(read.listen.port(), 9000);
+        assert_eq!(read.old_names, [("PORT", "SALON_LISTEN")]);
+    }
+
+    #[test]
+    fn bounds_hold() {
+        assert!(config(&[("JOB_LEASE_MS", "10")]).is_err());
+        assert!(config(&[("TELEGRAM_OWNER_USER_ID", "me")]).is_err());
+    }
+
+    #[test]
+    fn roles_have_names() {
+        assert_eq!(Roles::parse("http, work").expect("roles"), Roles { http: true, work: true, poll: false });
+        assert!(Roles::parse("cook").is_err());
+        assert!(Roles::parse("").is_err());
+    }
+}

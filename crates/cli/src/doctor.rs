@@ -1,0 +1,205 @@
+//! `salon doctor`: looks at everything that can be wrong before it is, and says how to mend it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use salon_bots::roster::{self, Access, Intake};
+use salon_engine::{OpenAi, OpenAiSpec};
+use salon_store::{Error, Place, Store};
+use salon_telegram::{Class, Client, ClientConfig};
+
+use crate::config::{Config, EngineConfig};
+use crate::house;
+
+/// Looks, prints a line for each thing, and answers whether all is well.
+pub async fn doctor(config: &Config) -> Result<bool> {
+    let mut sheet = Sheet::default();
+    for (old, new) in &config.old_names {
+        sheet.note(&format!("{old} was read; its name here is {new}"));
+    }
+    disk(config, &mut sheet);
+    database(config, &mut sheet).await;
+    port(config, &mut sheet).await;
+    bots(config, &mut sheet).await;
+    for engine in &config.engines {
+        model(engine, &mut sheet).await;
+    }
+    if config.engines.is_empty() {
+        sheet.note("no model is configured: set OPENAI_API_KEY or LLM_SERVER_URL, or [engines.NAME] in salon.toml");
+    }
+    for (name, program) in &config.agents {
+        match program {
+            Some(program) => sheet.note(&format!("agent {name} is at {}; it is not run without a sandbox", program.display())),
+            None => sheet.note(&format!("agent {name} is not installed")),
+        }
+    }
+    println!();
+    match sheet.problems {
+        0 => println!("All is well."),
+        1 => println!("One thing to mend."),
+        problems => println!("{problems} things to mend."),
+    }
+    Ok(sheet.problems == 0)
+}
+
+#[derive(Default)]
+struct Sheet {
+    problems: usize,
+}
+
+impl Sheet {
+    fn good(&self, text: &str) {
+        println!("  ok    {text}");
+    }
+
+    fn note(&self, text: &str) {
+        println!("  note  {text}");
+    }
+
+    fn bad(&mut self, text: &str, mend: &str) {
+        self.problems += 1;
+        println!("  BAD   {text}");
+        println!("        -> {mend}");
+    }
+}
+
+fn disk(config: &Config, sheet: &mut Sheet) {
+    if std::fs::create_dir_all(&config.data).is_err() {
+        sheet.bad(
+            &format!("the data folder {} cannot be made", config.data.display()),
+            "name another with --data, or give this user the right to write there",
+        );
+        return;
+    }
+    match house::disk(&config.data) {
+        Some(disk) if disk.has_room() => sheet.good(&format!("{} MiB are free for data", disk.free >> 20)),
+        Some(disk) => sheet.bad(
+            &format!("only {} MiB are free for data", disk.free >> 20),
+            "make room: Salon wants 256 MiB and a twentieth of the disk",
+        ),
+        None => sheet.note("the free room on the disk cannot be read"),
+    }
+}
+
+async fn database(config: &Config, sheet: &mut Sheet) {
+    let name = match &config.place {
+        Place::Folder(folder) => format!("SQLite in {}", folder.display()),
+        Place::Postgres(_) => "PostgreSQL".to_owned(),
+    };
+    let store = match Store::open(&config.place, "doctor").await {
+        Ok(store) => store,
+        Err(Error::Unavailable(why)) if matches!(config.place, Place::Folder(_)) => {
+            sheet.note(&format!("{name}: {why}"));
+            return;
+        }
+        Err(error @ Error::NewerSchema { .. }) => {
+            sheet.bad(&format!("{name}: {error}"), "install the newer Salon, or restore an older copy of the data");
+            return;
+        }
+        Err(error) => {
+            sheet.bad(&format!("{name}: {error:#}"), "check the address, the password and that the server is running");
+            return;
+        }
+    };
+    match store.schema_version().await {
+        Ok(version) => sheet.good(&format!("{name}, schema version {version}")),
+        Err(error) => sheet.bad(&format!("{name}: {error:#}"), "run `salon migrate`"),
+    }
+    match store.check().await {
+        Ok(problems) if problems.is_empty() => sheet.good("the data is consistent"),
+        Ok(problems) => {
+            for problem in problems {
+                sheet.bad(&problem, "keep a copy of the data and report this");
+            }
+        }
+        Err(error) => sheet.bad(&format!("the data cannot be checked: {error:#}"), "see the log"),
+    }
+    if let Ok(Some(theirs)) = store.clock_ms().await {
+        let apart = (salon::Clock::default().now().0 - theirs).abs();
+        if apart > 2_000 {
+            sheet.bad(
+                &format!("this clock and the database's are {apart} ms apart"),
+                "let both machines take their time from the network (NTP)",
+            );
+        } else {
+            sheet.good("this clock and the database's agree");
+        }
+    }
+    store.close().await;
+}
+
+async fn port(config: &Config, sheet: &mut Sheet) {
+    match tokio::net::TcpListener::bind(config.listen).await {
+        Ok(_) => sheet.good(&format!("{} is free to listen on", config.listen)),
+        Err(_) => sheet.note(&format!("{} is taken; fine if that is Salon itself, otherwise see --listen", config.listen)),
+    }
+}
+
+async fn bots(config: &Config, sheet: &mut Sheet) {
+    let bots = match roster::read(&config.bots_file, &config.around) {
+        Ok(bots) => bots,
+        Err(error) => {
+            sheet.bad(&error.to_string(), "mend the list of bots; config/bots.example.yaml shows its form");
+            return;
+        }
+    };
+    if bots.is_empty() {
+        sheet.note("there is no bot yet: salon bot add NAME --token TOKEN --owner YOUR_ID");
+    }
+    for bot in bots {
+        let client = Client::new(ClientConfig {
+            base_url: bot.api_base.clone(),
+            token: bot.token.clone(),
+            timeout: Duration::from_secs(10),
+        });
+        match client {
+            Ok(client) => match client.get_me().await {
+                Ok(me) => sheet.good(&format!("bot {}: Telegram knows it as @{}", bot.id, me.username.unwrap_or_default())),
+                Err(error) => {
+                    let mend = match error.class() {
+                        Class::Unauthorized => "ask @BotFather for the token again and put it into the list of bots",
+                        _ => "check the network, and TELEGRAM_API_BASE_URL if it is set",
+                    };
+                    sheet.bad(&format!("bot {}: {error}", bot.id), mend);
+                }
+            },
+            Err(error) => sheet.bad(&format!("bot {}: {error:#}", bot.id), "check telegram_api_base_url"),
+        }
+        if bot.access == Access::Nobody {
+            sheet.bad(
+                &format!("bot {}: nobody may use it", bot.id),
+                "set owner_user_id or allow; @userinfobot tells you your id",
+            );
+        }
+        if bot.access == Access::Everyone && !bot.is_local() {
+            sheet.note(&format!("bot {}: everyone may use it, at your cost", bot.id));
+        }
+        if let Intake::Webhook { public_url } = &bot.intake
+            && !bot.is_local()
+            && !public_url.starts_with("https://")
+        {
+            sheet.bad(&format!("bot {}: Telegram posts to https addresses only", bot.id), "change webhook.public_url");
+        }
+    }
+}
+
+async fn model(engine: &EngineConfig, sheet: &mut Sheet) {
+    let mut spec = OpenAiSpec::new(engine.base_url.clone());
+    spec.api_key = engine.api_key.clone();
+    let models = match OpenAi::new(spec) {
+        Ok(client) => client.list_models().await,
+        Err(error) => {
+            sheet.bad(&format!("engine {}: {error:#}", engine.name), "its base_url is an http:// or https:// address");
+            return;
+        }
+    };
+    match (models, &engine.model) {
+        (Ok(models), Some(model)) if !models.is_empty() && !models.contains(model) => {
+            sheet.bad(&format!("engine {}: its server has no model {model}", engine.name), "choose one that it lists");
+        }
+        (Ok(models), _) => sheet.good(&format!("engine {}: its server lists {} models", engine.name, models.len())),
+        (Err(error), _) => {
+            sheet.bad(&format!("engine {}: {error}", engine.name), "check its address and key");
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The house: everything wired together, opened and closed in order.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use salon::run::RunTurn;
+use salon::youtube::YouTube;
+use salon::{Clock, Configured, Crew, Engines, Queue, Salon};
+use salon_bots::fleet::Admission;
+use salon_bots::roster::Intake;
+use salon_bots::{Fleet, Source};
+use salon_core::BotId;
+use salon_engine::{OpenAiSpec, Spec, build};
+use salon_store::{Place, Store};
+use salon_web::{BotHealth, Disk, Doors, Rejected, Web};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, EngineConfig};
+
+const STORY_PACE: Duration = Duration::from_millis(30);
+/// Jobs of each queue that may run at once in this process.
+const UPDATES_AT_ONCE: usize = 32;
+const SHOWN_AT_ONCE: usize = 256;
+const POLLERS: usize = 256;
+/// Keys of updates are kept this long; Telegram repeats for a day.
+const KEEP_JOBS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+const CLOCK_EVERY: Duration = Duration::from_secs(60);
+
+/// A running Salon.
+pub struct House {
+    pub salon: Arc<Salon>,
+    pub fleet: Arc<Fleet>,
+    /// Where the listener is, if this process has one.
+    pub address: Option<SocketAddr>,
+    crew: Arc<Crew>,
+    tasks: JoinSet<()>,
+    /// The front doors close first, the rest when the work is done.
+    closing: CancellationToken,
+    _instance: Option<File>,
+}
+
+impl House {
+    /// Opens everything; when this returns, updates are taken in and answered.
+    pub async fn open(config: &Config) -> Result<House> {
+        let (owner, instance) = instance(&config.data, &config.place)?;
+        let store = Store::open(&config.place, &owner).await?;
+        let clock = Clock::default();
+        if let Some(ms) = store.clock_ms().await? {
+            clock.follow(ms);
+        }
+        let engines = engines(config)?;
+        let salon = Salon::new(store, clock, engines, config.settings.clone(), &owner);
+        let fleet = Fleet::new(salon.clone(), Source {
+            path: config.bots_file.clone(),
+            around: config.around.clone(),
+            only: config.only.clone(),
+            intake: config.roles.poll,
+        })?;
+        if let Some(only) = &config.only
+            && fleet.find(only).is_none()
+        {
+            bail!("there is no bot {only} in {}", config.bots_file.display());
+        }
+        for bot in fleet.all() {
+            if salon.engines.find(&bot.config.engine).is_none() {
+                bail!("bot {}: there is no engine {}; see `salon doctor`", bot.id(), bot.config.engine);
+            }
+        }
+        let crew = Crew::new(salon.clone(), jobs(&fleet, config)?, queues(config));
+        let closing = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let address = if config.roles.http {
+            let listener = TcpListener::bind(config.listen)
+                .await
+                .with_context(|| format!("cannot listen on {}; is another program there?", config.listen))?;
+            let address = listener.local_addr().context("the listener has no address")?;
+            let web = Web {
+                salon: salon.clone(),
+                doors: Arc::new(FrontDoors { fleet: fleet.clone(), data: config.data.clone() }),
+                metrics_token: config.metrics_token.clone(),
+                messenger: config.messenger.clone(),
+                closing: closing.clone(),
+            };
+            tasks.spawn(salon_web::serve::serve(listener, salon_web::router(web), closing.clone()));
+            Some(address)
+        } else {
+            None
+        };
+        let working = crew.clone();
+        tasks.spawn(async move { working.work().await });
+        tasks.spawn(fleet.clone().supervise(closing.clone()));
+        tasks.spawn(keep_house(salon.clone(), closing.clone()));
+        Ok(House { salon, fleet, address, crew, tasks, closing, _instance: instance })
+    }
+
+    /// Closes in order: doors, claims, running work, leases, files. Nothing that was accepted is lost.
+    pub async fn close(mut self) {
+        self.closing.cancel();
+        let patience = self.salon.settings.drain + Duration::from_secs(2);
+        let left = self.crew.close(patience).await;
+        if left > 0 {
+            tracing::warn!(jobs = left, "some work did not end in time; its leases will run out");
+        }
+        tokio::time::timeout(Duration::from_secs(6), async { while self.tasks.join_next().await.is_some() {} }).await.ok();
+        self.salon.store.clone().close().await;
+    }
+}
+
+/// This process's lasting name, kept beside the data. A restart under it takes up at once what it left, so no two
+/// processes may have the same.
+fn instance(data: &Path, place: &Place) -> Result<(String, Option<File>)> {
+    let folder = || format!("the data folder {} cannot be used", data.display());
+    std::fs::create_dir_all(data).with_context(folder)?;
+    let path = data.join("instance");
+    // SQLite's file has a lock of its own.
+    let lock = match place {
+        Place::Folder(_) => None,
+        Place::Postgres(_) => {
+            let file = File::options().create(true).truncate(false).write(true).open(data.join("instance.lock"));
+            let file = file.with_context(folder)?;
+            if file.try_lock().is_err() {
+                bail!(
+                    "another Salon is using the data folder {}; processes that share a database each need their own, \
+                     see --data",
+                    data.display()
+                );
+            }
+            Some(file)
+        }
+    };
+    let known = std::fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+    if !known.is_empty() {
+        return Ok((known, lock));
+    }
+    let name = Clock::default().id();
+    let mut file = File::create(&path).with_context(folder)?;
+    file.write_all(name.as_bytes()).with_context(folder)?;
+    Ok((name, lock))
+}
+
+fn jobs(fleet: &Arc<Fleet>, config: &Config) -> Result<Vec<Arc<dyn salon::Job>>> {
+    let youtube = YouTube::new(&config.youtube_search, &config.youtube_fallback)?;
+    let mut jobs = salon_bots::jobs(fleet, youtube);
+    jobs.push(Arc::new(RunTurn));
+    Ok(jobs)
+}
+
+fn queues(config: &Config) -> Vec<Queue> {
+    let mut queues = Vec::new();
+    if config.roles.work {
+        queues.push(Queue { name: salon::QUEUE_CHAT, slots: UPDATES_AT_ONCE });
+        queues.push(Queue { name: salon::QUEUE_RUN, slots: config.runs.clamp(1, 1024) });
+        queues.push(Queue { name: salon::QUEUE_OUT, slots: SHOWN_AT_ONCE });
+    }
+    if config.roles.poll {
+        queues.push(Queue { name: salon::QUEUE_POLL, slots: POLLERS });
+    }
+    queues
+}
+
+/// Who can answer. Offline engines are always there; the others say why they are not.
+pub fn engines(config: &Config) -> Result<Engines> {
+    let offline = |name: &str, spec: Spec, selectable: bool| -> Result<Configured> {
+        Ok(Configured {
+            name: name.to_owned(),
+            engine: build(&spec)?,
+            model: None,
+            installed: true,
+            why_not: None,
+            selectable,
+        })
+    };
+    let mut list = vec![
+        offline("echo", Spec::Echo { prefix: "echo: ".to_owned() }, false)?,
+        offline("parrot", Spec::Echo { prefix: String::new() }, true)?,
+        offline("storyteller", Spec::Storyteller { pace: STORY_PACE }, true)?,
+    ];
+    for engine in &config.engines {
+        list.push(online(engine)?);
+    }
+    if !config.engines.iter().any(|engine| engine.name == "model") {
+        let message = "No model is configured. Set OPENAI_API_KEY (and OPENAI_BASE_URL for another server), or \
+                       LLM_SERVER_URL for one of your own, and start Salon again. Until then /mode storyteller answers.";
+        list.push(Configured {
+            name: "model".to_owned(),
+            engine: build(&Spec::Missing { code: "no_model", message: message.to_owned() })?,
+            model: None,
+            installed: false,
+            why_not: Some("no model is configured".to_owned()),
+            selectable: true,
+        });
+    }
+    for (name, program) in &config.agents {
+        list.push(agent(name, program.is_some())?);
+    }
+    Ok(Engines::new(list))
+}
+
+fn online(engine: &EngineConfig) -> Result<Configured> {
+    let mut spec = OpenAiSpec::new(engine.base_url.clone());
+    spec.api_key = engine.api_key.clone();
+    spec.model = engine.model.clone();
+    Ok(Configured {
+        name: engine.name.clone(),
+        engine: build(&Spec::OpenAi(spec)).with_context(|| format!("engine {}", engine.name))?,
+        model: engine.model.clone(),
+        installed: true,
+        why_not: None,
+        selectable: true,
+    })
+}
+
+/// Coding agents run in a sandbox or not at all, and this version has none yet.
+fn agent(name: &str, installed: bool) -> Result<Configured> {
+    let (code, message, why_not) = if installed {
+        let message = format!("provider={name} is installed but is not run without a sandbox; switch with /mode storyteller");
+        ("no_sandbox", message, Some("not run: no sandbox".to_owned()))
+    } else {
+        // Word for word what the bridge said: programs match it. People read it in their own words.
+        let message = format!("provider={name} executable not found; install CLI or switch with /mode codex");
+        ("binary_missing", message, None)
+    };
+    Ok(Configured {
+        name: name.to_owned(),
+        engine: build(&Spec::Missing { code, message })?,
+        model: None,
+        installed,
+        why_not,
+        selectable: true,
+    })
+}
+
+/// Sweeps what is too old to matter, and keeps step with the database's clock.
+async fn keep_house(salon: Arc<Salon>, closing: CancellationToken) {
+    let mut clock = tokio::time::interval(CLOCK_EVERY);
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            _ = clock.tick() => match salon.store.clock_ms().await {
+                Ok(Some(ms)) => salon.clock.follow(ms),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "the database's clock could not be read"),
+            },
+            _ = sweep.tick() => {
+                let now = salon.clock.now();
+                let swept = salon.store.write((now - KEEP_JOBS, now), |tx, (before, now)| {
+                    Box::pin(async move { Ok((tx.sweep_jobs(*before).await?, tx.sweep_tokens(*now).await?)) })
+                });
+                match swept.await {
+                    Ok((0, 0)) => {}
+                    Ok((jobs, tokens)) => tracing::info!(jobs, tokens, "swept what was too old"),
+                    Err(error) => tracing::warn!(%error, "nothing could be swept"),
+                }
+            }
+            () = closing.cancelled() => return,
+        }
+    }
+}
+
+/// What the listener may know of the bots and the machine.
+struct FrontDoors {
+    fleet: Arc<Fleet>,
+    data: std::path::PathBuf,
+}
+
+impl Doors for FrontDoors {
+    fn admit(&self, bot: &str, path: &str, header: Option<&str>) -> Result<BotId, Rejected> {
+        admitted(self.fleet.admit(bot, path, header))
+    }
+
+    fn admit_default(&self, path: &str, header: Option<&str>) -> Result<BotId, Rejected> {
+        admitted(self.fleet.admit_default(path, header))
+    }
+
+    fn bots(&self) -> Vec<BotHealth> {
+        let health = |bot: &Arc<salon_bots::fleet::Bot>| {
+            let status = bot.status();
+            let intake = match bot.config.intake {
+                Intake::Polling => "polling",
+                Intake::Webhook { .. } => "webhook",
+                Intake::Off => "off",
+            };
+            BotHealth {
+                id: bot.id().to_string(),
+                name: bot.config.name.clone(),
+                intake: intake.to_owned(),
+                receiving: status.receiving,
+                username: status.username,
+                error: status.error,
+            }
+        };
+        self.fleet.all().iter().map(health).collect()
+    }
+
+    fn disk(&self) -> Option<Disk> {
+        disk(&self.data)
+    }
+}
+
+fn admitted(admission: Admission) -> Result<BotId, Rejected> {
+    match admission {
+        Admission::Admitted(bot) => Ok(bot),
+        Admission::UnknownBot => Err(Rejected::UnknownBot),
+        Admission::WrongPath => Err(Rejected::WrongPath),
+        Admission::WrongHeader => Err(Rejected::WrongHeader),
+    }
+}
+
+/// The room on the disk that holds `path`.
+pub fn disk(path: &Path) -> Option<Disk> {
+    let figures = rustix::fs::statvfs(path).ok()?;
+    Some(Disk { free: figures.f_bavail * figures.f_frsize, total: figures.f_blocks * figures.f_frsize })
+}

@@ -1,0 +1,12 @@
+//! The command line: configuration, wiring, commands.
+//!
+//! [`config`] reads what is set; [`house`] opens everything and closes it in order. The rest is one module for each
+//! command of `salon --help`.
+
+pub mod bot;
+pub mod config;
+pub mod demo;
+pub mod doctor;
+pub mod house;
+pub mod serve;
+pub mod webhook;

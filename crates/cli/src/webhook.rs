@@ -1,0 +1,60 @@
+//! `salon webhook`: what Telegram knows of a bot's webhook.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use salon_bots::roster::{self, BotConfig};
+use salon_telegram::types::SetWebhook;
+use salon_telegram::{Client, ClientConfig};
+
+use crate::config::Config;
+
+pub async fn set(config: &Config, bot: Option<&str>) -> Result<()> {
+    let bot = find(config, bot)?;
+    let roster::Intake::Webhook { public_url } = &bot.intake else {
+        bail!("bot {} has no webhook.public_url in {}", bot.id, config.bots_file.display());
+    };
+    let secrets = bot.secrets.as_ref().context("a webhook needs path_secret and secret_token")?;
+    let url = format!("{public_url}/telegram/webhook/{}/{}", bot.id, secrets.path);
+    client(&bot)?.set_webhook(&SetWebhook::new(url, &secrets.header)).await?;
+    println!("Telegram posts the updates of {} to {public_url}/telegram/webhook/{}/…", bot.id, bot.id);
+    Ok(())
+}
+
+pub async fn delete(config: &Config, bot: Option<&str>) -> Result<()> {
+    let bot = find(config, bot)?;
+    client(&bot)?.delete_webhook().await?;
+    println!("{} has no webhook any more. What waits at Telegram keeps waiting.", bot.id);
+    Ok(())
+}
+
+pub async fn info(config: &Config, bot: Option<&str>) -> Result<()> {
+    let bot = find(config, bot)?;
+    let info = client(&bot)?.get_webhook_info().await?;
+    let secret = bot.secrets.as_ref().map(|secrets| secrets.path.as_str()).unwrap_or_default();
+    let url = if secret.is_empty() { info.url.clone() } else { info.url.replace(secret, "…") };
+    println!("webhook: {}", if url.is_empty() { "none" } else { &url });
+    println!("waiting updates: {}", info.pending_update_count);
+    if let Some(error) = info.last_error_message {
+        println!("last error: {error}");
+    }
+    Ok(())
+}
+
+/// The named bot, or the only one.
+fn find(config: &Config, id: Option<&str>) -> Result<BotConfig> {
+    let mut bots = roster::read(&config.bots_file, &config.around)?;
+    match id {
+        Some(id) => bots.into_iter().find(|bot| bot.id.as_str() == id).with_context(|| format!("there is no bot {id}")),
+        None if bots.len() == 1 => Ok(bots.remove(0)),
+        None => bail!("say which bot: --bot NAME"),
+    }
+}
+
+fn client(bot: &BotConfig) -> Result<Client> {
+    Client::new(ClientConfig {
+        base_url: bot.api_base.clone(),
+        token: bot.token.clone(),
+        timeout: Duration::from_secs(30),
+    })
+}
