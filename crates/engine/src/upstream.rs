@@ -335,13 +335,15 @@ fn client(settings: &Settings) -> anyhow::Result<Client> {
 }
 
 /// Sorts the errors of the client. What they say is not passed on: it contains the address.
+///
+/// The client decodes nothing, so its decoding errors are bodies that broke off.
 pub fn fault_of(error: &reqwest::Error) -> Fault {
     if error.is_connect() {
         Fault::Unreachable
     } else if error.is_timeout() {
         Fault::Timeout
-    } else if error.is_decode() || error.is_builder() {
-        Fault::Garbled
+    } else if error.is_builder() {
+        Fault::Refused
     } else {
         Fault::Cut
     }
