@@ -130,7 +130,9 @@ export class Timeline {
     if (first) list.replaceChildren();
     this.#scene = "rows";
     list.dataset.scene = "rows";
-    const before = { height: list.scrollHeight, top: list.scrollTop, firstKey: this.#rows.keys().next().value };
+    // Whoever reads further up must not be moved by what is put in above.
+    const anchor = [...this.#rows.values()].find(({ element }) => element.dataset.id && element.offsetTop + element.offsetHeight > list.scrollTop)?.element;
+    const before = anchor?.offsetTop;
     const stick = first || follow || (this.#sticking && !this.#isSelecting());
     const next = new Map();
     const fresh = [];
@@ -154,9 +156,8 @@ export class Timeline {
     this.#rows = next;
     if (stick) this.toEnd();
     else {
-      const grewAbove = before.top < 2 && rows[0] && !first && before.firstKey !== rows[0].key && fresh.includes(rows[0].key);
-      if (grewAbove) list.scrollTop = before.top + list.scrollHeight - before.height;
-      else this.#unseen += fresh.filter((key) => key.startsWith("m:bot")).length;
+      if (anchor?.isConnected) list.scrollTop += anchor.offsetTop - before;
+      this.#unseen += fresh.filter((key) => key.startsWith("m:bot")).length;
     }
     this.#placeJump();
     return fresh;
