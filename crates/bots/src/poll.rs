@@ -63,6 +63,7 @@ async fn poll(salon: &Salon, work: &Work, bot: &Bot) -> Result<(), Error> {
     while let Err(error) = bot.client.delete_webhook().await {
         trouble.pause(bot, &error).await;
     }
+    bot.well();
     loop {
         work.lease.check()?;
         let updates = match bot.client.get_updates(offset, BATCH, LONG_POLL_S, ALLOWED_UPDATES).await {

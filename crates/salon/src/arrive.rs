@@ -4,7 +4,7 @@
 //! the job, which can say so to the chat; refusing it here would make Telegram repeat it for a day.
 
 use salon_core::{BotId, JobId};
-use salon_store::{Enqueued, Error, NewJob, Seat, Ticket, fail_point};
+use salon_store::{Enqueued, Error, NewJob, Seat, Ticket, fail_point, failpoint};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use thiserror::Error as ThisError;
@@ -77,8 +77,23 @@ impl Salon {
     pub async fn arrive(&self, bot: &BotId, arrival: &Arrival) -> Result<Enqueued, Error> {
         let job = arrival.job(bot, self);
         fail_point!("webhook.before_commit");
+        if failpoint::sabotaged("two-tx") {
+            return self.arrive_in_two(job).await;
+        }
         let enqueued = self.store.write(job, |tx, job| Box::pin(tx.enqueue(job))).await?;
         fail_point!("webhook.after_commit");
+        Ok(enqueued)
+    }
+
+    /// What must never be done, for the test that shows why: the key in one transaction and the work in another.
+    async fn arrive_in_two(&self, job: NewJob) -> Result<Enqueued, Error> {
+        let seen = NewJob { queue: "nobody", lane: format!("seen:{}", job.id), ..job.clone() };
+        let enqueued = self.store.write(seen, |tx, job| Box::pin(tx.enqueue(job))).await?;
+        if enqueued == Enqueued::New {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            let work = NewJob { id: JobId::new(self.clock.id()), key: None, ..job };
+            self.store.write(work, |tx, job| Box::pin(tx.enqueue(job))).await?;
+        }
         Ok(enqueued)
     }
 
