@@ -85,7 +85,7 @@ impl Renderer<'_> {
                     let is_literal = self.source.get(..range.start).is_some_and(|before| before.ends_with('\\'))
                         || self.source.get(range) != Some(&*text);
                     if is_literal && self.cell.is_none() && text.starts_with('*') {
-                        self.stars.push(self.out.len() - text.len());
+                        self.stars.push(self.out.len() - clean::clean(&text).len());
                     }
                 }
             },
