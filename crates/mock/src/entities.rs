@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::api::ApiError;
 
 pub use link::checked_link;
+use link::linked_user;
 
 /// The longest text before parsing, in bytes.
 const RAW_BYTES: usize = 1 << 15;
@@ -196,6 +197,10 @@ fn given(entities: Option<&Value>) -> Result<Vec<Entity>, ApiError> {
 fn check_link(mut entity: Entity) -> Result<Entity, ApiError> {
     if entity.kind == "text_link" {
         let url = entity.url.take().unwrap_or_default();
+        if let Some(id) = linked_user(&url) {
+            let user = Some(serde_json::json!({"id": id}));
+            return Ok(Entity { kind: "text_mention".to_owned(), user, ..entity });
+        }
         entity.url = Some(checked_link(&url).map_err(|why| ApiError::bad(format!("entity {why}")))?);
     }
     Ok(entity)

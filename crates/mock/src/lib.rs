@@ -136,8 +136,9 @@ impl Mock {
             config.listen.ip()
         );
         ensure!(config.time_scale > 0.0 && config.time_scale.is_finite(), "time_scale must be above zero");
+        let clock = Clock::start();
         let mut state = match &config.state_file {
-            Some(path) => persist::load(path).await?,
+            Some(path) => persist::load(path, clock.now()).await?,
             None => State::default(),
         };
         state.ledger.limit = config.ledger_calls;
@@ -145,7 +146,7 @@ impl Mock {
         let listener =
             TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr().context("the listener has no address")?;
-        let shared = Arc::new(Shared::new(config, Clock::start(), client()?, state));
+        let shared = Arc::new(Shared::new(config, clock, client()?, state));
         let _ = shared.base_url.set(format!("http://{address}"));
         persist::resume(&shared);
         if let Some(path) = shared.config.state_file.clone() {
@@ -176,7 +177,7 @@ impl Mock {
         shared.tasks.close();
         shared.tasks.wait().await;
         match &shared.config.state_file {
-            Some(path) => persist::save(&shared, path).await,
+            Some(path) => persist::save(&shared, path, true).await,
             None => Ok(()),
         }
     }

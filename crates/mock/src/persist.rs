@@ -17,7 +17,7 @@ use crate::state::{Shared, State};
 const GATHER: Duration = Duration::from_millis(500);
 
 /// Reads the state file; one that does not exist is an empty state.
-pub async fn load(path: &Path) -> Result<State> {
+pub async fn load(path: &Path, now: i64) -> Result<State> {
     let bytes = match tokio::fs::read(path).await {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
@@ -30,6 +30,9 @@ pub async fn load(path: &Path) -> Result<State> {
             Ok(bytes) => (file.bytes, file.saved) = (Arc::new(bytes), true),
             Err(_) => file.forgotten = true,
         }
+    }
+    if !state.clean {
+        state.bots.values_mut().for_each(|bot| bot.skip_ids(now));
     }
     Ok(state)
 }
@@ -57,17 +60,18 @@ pub async fn keep(shared: Arc<Shared>, path: PathBuf) {
             () = tokio::time::sleep(GATHER) => {}
             () = shared.stop.cancelled() => return,
         }
-        if let Err(error) = save(&shared, &path).await {
+        if let Err(error) = save(&shared, &path, false).await {
             tracing::error!(error = format!("{error:#}"), "cannot write the mock's state file");
         }
     }
 }
 
-/// Writes the state once.
-pub async fn save(shared: &Shared, path: &Path) -> Result<()> {
+/// Writes the state once; `clean` says that nothing will come after it.
+pub async fn save(shared: &Shared, path: &Path, clean: bool) -> Result<()> {
     let folder = folder(path);
     let (json, files) = {
-        let state = shared.lock();
+        let mut state = shared.lock();
+        state.clean = clean;
         let files = state.bots.values().flat_map(|bot| bot.files.values());
         let new: Vec<_> =
             files.filter(|file| !file.saved && !file.forgotten).map(|file| (file.id, file.bytes.clone())).collect();

@@ -95,6 +95,9 @@ pub struct News {
 #[derive(Default, Serialize, Deserialize)]
 pub struct State {
     pub bots: BTreeMap<String, Bot>,
+    /// Whether the state file was written at an orderly end.
+    #[serde(default)]
+    pub clean: bool,
     /// The next id of a file, over all bots.
     #[serde(default)]
     pub next_file: u64,
@@ -122,6 +125,8 @@ pub struct Violation {
 
 /// Violations that are kept; more of the same teach nothing.
 const VIOLATIONS: usize = 10_000;
+/// Files of one bot that are listed, with or without their contents.
+const FILES: usize = 10_000;
 
 impl State {
     /// The bot of a token, made on its first use.
@@ -146,8 +151,14 @@ impl State {
         }
     }
 
-    /// Keeps the files of all bots together under `limit` bytes by forgetting the oldest contents.
+    /// Keeps the files of all bots together under `limit` bytes by forgetting the oldest contents, and each bot's list
+    /// of files short.
     pub fn trim_files(&mut self, limit: usize) {
+        for bot in self.bots.values_mut() {
+            while bot.files.len() > FILES {
+                bot.files.pop_first();
+            }
+        }
         let mut total: usize = self.bots.values().flat_map(|bot| bot.files.values()).map(|file| file.bytes.len()).sum();
         while total > limit {
             let oldest = self.bots.values_mut().flat_map(|bot| bot.files.values_mut());

@@ -6,6 +6,8 @@ use super::messages::{find_chat, refuse_barred};
 use super::{ApiError, Ctx, Done};
 use crate::params::Params;
 
+/// Command lists of one bot: one for each scope and language.
+const COMMAND_LISTS: usize = 1_000;
 /// After `logOut` the real server refuses a bot for this long.
 const LOGGED_OUT_MS: i64 = 600_000;
 
@@ -58,7 +60,11 @@ pub fn set_commands(ctx: &mut Ctx, params: &Params) -> Result<Done, ApiError> {
         }
     }
     let key = command_key(params)?;
-    ctx.bot().commands.insert(key, Value::Array(commands));
+    let lists = &mut ctx.bot().commands;
+    if lists.len() >= COMMAND_LISTS && !lists.contains_key(&key) {
+        return Err(ApiError::bad("BOT_COMMANDS_TOO_MUCH"));
+    }
+    lists.insert(key, Value::Array(commands));
     ctx.tell("state", None);
     Ok(json!(true).into())
 }

@@ -11,6 +11,8 @@ use crate::state::{ChatKind, Draft, Message, message_value};
 
 /// How long a draft is shown without being repeated.
 const DRAFT_MS: i64 = 30_000;
+/// Drafts of one chat at a time.
+const DRAFTS: usize = 100;
 /// How long a press of a button can be answered.
 pub const CALLBACK_MS: i64 = 150_000;
 /// How long a message can be deleted.
@@ -139,31 +141,45 @@ pub fn send_draft(ctx: &mut Ctx, params: &Params) -> Result<Done, ApiError> {
         return Err(ApiError::bad("private chat not found"));
     }
     refuse_long(&body, TEXT_UNITS, "message is too long")?;
-    let created_at = chat.drafts.get(&draft_id).map_or(now, |draft| draft.created_at);
+    let known = chat.drafts.get(&draft_id).map(|draft| draft.created_at);
+    if known.is_none() && chat.drafts.len() >= DRAFTS {
+        return Err(ApiError::too_many(1));
+    }
+    let created_at = known.unwrap_or(now);
     let (text, entities) = (body.text, body.entities);
     chat.drafts.insert(draft_id, Draft { text, entities, created_at, updated_at: now, expires_at });
     ctx.tell("draft", Some(chat_id));
-    forget_draft(ctx, chat_id, draft_id, expires_at);
+    if known.is_none() {
+        forget_draft(ctx, chat_id, draft_id, expires_at);
+    }
     Ok(json!(true).into())
 }
 
-/// Removes a draft when its time is over, unless it was repeated.
-fn forget_draft(ctx: &Ctx, chat_id: i64, draft_id: i64, expires_at: i64) {
+/// Removes a draft when its time is over; every repetition gives it more.
+fn forget_draft(ctx: &Ctx, chat_id: i64, draft_id: i64, mut expires_at: i64) {
     let (shared, token) = (ctx.shared.clone(), ctx.token.to_owned());
     ctx.shared.tasks.spawn(async move {
-        let end = shared.clock.instant(expires_at) + Duration::from_millis(1);
-        tokio::select! {
-            () = tokio::time::sleep_until(end) => {}
-            () = shared.stop.cancelled() => return,
-        }
-        shared.change(|state| {
-            let chat = state.bots.get_mut(&token).and_then(|bot| bot.chats.get_mut(&chat_id));
-            let Some(chat) = chat else { return };
-            if chat.drafts.get(&draft_id).is_some_and(|draft| draft.expires_at <= expires_at) {
+        loop {
+            let end = shared.clock.instant(expires_at) + Duration::from_millis(1);
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => {}
+                () = shared.stop.cancelled() => return,
+            }
+            let later = shared.change(|state| {
+                let chat = state.bots.get_mut(&token)?.chats.get_mut(&chat_id)?;
+                let draft = chat.drafts.get(&draft_id)?;
+                if draft.expires_at > shared.clock.now() {
+                    return Some(draft.expires_at);
+                }
                 chat.drafts.remove(&draft_id);
                 state.tell("draft", &token, Some(chat_id));
+                None
+            });
+            match later {
+                Some(later) => expires_at = later,
+                None => return,
             }
-        });
+        }
     });
 }
 

@@ -1,5 +1,7 @@
 //! `setWebhook`, `deleteWebhook` and `getWebhookInfo`.
 
+use std::net::IpAddr;
+
 use serde_json::json;
 
 use super::updates::allow_updates;
@@ -100,6 +102,8 @@ pub fn info(ctx: &mut Ctx) -> Result<Done, ApiError> {
     });
     if !webhook.url.is_empty() {
         info["max_connections"] = json!(webhook.max_connections);
+    }
+    if webhook.ip_address.parse::<IpAddr>().is_ok() {
         info["ip_address"] = json!(webhook.ip_address);
     }
     if let (Some(at), Some(error)) = (webhook.last_error_at, &webhook.last_error) {

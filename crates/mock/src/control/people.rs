@@ -17,6 +17,8 @@ use crate::state::{
 /// Telegram keeps an update for a day, a press of a button for less.
 const UPDATE_MS: i64 = 86_400_000;
 const PRESS_MS: i64 = api::CALLBACK_MS;
+/// Chats of one bot.
+const CHATS: usize = 100_000;
 /// How long `send` waits for a webhook.
 const WEBHOOK_WAIT: Duration = Duration::from_secs(10);
 
@@ -158,7 +160,8 @@ impl Controls {
             return Err(ControlError::invalid("the file is empty"));
         }
         let kind = match kind {
-            "photo" if api::measure(&upload.bytes).is_some() => MediaKind::Photo,
+            // A picture picked without a word about its kind is a photo, as in Telegram's own clients.
+            "photo" | "file" if api::measure(&upload.bytes).is_some() => MediaKind::Photo,
             "voice" => MediaKind::Voice,
             _ => MediaKind::Document,
         };
@@ -177,7 +180,7 @@ impl Controls {
             let mut message = Message::new(false, now);
             message.entities = detect(&text);
             message.text = text;
-            message.from = Some(say.user_id);
+            message.from = Some(say.user_id).filter(|_| kind != ChatKind::Channel);
             message.sender_chat = say.sender_chat;
             message.reply_to = say.reply_to;
             if let Some((kind, upload)) = upload {
@@ -427,6 +430,9 @@ pub async fn upload(State(controls): State<Controls>, mut parts: Multipart) -> A
 /// Makes sure that the chat and its writer exist and may write.
 fn enter(state: &mut MockState, say: &Say, kind: ChatKind, now: i64) -> Result<(), ControlError> {
     let bot = state.bot(&say.token, now);
+    if bot.chats.len() >= CHATS && !bot.chats.contains_key(&say.chat_id) {
+        return Err(ControlError::invalid(format!("this bot already has {CHATS} chats")));
+    }
     let chat = bot.chats.entry(say.chat_id).or_insert_with(|| Chat::new(say.chat_id, kind, now));
     if chat.barred.is_some() {
         return Err(ControlError::invalid("the bot is barred from this chat; unblock it first"));

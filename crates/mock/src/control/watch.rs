@@ -161,6 +161,11 @@ impl Controls {
         }))
     }
 
+    /// How many updates a bot has not taken yet.
+    pub fn undelivered(&self, token: &str) -> usize {
+        self.0.lock().bots.get(token).map_or(0, |bot| bot.pending.len())
+    }
+
     /// The bots with their webhooks, and how much there is.
     pub fn state(&self, token: Option<&str>) -> Value {
         let state = self.0.lock();

@@ -180,7 +180,7 @@ impl Bot {
             id: id_of(token),
             created_at: now,
             updated_at: now,
-            next_update_id: ((now - EPOCH_MS) / MS_PER_ID).max(1),
+            next_update_id: first_update_id(now),
             pending: VecDeque::new(),
             log: VecDeque::new(),
             updates_total: 0,
@@ -196,6 +196,15 @@ impl Bot {
             queues: HashMap::new(),
             set_webhook_at: i64::MIN / 2,
             wake: Arc::default(),
+        }
+    }
+
+    /// Leaves room for what a crash may have kept from the state file: an id that was used must not come again, or a
+    /// poller whose offset is already beyond it would never hear of the new update.
+    pub fn skip_ids(&mut self, now: i64) {
+        self.next_update_id = (self.next_update_id + 10_000).max(first_update_id(now));
+        for chat in self.chats.values_mut() {
+            chat.last_message_id += 1_000;
         }
     }
 
@@ -317,6 +326,10 @@ impl Bot {
             Chat::new(chat_id, kind, now)
         })
     }
+}
+
+fn first_update_id(now: i64) -> i64 {
+    ((now - EPOCH_MS) / MS_PER_ID).max(1)
 }
 
 /// The numeric id in a token such as `123456:ABC`; other tokens get one from their hash.

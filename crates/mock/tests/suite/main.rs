@@ -1,7 +1,14 @@
 //! The mock seen from outside: through HTTP as bots and the page see it, and through its controls.
 #![expect(clippy::unwrap_used, reason = "the helpers below are test code, but no `#[test]` functions")]
 
+mod controls;
+mod delivery;
+mod encodings;
 mod messages;
+mod page;
+mod polling;
+mod server;
+mod verdicts;
 
 use std::time::Duration;
 
