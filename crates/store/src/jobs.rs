@@ -15,7 +15,7 @@
 use salon_core::{BotId, JobId, Time};
 
 use crate::Tx;
-use crate::dialect::locked;
+use crate::dialect::{Dialect, locked};
 use crate::error::{Error, Result};
 use crate::row::{Column, storable};
 use crate::signal::Signal;
@@ -203,22 +203,7 @@ impl Tx {
         longest: Time,
         limit: i64,
     ) -> Result<Vec<Claimed>> {
-        let text = locked!(
-            self.dialect,
-            "WITH head AS MATERIALIZED ( \
-               SELECT j.id FROM jobs j \
-               WHERE j.queue = $1 AND j.state IN ('queued', 'running') AND j.available_at <= $2 \
-                 AND (j.state = 'queued' OR j.lease_until < $2 OR j.lease_until > $3) \
-                 AND NOT EXISTS (SELECT 1 FROM jobs k WHERE k.lane = j.lane AND k.seq < j.seq \
-                                   AND k.state IN ('queued', 'running')) \
-               ORDER BY j.created_at, j.id LIMIT $4",
-            ") \
-             UPDATE jobs SET state = 'running', epoch = epoch + 1, attempts = attempts + 1, \
-                             owner = $5, boot = $6, lease_until = $7 \
-             WHERE id IN (SELECT id FROM head) \
-             RETURNING id, epoch, kind, lane, seq, bot_id, payload, attempts, stop_requested, created_at"
-        );
-        let rows = sqlx::query(text)
+        let rows = sqlx::query(claim_text(self.dialect))
             .bind(queue)
             .bind(now.0)
             .bind(longest.0)
@@ -235,14 +220,12 @@ impl Tx {
 
     /// Proves that the lease still counts, and extends it. The first statement of every transaction of a worker.
     pub async fn hold(&mut self, ticket: &Ticket, lease_until: Time) -> Result<Held> {
-        let row = sqlx::query(
-            "UPDATE jobs SET lease_until = $3 WHERE id = $1 AND epoch = $2 AND state = 'running' RETURNING queue",
-        )
-        .bind(ticket.job.as_str())
-        .bind(ticket.epoch)
-        .bind(lease_until.0)
-        .fetch_optional(self.connection())
-        .await?;
+        let row = sqlx::query(HOLD)
+            .bind(ticket.job.as_str())
+            .bind(ticket.epoch)
+            .bind(lease_until.0)
+            .fetch_optional(self.connection())
+            .await?;
         #[cfg(debug_assertions)]
         if row.is_none() && crate::failpoint::sabotaged("no-fence") {
             return Ok(Held { job: ticket.job.clone(), epoch: ticket.epoch, queue: "out".to_owned() });
@@ -425,6 +408,27 @@ impl Tx {
     }
 }
 
+const HOLD: &str =
+    "UPDATE jobs SET lease_until = $3 WHERE id = $1 AND epoch = $2 AND state = 'running' RETURNING queue";
+
+fn claim_text(dialect: Dialect) -> &'static str {
+    locked!(
+        dialect,
+        "WITH head AS MATERIALIZED ( \
+           SELECT j.id FROM jobs j \
+           WHERE j.queue = $1 AND j.state IN ('queued', 'running') AND j.available_at <= $2 \
+             AND (j.state = 'queued' OR j.lease_until < $2 OR j.lease_until > $3) \
+             AND NOT EXISTS (SELECT 1 FROM jobs k WHERE k.lane = j.lane AND k.seq < j.seq \
+                               AND k.state IN ('queued', 'running')) \
+           ORDER BY j.created_at, j.id LIMIT $4",
+        ") \
+         UPDATE jobs SET state = 'running', epoch = epoch + 1, attempts = attempts + 1, \
+                         owner = $5, boot = $6, lease_until = $7 \
+         WHERE id IN (SELECT id FROM head) \
+         RETURNING id, epoch, kind, lane, seq, bot_id, payload, attempts, stop_requested, created_at"
+    )
+}
+
 fn claimed(row: &sqlx::any::AnyRow) -> Result<Claimed> {
     Ok(Claimed {
         ticket: Ticket { job: JobId::new(row.text("id")?), epoch: row.int("epoch")? },
@@ -437,4 +441,37 @@ fn claimed(row: &sqlx::any::AnyRow) -> Result<Claimed> {
         stop_requested: row.flag("stop_requested")?,
         created_at: Time(row.int("created_at")?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row;
+
+    use super::*;
+    use crate::testing::Scratch;
+
+    /// How SQLite would find the rows of a statement, a line each.
+    async fn plan(tx: &mut Tx, text: &'static str) -> Vec<String> {
+        #[expect(clippy::disallowed_methods, reason = "a static text behind two words")]
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"));
+        let rows = sqlx::raw_sql(explain).fetch_all(tx.connection()).await.expect("a plan");
+        rows.iter().map(|row| row.get("detail")).collect()
+    }
+
+    #[tokio::test]
+    async fn no_statement_that_runs_all_day_walks_through_the_table() {
+        let scratch = Scratch::sqlite().await;
+        let mut tx = scratch.store.read().await.expect("a connection");
+
+        let claim = plan(&mut tx, claim_text(Dialect::Sqlite)).await.join("\n");
+        assert!(claim.contains("SEARCH j USING INDEX jobs_due (queue=?)"), "{claim}");
+        assert!(claim.contains("SEARCH k USING INDEX jobs_lane (lane=? AND seq<?)"), "{claim}");
+        assert!(claim.contains("SEARCH jobs USING COVERING INDEX sqlite_autoindex_jobs_1 (id=?)"), "{claim}");
+        // In the order of the index, so that the limit ends the search.
+        assert!(!claim.contains("ORDER BY"), "{claim}");
+        assert_eq!(claim.replace("SCAN head", "").matches("SCAN").count(), 0, "{claim}");
+
+        let hold = plan(&mut tx, HOLD).await;
+        assert_eq!(hold, ["SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"]);
+    }
 }

@@ -251,10 +251,11 @@ async fn write_group(
     match outcome {
         Ok(raised) => {
             crate::fail_point!("commit.after");
+            // First those who wait for a change, then those who made it: nobody finds later that he was not told.
+            signals.raise(raised);
             for waiting in group.drain(..) {
                 waiting.tell(Ok(()));
             }
-            signals.raise(raised);
             pen.since_checkpoint += 1;
             if pen.since_checkpoint >= CHECKPOINT_EVERY
                 && let Err(error) = pen.checkpoint().await

@@ -120,7 +120,8 @@ async fn a_running_job_is_only_asked_to_stop(Scratch { store, .. }: Scratch) {
     assert!(read(&store).await.list_stop_requests(&worker("w")).await.expect("list").is_empty());
 
     assert!(transact!(store, ticket.job.clone(), |tx, job| tx.request_stop(job).await).expect("ask"));
-    assert_eq!(read(&store).await.list_stop_requests(&worker("w")).await.expect("list"), [ticket.job.clone()]);
+    let asked = read(&store).await.list_stop_requests(&worker("w")).await.expect("list");
+    assert_eq!(asked, std::slice::from_ref(&ticket.job));
     assert!(read(&store).await.list_stop_requests(&worker("other")).await.expect("list").is_empty());
     hold(&store, &ticket, Time(2_000)).await.expect("the lease goes on until its holder ends it");
 }
