@@ -267,18 +267,18 @@ fn clean(text: &str, mut entities: Vec<Entity>) -> Result<Formatted, ApiError> {
     for entity in &mut entities {
         let (start, end) = (entity.offset, entity.end());
         entity.offset = match places.get(index(start)) {
-            Some(Place::At { unit, .. }) if index(start) + 1 < places.len() => *unit,
+            Some(Place::At { unit }) => *unit,
             Some(Place::Middle { byte }) => {
                 let why = format!("entity begins in a middle of a UTF-16 symbol at byte offset {byte}");
                 return Err(ApiError::bad(why));
             }
-            _ => {
+            None => {
                 let why = format!("entity begins after the end of the text at UTF-16 offset {start}");
                 return Err(ApiError::bad(why));
             }
         };
         let end = match places.get(index(end)) {
-            Some(Place::At { unit, .. }) => *unit,
+            Some(Place::At { unit }) => *unit,
             Some(Place::Middle { byte }) => {
                 let why = "ends in a middle of a UTF-16 symbol at byte offset";
                 return Err(ApiError::bad(format!("entity beginning at UTF-16 offset {start} {why} {byte}")));
@@ -525,7 +525,11 @@ mod tests {
             check(bold(3, 2)),
             "Bad Request: entity beginning at UTF-16 offset 3 ends after the end of the text at UTF-16 offset 5"
         );
-        assert_eq!(check(bold(4, 1)), "Bad Request: entity begins after the end of the text at UTF-16 offset 4");
+        assert_eq!(
+            check(bold(4, 1)),
+            "Bad Request: entity beginning at UTF-16 offset 4 ends after the end of the text at UTF-16 offset 5"
+        );
+        assert_eq!(check(bold(5, 1)), "Bad Request: entity begins after the end of the text at UTF-16 offset 5");
         assert_eq!(check(bold(-1, 1)), "Bad Request: receive an entity with incorrect offset -1");
         assert_eq!(
             check(json!([{"type": "blink", "offset": 0, "length": 1}])),
@@ -539,6 +543,76 @@ mod tests {
             check(json!([{"type": "text_link", "offset": 0, "length": 1, "url": "file:///etc"}])),
             "Bad Request: entity URL 'file:///etc' is invalid: Unsupported URL protocol"
         );
+    }
+
+    #[test]
+    fn whatever_is_sent_what_is_shown_is_sound() {
+        const PIECES: [&str; 30] = [
+            "a",
+            "🐦",
+            "я",
+            " ",
+            "\n",
+            "\r",
+            "\t",
+            "*",
+            "_",
+            "__",
+            "~",
+            "||",
+            "`",
+            "```",
+            ">",
+            "**>",
+            "[",
+            "](",
+            ")",
+            "!",
+            "\\",
+            ".",
+            "<b>",
+            "</b>",
+            "<pre>",
+            "<code class=\"language-x\">",
+            "</code>",
+            "&lt;",
+            "<a href='",
+            "https://example.com",
+        ];
+        let kinds = ["bold", "italic", "code", "pre", "blockquote", "spoiler", "underline"];
+        let mut dice = crate::dice::Dice::new(1);
+        let mut roll = |limit: usize| index(int(dice.roll() as usize % limit));
+        let mut accepted = 0;
+        for _ in 0..20_000 {
+            let text: String = (0..roll(12)).map(|_| PIECES[roll(PIECES.len())]).collect();
+            let mode = ["", "HTML", "MarkdownV2", "Markdown"][roll(4)];
+            let given: Vec<Value> = (0..roll(4))
+                .map(|_| json!({"type": kinds[roll(kinds.len())], "offset": roll(8), "length": roll(8)}))
+                .collect();
+            let Ok(shown) = format(&text, mode, Some(&json!(given))) else { continue };
+            accepted += 1;
+            assert_eq!(shown.text.trim_matches([' ', '\n']), shown.text, "{text:?} {mode}");
+            let characters = utf16_characters(&shown.text);
+            let is_boundary = |at: i64| {
+                let units: Vec<usize> = shown
+                    .text
+                    .chars()
+                    .map(char::len_utf16)
+                    .scan(0, |sum, n| {
+                        *sum += n;
+                        Some(*sum)
+                    })
+                    .collect();
+                at == 0 || units.contains(&index(at))
+            };
+            for entity in &shown.entities {
+                assert!(entity.length > 0 && index(entity.end()) <= characters.len(), "{text:?} {given:?} {shown:?}");
+                assert!(is_boundary(entity.offset) && is_boundary(entity.end()), "{text:?} {given:?} {shown:?}");
+                let inside = shown.entities.iter().filter(|other| *other != entity && other.meets(entity));
+                assert!(!entity.is_code() || inside.clone().all(|other| other.contains(entity)), "{text:?} {shown:?}");
+            }
+        }
+        assert!(accepted > 3_000, "{accepted}");
     }
 
     #[test]
