@@ -47,16 +47,29 @@ pub struct House {
     _instance: Option<File>,
 }
 
+/// What a test puts in the place of the world: its own time, and engines that do as they are told.
+#[derive(Clone, Default)]
+pub struct Staged {
+    pub clock: Clock,
+    /// Beside those of the configuration.
+    pub engines: Vec<Configured>,
+}
+
 impl House {
     /// Opens everything; when this returns, updates are taken in and answered.
     pub async fn open(config: &Config) -> Result<House> {
+        House::open_staged(config, Staged::default()).await
+    }
+
+    /// The same with a test's time and engines.
+    pub async fn open_staged(config: &Config, staged: Staged) -> Result<House> {
         let (owner, instance) = instance(&config.data, &config.place)?;
         let store = Store::open(&config.place, &owner).await?;
-        let clock = Clock::default();
+        let clock = staged.clock;
         if let Some(ms) = store.clock_ms().await? {
             clock.follow(ms);
         }
-        let engines = engines(config)?;
+        let engines = Engines::new([engines(config)?.all(), &staged.engines].concat());
         let salon = Salon::new(store, clock, engines, config.settings.clone(), &owner);
         let fleet = Fleet::new(salon.clone(), Source {
             path: config.bots_file.clone(),

@@ -3,6 +3,7 @@
 //! [`config`] reads what is set; [`house`] opens everything and closes it in order. The rest is one module for each
 //! command of `salon --help`.
 
+pub mod bench;
 pub mod bot;
 pub mod config;
 pub mod demo;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use salon_cli::config::{Config, Flags, Log, LogForm};
-use salon_cli::{bot, demo, doctor, serve, webhook};
+use salon_cli::{bench, bot, demo, doctor, serve, webhook};
 use salon_mock::{Mock, MockConfig};
 use salon_store::{Error, Store};
 
@@ -77,6 +77,8 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Measure this machine: updates per second, time to acknowledge, to start and to recover
+    Bench(bench::Options),
     /// The bridge's word for `serve`
     #[command(hide = true)]
     Supervisor(Bridge),
@@ -251,6 +253,7 @@ async fn run(command: Command) -> Result<ExitCode> {
             println!("The schema has version {}.", store.schema_version().await?);
             store.close().await;
         }
+        Command::Bench(options) => bench::bench(&options).await?,
         Command::Supervisor(bridge) => serve::serve(read(&bridge.flags(None, 8600))?).await?,
         Command::RunBot { bot_id, bridge } => serve::serve(read(&bridge.flags(Some(bot_id), 8600))?).await?,
         Command::RunGateway(bridge) => serve::serve(read(&bridge.flags(None, 4312))?).await?,
