@@ -19,6 +19,8 @@ enum Source {
     System { offset_ms: Arc<AtomicI64> },
     /// A clock that only moves when it is wound.
     Wound(Arc<AtomicI64>),
+    /// The machine's clock, as far ahead as it was wound.
+    Ahead(Arc<AtomicI64>),
 }
 
 impl Default for Clock {
@@ -33,17 +35,23 @@ impl Clock {
         Clock { source: Source::Wound(Arc::new(AtomicI64::new(now.0))) }
     }
 
+    /// A clock for tests of everything together: it runs by itself and can be wound besides.
+    pub fn running() -> Clock {
+        Clock { source: Source::Ahead(Arc::default()) }
+    }
+
     pub fn now(&self) -> Time {
         match &self.source {
             Source::System { offset_ms } => Time(system_ms() + offset_ms.load(Ordering::Relaxed)),
             Source::Wound(now) => Time(now.load(Ordering::SeqCst)),
+            Source::Ahead(by) => Time(system_ms() + by.load(Ordering::SeqCst)),
         }
     }
 
-    /// Moves a wound clock on. The system's clock is not ours to move.
+    /// Moves a test's clock on. The system's clock is not ours to move.
     pub fn wind(&self, by: Duration) {
-        if let Source::Wound(now) = &self.source {
-            now.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        if let Source::Wound(ms) | Source::Ahead(ms) = &self.source {
+            ms.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
         }
     }
 
