@@ -234,7 +234,8 @@ async fn open_file(url: &str, unclean: bool) -> Result<AnyConnection> {
 }
 
 async fn migrate(connection: &mut AnyConnection) -> Result<()> {
-    match MIGRATIONS.run(&mut *connection).await {
+    // Not `run`: with a borrowed connection the compiler cannot see that its future may move between threads.
+    match MIGRATIONS.run_direct(None, &mut *connection, false).await {
         Ok(()) => Ok(()),
         Err(MigrateError::VersionMissing(_)) => {
             let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
