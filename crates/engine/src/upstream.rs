@@ -28,7 +28,7 @@ use anyhow::Context;
 use rand::RngExt;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode};
 use tokio::time::Instant;
 
 use crate::EngineError;
@@ -314,9 +314,9 @@ impl Drop for Call<'_> {
     }
 }
 
-/// Builds the only kind of client that engines use: it follows no redirects, knows no proxies and shares its
-/// connections with nobody.
-fn client(settings: &Settings) -> anyhow::Result<Client> {
+/// Begins the only kind of client that leaves this house: it follows no redirects, knows no proxies and shares its
+/// connections with nobody. Whoever asks other servers than models starts here too.
+pub fn guarded() -> ClientBuilder {
     static RING: Once = Once::new();
     // Whoever installed a provider before us did so on purpose.
     RING.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
@@ -325,11 +325,15 @@ fn client(settings: &Settings) -> anyhow::Result<Client> {
         .redirect(Policy::none())
         .referer(false)
         .no_proxy()
+        .http1_max_headers(100)
+        .http2_max_header_list_size(MAX_HEADERS)
+}
+
+fn client(settings: &Settings) -> anyhow::Result<Client> {
+    guarded()
         .connect_timeout(settings.connect)
         .pool_max_idle_per_host(16)
         .pool_idle_timeout(Duration::from_secs(60))
-        .http1_max_headers(100)
-        .http2_max_header_list_size(MAX_HEADERS)
         .build()
         .context("cannot set up the HTTP client")
 }
