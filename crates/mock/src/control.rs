@@ -4,6 +4,7 @@
 //! wrap its result as `{"ok":true,"result":…}`.
 
 pub mod people;
+pub mod places;
 mod trouble;
 pub mod watch;
 

@@ -54,7 +54,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tokio::net::TcpListener;
 
-pub use control::people::{Block, Correct, Group, Press, Say, Sent};
+pub use control::people::{Correct, Press, Say, Sent};
+pub use control::places::{Block, Group};
 pub use control::watch::{Calls, Cleared, Timeline};
 pub use control::{ControlError, Controls};
 pub use faults::Fault;
