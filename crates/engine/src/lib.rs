@@ -100,3 +100,20 @@ pub fn build(spec: &Spec) -> anyhow::Result<Arc<dyn Engine>> {
         Spec::Missing { code, message } => Arc::new(Missing { code, message: message.clone() }),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ask, text_of};
+
+    #[tokio::test(start_paused = true)]
+    async fn each_spec_becomes_the_engine_that_it_describes() {
+        let echo = build(&Spec::Echo { prefix: "parrot: ".into() }).expect("an echo");
+        assert_eq!(text_of(&ask(echo.as_ref(), "hi").await.events), "parrot: hi");
+        let storyteller = build(&Spec::Storyteller { pace: Duration::ZERO }).expect("a storyteller");
+        assert_eq!(text_of(&ask(storyteller.as_ref(), "hi").await.events), storyteller::tell("hi"));
+        let missing = build(&Spec::Missing { code: "away", message: "Gone fishing.".into() }).expect("a stand-in");
+        assert_eq!(ask(missing.as_ref(), "hi").await.outcome, Err(EngineError::failed("away", "Gone fishing.")));
+        assert!(build(&Spec::OpenAi(OpenAiSpec::new("no address"))).is_err());
+    }
+}

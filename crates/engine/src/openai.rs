@@ -111,7 +111,7 @@ impl OpenAi {
             chat: below(&base, &["chat", "completions"])?,
             models: below(&base, &["models"])?,
             authorization,
-            upstream: Upstream::new(spec.settings.clone())?,
+            upstream: Upstream::new(&base, spec.settings.clone())?,
             spec,
             chosen: OnceCell::new(),
             quirks: Quirks::default(),
@@ -538,7 +538,13 @@ impl Reading {
                 self.finish.get_or_insert(Finish::Stop);
                 return Ok(Progress::Done);
             }
-            let value: Value = serde_json::from_str(json).map_err(|_| Fault::Garbled)?;
+            let value = match (serde_json::from_str(json), frame.event.as_deref()) {
+                (Ok(value), _) => value,
+                (Err(_), None | Some("message")) => return Err(Fault::Garbled.into()),
+                (Err(_), Some("error")) => Value::String(json.to_owned()),
+                // An event of a kind that we do not know, in a language that we need not know.
+                (Err(_), Some(_)) => return Ok(progress),
+            };
             let chunk = chunk::read(&value, frame.event.as_deref())?;
             if !chunk.reasoning.is_empty() && !said.is_empty() {
                 self.tell(std::mem::take(said), out, tally).await?;

@@ -28,7 +28,7 @@ use anyhow::Context;
 use rand::RngExt;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
 use tokio::time::Instant;
 
 use crate::EngineError;
@@ -200,8 +200,14 @@ struct Health {
 }
 
 impl Upstream {
-    pub fn new(settings: Settings) -> anyhow::Result<Upstream> {
-        let client = client(&settings)?;
+    /// `base` is below which everything is asked.
+    pub fn new(base: &Url, settings: Settings) -> anyhow::Result<Upstream> {
+        let client = guarded_client(&[base], |builder| {
+            builder
+                .connect_timeout(settings.connect)
+                .pool_max_idle_per_host(16)
+                .pool_idle_timeout(Duration::from_secs(60))
+        })?;
         let health = Health {
             breaker: Breaker::new(settings.breaker_failures, settings.breaker_rest),
             budget: Budget::new(settings.free_retries, Instant::now()),
@@ -314,28 +320,35 @@ impl Drop for Call<'_> {
     }
 }
 
-/// Begins the only kind of client that leaves this house: it follows no redirects, knows no proxies and shares its
+/// Builds the only kind of client that leaves this house: it follows no redirects, knows no proxies and shares its
 /// connections with nobody. Whoever asks other servers than models starts here too.
-pub fn guarded() -> ClientBuilder {
+///
+/// `addresses` are what it will call. A machine without CA certificates is no reason not to start: what needs none
+/// works, and the rest cannot be reached.
+pub fn guarded_client(
+    addresses: &[&Url],
+    configure: impl Fn(ClientBuilder) -> ClientBuilder,
+) -> anyhow::Result<Client> {
     static RING: Once = Once::new();
     // Whoever installed a provider before us did so on purpose.
     RING.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    Client::builder()
-        .user_agent(concat!("salon/", env!("CARGO_PKG_VERSION")))
-        .redirect(Policy::none())
-        .referer(false)
-        .no_proxy()
-        .http1_max_headers(100)
-        .http2_max_header_list_size(MAX_HEADERS)
-}
-
-fn client(settings: &Settings) -> anyhow::Result<Client> {
-    guarded()
-        .connect_timeout(settings.connect)
-        .pool_max_idle_per_host(16)
-        .pool_idle_timeout(Duration::from_secs(60))
-        .build()
-        .context("cannot set up the HTTP client")
+    let guarded = || {
+        let builder = Client::builder()
+            .user_agent(concat!("salon/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .referer(false)
+            .no_proxy()
+            .http1_max_headers(100)
+            .http2_max_header_list_size(MAX_HEADERS);
+        configure(builder)
+    };
+    if addresses.iter().any(|url| url.scheme() == "https") {
+        match guarded().build() {
+            Ok(client) => return Ok(client),
+            Err(error) => tracing::warn!(%error, "https addresses cannot be reached: are there CA certificates here?"),
+        }
+    }
+    guarded().tls_certs_only([]).build().context("cannot set up the HTTP client")
 }
 
 /// Sorts the errors of the client. What they say is not passed on: it contains the address.
@@ -400,10 +413,13 @@ fn http_date(text: &str) -> Option<u64> {
 }
 
 /// The pause after the `tries`th try: doubling, shortened by chance, and no shorter than the upstream asked for.
+///
+/// What chance takes from the one it adds to the other: everybody was told the same time, and not everybody should
+/// come back at it.
 fn pause(settings: &Settings, tries: u32, retry_after: Option<Duration>) -> Duration {
     let full = settings.back_off.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(settings.longest_pause);
     let jittered = full.mul_f64(rand::rng().random_range(0.5..=1.0));
-    jittered.max(retry_after.unwrap_or_default())
+    jittered.max(retry_after.map_or(Duration::ZERO, |asked| asked + (full - jittered)))
 }
 
 /// Leaves an upstream alone that fails again and again.
@@ -505,7 +521,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn upstream(settings: Settings) -> Upstream {
-        Upstream::new(settings).expect("a client")
+        Upstream::new(&Url::parse("http://127.0.0.1:1").expect("a URL"), settings).expect("a client")
     }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -627,11 +643,12 @@ mod tests {
         let asks = |seconds| Trouble { fault: Fault::Limit, retry_after: Some(SECOND * seconds) };
         let mut call = upstream.call();
         call.admit().expect("closed");
-        assert_eq!(call.failed(&asks(7), false), Some(SECOND * 7));
+        let pause = call.failed(&asks(7), false).expect("a second try");
+        assert!((SECOND * 7..=SECOND * 8).contains(&pause), "{pause:?}");
         call.admit().expect("closed");
         assert_eq!(call.failed(&asks(21), false), None, "longer than anyone wants to wait");
-        let short = Upstream::new(Settings { total: SECOND * 5, ..Settings::default() }).expect("a client");
-        let mut call = short.call();
+        let hasty = super::tests::upstream(Settings { total: SECOND * 5, ..Settings::default() });
+        let mut call = hasty.call();
         call.admit().expect("closed");
         assert_eq!(call.failed(&asks(7), false), None, "later than the deadline");
     }

@@ -795,6 +795,7 @@ async fn a_stream_is_read_whatever_its_line_ends_and_its_done_are() {
         format!("{plain}data: [DONE]\n\n"),
         format!("{plain}{}data: nonsense\n\n", delta("never heard")),
         format!("event: message\nid: 1\nretry: 5\n{plain}"),
+        format!("event: ping\ndata: pong\n\nevent: ping\ndata: {{}}\n\n{plain}"),
         plain.replace("data: [DONE]\n\n", ""),
     ] {
         let server = Server::start([Play::stream(body.clone())]).await;

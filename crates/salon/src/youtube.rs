@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use reqwest::header::{ACCEPT, ACCEPT_LANGUAGE};
 use reqwest::{Client, Url};
-use salon_engine::upstream::guarded;
+use salon_engine::upstream::guarded_client;
 use tokio::time::timeout;
 
 /// For each of the two pages, with the connection.
@@ -188,13 +188,10 @@ pub struct YouTube {
 impl YouTube {
     /// `search_url` is where `/results` is, `fallback_url` where `/html/` is.
     pub fn new(search_url: &str, fallback_url: &str) -> anyhow::Result<YouTube> {
-        let client = guarded().connect_timeout(PATIENCE).build().context("cannot set up the video search")?;
-        Ok(YouTube {
-            client,
-            search_url: page(search_url, &["results"]).context("the address of the video search")?,
-            fallback_url: page(fallback_url, &["html", ""]).context("the address of the other video search")?,
-            patience: PATIENCE,
-        })
+        let search_url = page(search_url, &["results"]).context("the address of the video search")?;
+        let fallback_url = page(fallback_url, &["html", ""]).context("the address of the other video search")?;
+        let client = guarded_client(&[&search_url, &fallback_url], |builder| builder.connect_timeout(PATIENCE))?;
+        Ok(YouTube { client, search_url, fallback_url, patience: PATIENCE })
     }
 
     /// Waits for each page this long instead of ten seconds.

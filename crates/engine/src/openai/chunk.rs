@@ -34,13 +34,13 @@ pub(super) fn split(data: &str) -> Vec<&str> {
 ///
 /// Fields of unexpected types are taken for absent: another server's extension is no reason to lose an answer.
 pub(super) fn read(value: &Value, event: Option<&str>) -> Result<Chunk, Fault> {
-    let Value::Object(object) = value else { return Err(Fault::Garbled) };
-    if let Some(error) = object.get("error").filter(|error| !error.is_null()) {
+    if let Some(error) = value.get("error").filter(|error| !error.is_null()) {
         return Err(fault_in(error));
     }
     if event == Some("error") {
         return Err(fault_in(value));
     }
+    let Value::Object(object) = value else { return Err(Fault::Garbled) };
     let mut chunk = Chunk { usage: object.get("usage").and_then(Claim::read), ..Chunk::default() };
     let choices = object.get("choices").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     // We ask for one answer; a server that gives several is heard on its first.
@@ -187,6 +187,7 @@ mod tests {
         }
         assert_eq!(read(&json!({ "error": null, "choices": [] }), None), Ok(Chunk::default()));
         assert_eq!(read(&json!({ "message": "overloaded" }), Some("error")), Err(Fault::Busy));
+        assert_eq!(read(&json!("rate limit reached"), Some("error")), Err(Fault::Limit));
     }
 
     #[test]
