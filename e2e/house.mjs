@@ -149,8 +149,8 @@ export async function shoot(page, name) {
 export async function choose(page, name) {
   const drawer = page.locator("#open-bots-btn");
   if (await drawer.isVisible()) await drawer.click();
-  await page.locator(".bot-item", { has: page.locator(".bot-item-title", { hasText: new RegExp(`^${name}$`) }) }).locator(".bot-item-main").click();
-  await page.locator("#timeline-title", { hasText: name }).waitFor({ state: "attached" });
+  await page.locator(".bot-item", { has: page.locator(".bot-item-title", { hasText: new RegExp(`^${name}$`, "i") }) }).locator(".bot-item-main").click();
+  await page.locator("#timeline-title", { hasText: new RegExp(`^${name}$`, "i") }).waitFor({ state: "attached" });
   await page.locator("#timeline-list:is([data-scene=empty], [data-scene=rows])").waitFor();
 }
 

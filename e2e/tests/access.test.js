@@ -40,7 +40,7 @@ for (const theme of ["light", "dark"]) {
         await choose(page, "storyteller");
         await say(page, "Tell me a story");
         await lastAnswer(page).waitFor();
-        await page.locator(".bubble.bot .keyboard-btn").nth(1).waitFor({ timeout: 60_000 });
+        await page.locator(".bubble.bot").last().locator(".keyboard-btn").nth(1).waitFor({ timeout: 60_000 });
         await look("story");
         if (size === PHONE) {
           await page.locator("#open-bots-btn").click();

@@ -23,7 +23,7 @@ test("quick actions send their command", () =>
     await choose(page, "parrot");
     await page.locator('.quick-action-btn[data-command="/start"]').click();
     await page.locator(".bubble.user", { hasText: "/start" }).waitFor();
-    await page.locator(".bubble.bot", { hasText: /ready/i }).waitFor();
+    await page.locator(".bubble.bot", { hasText: /Parrot/ }).waitFor();
   }));
 
 test("changing the chat by hand leads to that chat, and nonsense is refused", () =>

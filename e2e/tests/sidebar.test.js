@@ -6,10 +6,10 @@ const house = openHouse();
 
 test("every bot of the demo is listed with its state", () =>
   house.visit({}, async (page) => {
-    for (const name of ["parrot", "storyteller", "model"]) await page.locator(".bot-item-title", { hasText: name }).waitFor();
+    for (const name of ["Parrot", "Storyteller", "Model"]) await page.locator(".bot-item-title", { hasText: name }).waitFor();
     const parrot = page.locator(".bot-item", { hasText: "bot_id=parrot" });
     await parrot.locator(".bot-item-status.ok").waitFor();
-    assert.equal(await parrot.locator(".bot-item-provider").innerText(), "echo");
+    assert.equal(await parrot.locator(".bot-item-provider").innerText(), "parrot");
     await shoot(page, "sidebar");
   }));
 
@@ -64,7 +64,7 @@ test("the chosen bot is remembered, and the address of the page may choose one",
   await house.visit({}, async (page) => {
     await choose(page, "storyteller");
     await page.reload();
-    await page.locator(".bot-item.is-selected", { hasText: "storyteller" }).waitFor();
+    await page.locator(".bot-item.is-selected", { hasText: "Storyteller" }).waitFor();
     const kept = await page.evaluate(() => JSON.parse(localStorage.getItem("mock_messenger_ui_state_v3")));
     assert.equal(kept.profiles.find((profile) => profile.profile_id === kept.selected_profile_id).bot_id, "storyteller");
   });
@@ -73,7 +73,7 @@ test("the chosen bot is remembered, and the address of the page may choose one",
   await house.visit({ path: `/_mock/ui?token=${encodeURIComponent(model.token)}&chat_id=4242&user_id=7` }, async (page) => {
     await page.locator(".bot-item.is-selected", { hasText: "chat=4242 user=7" }).waitFor();
     assert.equal(await page.locator("#chat-id-input").inputValue(), "4242");
-    assert.equal(await page.locator("#timeline-title").innerText(), "model");
+    assert.equal(await page.locator("#timeline-title").innerText(), "Model");
   });
 });
 

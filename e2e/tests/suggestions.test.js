@@ -63,7 +63,7 @@ test("a command that is fully typed is sent by Enter", () =>
     await page.locator("#message-input").pressSequentially("/start");
     await page.locator("#message-input").press("Enter");
     await page.locator(".bubble.user", { hasText: "/start" }).waitFor();
-    await page.locator(".bubble.bot", { hasText: /ready/i }).waitFor();
+    await page.locator(".bubble.bot", { hasText: /Parrot/ }).waitFor();
   }));
 
 test("the list is a combobox to assistive technology", () =>

@@ -18,6 +18,8 @@ const SIDEBAR_MS = 5000;
 const FIRST_LIMIT = 120;
 const MOST_MESSAGES = 1000;
 const PRESS_MS = 15_000;
+/** What the catalog takes for a new bot; one like any other bot, the demo's parrot say, is an echo. */
+const ADAPTERS = ["echo", "storyteller", "model", "codex", "gemini", "claude"];
 const MOST_FILE_BYTES = 20 * 1024 * 1024;
 
 const $ = (id) => document.getElementById(id);
@@ -642,7 +644,7 @@ async function addBot() {
   button.disabled = true;
   button.lastElementChild.textContent = t("adding");
   try {
-    const { bot } = await api.addBot(current ? { adapter: current.default_adapter } : {});
+    const { bot } = await api.addBot(current ? { adapter: ADAPTERS.includes(current.default_adapter) ? current.default_adapter : "echo" } : {});
     const profile = profiles.add({ bot_id: bot.bot_id, token: bot.token, label: bot.name || bot.bot_id, chat_id: here.chat_id, user_id: here.user_id, from_catalog: true });
     now.catalog.push(bot);
     profiles.select(profile.profile_id);
@@ -663,14 +665,16 @@ async function deleteBot(id) {
   const profile = profiles.find(id);
   const name = profile.label || profile.bot_id;
   if (!confirm(t("confirmDelete", { name }))) return;
+  const known = isInCatalog(profile.bot_id);
+  // Nobody asks after its health any more while it goes.
+  now.catalog = now.catalog.filter((bot) => bot.bot_id !== profile.bot_id);
   try {
-    if (profile.bot_id) await api.deleteBot(profile.bot_id);
+    if (known) await api.deleteBot(profile.bot_id);
   } catch (error) {
-    // A bot that is already gone from the catalog may still be forgotten here.
-    if (error.status !== 404) return toast(t("failed", { error: reason(error) }), "bad");
+    // A bot that somebody else has deleted meanwhile may still be forgotten here.
+    if (error.status !== 404) return (toast(t("failed", { error: reason(error) }), "bad"), refreshCatalog());
   }
   const wasShown = profiles.selected()?.profile_id === id;
-  now.catalog = now.catalog.filter((bot) => bot.bot_id !== profile.bot_id);
   now.diagnostics.delete(profile.bot_id);
   now.drafts.delete(id);
   profiles.remove(id);

@@ -253,6 +253,8 @@ function link(href) {
 function codeBlock(language) {
   const code = make("code");
   const pre = make("pre", "", code);
+  // Long lines scroll, with the keyboard too.
+  pre.tabIndex = 0;
   const block = make("div", "code-block", pre, iconButton("copy-btn", "copy", t("copy")));
   const name = String(language ?? "").replace(/[^\w+#.-]/g, "").slice(0, 24);
   if (name) {
