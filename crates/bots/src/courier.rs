@@ -20,6 +20,10 @@ pub const PLACEHOLDER: &str = "…";
 /// A wait longer than this is spent in the queue, not in a worker's slot.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 const EDIT_TRIES: u32 = 4;
+/// How long Telegram may be away before an answer is given up, and the pauses between two looks.
+const OUTAGE: Duration = Duration::from_secs(24 * 60 * 60);
+const SHORTEST_OUTAGE: Duration = Duration::from_millis(500);
+const LONGEST_OUTAGE: Duration = Duration::from_secs(120);
 
 /// Why the courier cannot go on now.
 #[derive(Debug)]
@@ -351,6 +355,10 @@ impl<'a> Courier<'a> {
         }
     }
 
+    fn age(&self) -> Duration {
+        self.salon.clock.now().since(self.work.job.created_at)
+    }
+
     pub fn halt(&self, method: &str, error: &CallError) -> Halt {
         let bot = self.bot.id().as_str();
         match error.class() {
@@ -361,9 +369,11 @@ impl<'a> Courier<'a> {
                 Halt::Wait(pause)
             }
             Class::Blocked | Class::Migrated(_) => Halt::Parked(error.to_string()),
-            Class::Unauthorized => {
+            // Telegram is away, or the token is being changed. What was answered waits for its return; it is not the
+            // job's failure and uses up none of its attempts.
+            Class::Unknown | Class::NotSent | Class::Unauthorized if self.age() < OUTAGE => {
                 self.bot.unwell(error);
-                Halt::Retry(error.to_string())
+                Halt::Wait((self.age() / 4).clamp(SHORTEST_OUTAGE, LONGEST_OUTAGE))
             }
             _ => Halt::Retry(format!("{method}: {error}")),
         }
