@@ -31,7 +31,14 @@ pub fn get_chat(ctx: &mut Ctx, params: &Params) -> Result<Done, ApiError> {
     let mut chat = ctx.bot().chats.get(&chat_id).map_or(Value::Null, |chat| chat.value());
     chat["accent_color_id"] = json!(0);
     chat["max_reaction_count"] = json!(11);
-    chat["accepted_gift_types"] = json!({"unlimited_gifts": false, "limited_gifts": false, "unique_gifts": false, "premium_subscription": false, "gifts_from_channels": false});
+    // Libraries refuse a chat without these.
+    chat["accepted_gift_types"] = json!({
+        "unlimited_gifts": false,
+        "limited_gifts": false,
+        "unique_gifts": false,
+        "premium_subscription": false,
+        "gifts_from_channels": false,
+    });
     Ok(chat.into())
 }
 

@@ -3,7 +3,7 @@
 use salon_mock::{Calls, Fault, Mock, MockConfig, Timeline, Verify};
 use serde_json::json;
 
-use crate::{CHAT, House, TOKEN};
+use crate::{CHAT, House, TOKEN, soon};
 
 #[tokio::test]
 async fn an_address_others_could_reach_is_refused() {
@@ -159,6 +159,45 @@ async fn ids_that_a_crash_kept_from_the_file_do_not_come_again() {
     let house = House::with(config()).await;
     assert!(house.alice_says("after the crash") > update);
     assert!(house.parrot_says("after the crash").await > message);
+}
+
+#[tokio::test]
+async fn a_killed_poller_leaves_neither_a_conflict_nor_a_gap() {
+    use tokio::io::AsyncWriteExt;
+    let house = House::fast().await;
+    house.ok("getMe", json!({})).await;
+    let mut killed = tokio::net::TcpStream::connect(house.mock.address()).await.unwrap();
+    let request = format!("GET /bot{TOKEN}/getUpdates?timeout=50 HTTP/1.1\r\nhost: {}\r\n\r\n", house.mock.address());
+    killed.write_all(request.as_bytes()).await.unwrap();
+    until_polled(&house, 1).await;
+    drop(killed);
+    let id = house.alice_says("hi");
+    assert_eq!(house.ok("getUpdates", json!({"timeout": 50})).await[0]["update_id"], json!(id));
+    let statuses: Vec<u16> = house.mock.calls(TOKEN, "getUpdates").iter().map(|call| call.status).collect();
+    assert!(!statuses.contains(&409), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_what_waits_and_frees_the_port() {
+    let house = House::new().await;
+    house.ok("getMe", json!({})).await;
+    let url = house.url(&format!("/bot{TOKEN}/getUpdates?timeout=50"));
+    let poll = tokio::spawn(house.http.get(url).send());
+    until_polled(&house, 1).await;
+    let address = house.mock.address();
+    soon(house.mock.shutdown()).await.unwrap();
+    assert!(soon(poll).await.unwrap().is_err());
+    Mock::start(MockConfig { listen: address, ..MockConfig::default() }).await.unwrap();
+}
+
+/// Waits until so many polls have come in.
+async fn until_polled(house: &House, count: usize) {
+    soon(async {
+        while house.mock.calls(TOKEN, "getUpdates").len() < count {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
