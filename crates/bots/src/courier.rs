@@ -134,6 +134,7 @@ impl<'a> Courier<'a> {
         fail_point!("deliver.after_place");
         match sent {
             Ok(sent) => {
+                self.bot.reached();
                 self.parts.push(Standing { message: sent.message_id, shows: None });
                 fail_point!("deliver.before_record");
                 self.record(Some(self.parts.len() - 1)).await?;
@@ -372,7 +373,7 @@ impl<'a> Courier<'a> {
             // Telegram is away, or the token is being changed. What was answered waits for its return; it is not the
             // job's failure and uses up none of its attempts.
             Class::Unknown | Class::NotSent | Class::Unauthorized if self.age() < OUTAGE => {
-                self.bot.unwell(error);
+                self.bot.unreachable(error);
                 Halt::Wait((self.age() / 4).clamp(SHORTEST_OUTAGE, LONGEST_OUTAGE))
             }
             _ => Halt::Retry(format!("{method}: {error}")),

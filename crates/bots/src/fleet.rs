@@ -66,14 +66,25 @@ impl Bot {
         status.receiving = true;
     }
 
+    /// Updates do not come in.
     pub fn unwell(&self, error: &CallError) {
+        self.unreachable(error);
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).receiving = false;
+    }
+
+    /// A call did not get through, or Telegram did not want it.
+    pub fn unreachable(&self, error: &CallError) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let error = error.to_string();
         if status.error.as_ref() != Some(&error) {
-            tracing::warn!(bot.name = %self.config.id, error, "a bot cannot be reached");
+            tracing::warn!(bot.name = %self.config.id, error, "Telegram cannot be reached");
         }
         status.error = Some(error);
-        status.receiving = false;
+    }
+
+    /// A call got through.
+    pub fn reached(&self) {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).error = None;
     }
 
     /// The lane of its poller: one for each token, whatever the bot is called.
