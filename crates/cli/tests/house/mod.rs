@@ -1,0 +1,38 @@
+//! What tests of the whole house share: a configuration that reaches nothing outside.
+
+use std::path::Path;
+use std::time::Duration;
+
+use salon_bots::Surroundings;
+use salon_cli::config::{Config, Log, LogForm, Roles};
+use salon_store::Place;
+
+/// A house on this machine whose bots are in `bots.yaml` beside the data, and whose Telegram is at `telegram`.
+pub fn config(folder: &Path, place: Place, telegram: &str) -> Config {
+    Config {
+        data: folder.join("data"),
+        place,
+        listen: ([127, 0, 0, 1], 0).into(),
+        roles: Roles::ALL,
+        bots_file: folder.join("bots.yaml"),
+        around: Surroundings { api_base: telegram.to_owned(), engine: "parrot".to_owned(), ..Surroundings::default() },
+        only: None,
+        engines: Vec::new(),
+        // As on a machine where somebody has installed one agent of three.
+        agents: [("codex", None), ("gemini", None), ("claude", Some("/usr/bin/claude".into()))].into(),
+        settings: salon::Settings {
+            poll_interval: Duration::from_millis(50),
+            drain: Duration::from_millis(200),
+            longest_backoff: Duration::from_secs(1),
+            ..salon::Settings::default()
+        },
+        runs: 16,
+        metrics_token: None,
+        // Nobody answers there.
+        youtube_search: "http://127.0.0.1:9".to_owned(),
+        youtube_fallback: "http://127.0.0.1:9".to_owned(),
+        messenger: None,
+        log: Log { form: LogForm::Text, filter: "info".to_owned() },
+        old_names: Vec::new(),
+    }
+}
