@@ -625,7 +625,7 @@ async fn a_server_that_accepts_and_says_nothing_is_given_up() {
 async fn a_silence_is_measured_by_events_and_not_by_bytes() {
     let first = Settings { first_event: Duration::from_millis(150), ..quick() };
     let idle = Settings { idle: Duration::from_millis(150), ..quick() };
-    let total = Settings { total: Duration::from_millis(300), ..quick() };
+    let total = Settings { total: Duration::from_millis(700), ..quick() };
     let hello = delta("Hello");
     for (settings, pieces, text) in [
         (&first, vec![Piece::Hang], ""),
