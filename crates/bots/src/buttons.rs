@@ -4,7 +4,6 @@ use salon_core::{BotId, ChatId, Dialog, Event, Lang, Refusal, Reply, Turn, TurnI
 use salon_store::{Error, NewToken, Result, Tx};
 use salon_telegram::types::{InlineKeyboardButton, InlineKeyboardMarkup};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use salon::{Salon, say};
 
@@ -65,7 +64,7 @@ impl Buttons {
         let tokens = made
             .iter()
             .map(|(action, token)| NewToken {
-                hash: hash(token),
+                hash: salon.keys.token_hash(token),
                 kind: format!("action:{}", action.as_str()),
                 bot: bot.clone(),
                 chat,
@@ -111,7 +110,7 @@ pub async fn press(tx: &mut Tx, cx: &Context, data: &str) -> Result<String> {
         return answer(if stopped { "stopping" } else { "nothing_to_stop" });
     }
     let Some(token) = data.strip_prefix(PREFIX) else { return answer("unsupported") };
-    let hash = hash(token);
+    let hash = cx.salon.keys.token_hash(token);
     let Some(found) = tx.find_token(&hash, cx.bot.id(), cx.chat, cx.user).await? else { return answer("invalid") };
     let now = cx.salon.clock.now();
     if found.used || !tx.use_token(&hash, now).await? {
@@ -243,10 +242,6 @@ fn links(text: &str) -> Vec<&str> {
 fn random_token() -> String {
     let bytes: [u8; 16] = rand::random();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn hash(token: &str) -> String {
-    Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

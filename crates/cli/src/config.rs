@@ -37,6 +37,8 @@ pub struct Config {
     /// Answers that may be written at once.
     pub runs: usize,
     pub metrics_token: Option<String>,
+    /// The master key; without one it stands in a file beside the data.
+    pub master_key: Option<salon_engine::Secret>,
     pub youtube_search: String,
     pub youtube_fallback: String,
     pub messenger: Option<String>,
@@ -230,6 +232,7 @@ impl Config {
             settings,
             runs: env.number("RUN_WORKER_CONCURRENCY")?.or(file.answers.at_once).unwrap_or(16),
             metrics_token: env.text("METRICS_TOKEN").or(file.metrics_token),
+            master_key: env.text("MASTER_KEY").map(salon_engine::Secret::new),
             youtube_search: env
                 .text("YOUTUBE_SEARCH_URL")
                 .or(file.youtube.search_url)

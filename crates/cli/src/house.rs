@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use salon::run::RunTurn;
 use salon::youtube::YouTube;
-use salon::{Clock, Configured, Crew, Engines, Queue, Salon};
+use salon::{Clock, Configured, Crew, Engines, Keys, Queue, Salon};
 use salon_bots::fleet::Admission;
 use salon_bots::roster::Intake;
 use salon_bots::{Fleet, Source};
@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::bot::write_private;
 use crate::config::{Config, EngineConfig};
 
 const STORY_PACE: Duration = Duration::from_millis(30);
@@ -64,13 +65,15 @@ impl House {
     /// The same with a test's time and engines.
     pub async fn open_staged(config: &Config, staged: Staged) -> Result<House> {
         let (owner, instance) = instance(&config.data, &config.place)?;
+        let keys = keys(config)?;
         let store = Store::open(&config.place, &owner).await?;
+        keys.check(&store).await?;
         let clock = staged.clock;
         if let Some(ms) = store.clock_ms().await? {
             clock.follow(ms);
         }
         let engines = Engines::new([engines(config)?.all(), &staged.engines].concat());
-        let salon = Salon::new(store, clock, engines, config.settings.clone(), &owner);
+        let salon = Salon::new(store, clock, engines, keys, config.settings.clone(), &owner);
         let fleet = Fleet::new(salon.clone(), Source {
             path: config.bots_file.clone(),
             around: config.around.clone(),
@@ -157,6 +160,24 @@ fn instance(data: &Path, place: &Place) -> Result<(String, Option<File>)> {
     let mut file = File::create(&path).with_context(folder)?;
     file.write_all(name.as_bytes()).with_context(folder)?;
     Ok((name, lock))
+}
+
+/// The master key: from the environment, or from a file beside the data that is made at the first start.
+fn keys(config: &Config) -> Result<Keys> {
+    if let Some(key) = &config.master_key {
+        return Keys::parse(key.expose()).context("MASTER_KEY");
+    }
+    let path = config.data.join("master.key");
+    let wrong = || format!("the master key in {}", path.display());
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Keys::parse(&text).with_context(wrong),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let text = Keys::generate();
+            write_private(&path, &text).with_context(wrong)?;
+            Keys::parse(&text).with_context(wrong)
+        }
+        Err(error) => Err(error).with_context(wrong),
+    }
 }
 
 fn jobs(fleet: &Arc<Fleet>, config: &Config) -> Result<Vec<Arc<dyn salon::Job>>> {

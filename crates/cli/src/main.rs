@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use salon::keys::KeyError;
 use salon_cli::config::{Config, Flags, Log, LogForm};
 use salon_cli::{bench, bot, demo, doctor, serve, webhook};
 use salon_mock::{Mock, MockConfig};
@@ -193,8 +194,11 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("salon: {error:#}");
-            match error.downcast_ref::<Error>() {
-                Some(Error::NewerSchema { .. }) => ExitCode::from(65),
+            if let Some(Error::NewerSchema { .. }) = error.downcast_ref() {
+                return ExitCode::from(65);
+            }
+            match error.downcast_ref() {
+                Some(KeyError::Malformed | KeyError::Weak | KeyError::Wrong) => ExitCode::from(78),
                 _ => ExitCode::FAILURE,
             }
         }

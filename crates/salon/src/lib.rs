@@ -20,6 +20,7 @@ pub mod engines;
 pub mod follow;
 pub mod hub;
 pub mod job;
+pub mod keys;
 pub mod metrics;
 pub mod run;
 pub mod say;
@@ -36,6 +37,7 @@ use salon_store::{Store, Worker};
 pub use clock::Clock;
 pub use engines::{Configured, Engines};
 pub use job::{Job, Lease, Next, Work};
+pub use keys::Keys;
 pub use say::{Said, Utterance, say};
 pub use worker::{Crew, Queue};
 
@@ -91,6 +93,7 @@ pub struct Salon {
     pub hub: Arc<hub::Hub>,
     pub metrics: metrics::Metrics,
     pub engines: Engines,
+    pub keys: Keys,
     pub settings: Settings,
     /// Who we are among the processes that share the database.
     pub worker: Worker,
@@ -98,11 +101,18 @@ pub struct Salon {
 
 impl Salon {
     /// `owner` is this process's lasting name: a restart under the same name takes up at once what it left.
-    pub fn new(store: Store, clock: Clock, engines: Engines, settings: Settings, owner: &str) -> Arc<Salon> {
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        engines: Engines,
+        keys: Keys,
+        settings: Settings,
+        owner: &str,
+    ) -> Arc<Salon> {
         let hub = Arc::new(hub::Hub::default());
         let ears = hub.clone();
         store.listen(move |signal| ears.hear(signal));
         let worker = Worker { owner: owner.to_owned(), boot: clock.id() };
-        Arc::new(Salon { store, clock, hub, metrics: metrics::Metrics::default(), engines, settings, worker })
+        Arc::new(Salon { store, clock, hub, metrics: metrics::Metrics::default(), engines, keys, settings, worker })
     }
 }

@@ -82,8 +82,13 @@ impl Crew {
 
     /// What an earlier start of this process left is claimable at once.
     async fn take_back(&self) {
-        let taken = self.salon.store.write(self.salon.worker.clone(), |tx, worker| Box::pin(tx.reclaim(worker))).await;
-        match taken {
+        let taken = self.salon.store.write(self.salon.worker.clone(), |tx, worker| {
+            Box::pin(async move {
+                let endless = tx.reclaim_queue(worker, crate::QUEUE_POLL).await?;
+                Ok(endless + tx.reclaim(worker).await?)
+            })
+        });
+        match taken.await {
             Ok(0) => {}
             Ok(jobs) => tracing::info!(jobs, "took up what the last start left"),
             Err(error) => tracing::warn!(%error, "what the last start left waits for its leases"),

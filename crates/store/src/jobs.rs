@@ -250,13 +250,31 @@ impl Tx {
     }
 
     /// Ends the leases of this process's earlier starts, so that what they left is taken up at once.
+    ///
+    /// A death of the process is laid at the door of everything that ran, and most of that is innocent. What was begun
+    /// a third time in vain therefore waits for its lease to run out: whatever kills the process at once is kept apart
+    /// for a while, and the rest gets through before it is given up.
     pub async fn reclaim(&mut self, worker: &Worker) -> Result<u64> {
         let freed = sqlx::query(
             "UPDATE jobs SET lease_until = 0 \
-             WHERE owner = $1 AND boot <> $2 AND state = 'running'",
+             WHERE owner = $1 AND boot <> $2 AND state = 'running' AND attempts < 3",
         )
         .bind(&worker.owner)
         .bind(&worker.boot)
+        .execute(self.connection())
+        .await?;
+        Ok(freed.rows_affected())
+    }
+
+    /// The same for one queue, however often its jobs were begun: for those that are never done.
+    pub async fn reclaim_queue(&mut self, worker: &Worker, queue: &str) -> Result<u64> {
+        let freed = sqlx::query(
+            "UPDATE jobs SET lease_until = 0 \
+             WHERE owner = $1 AND boot <> $2 AND state = 'running' AND queue = $3",
+        )
+        .bind(&worker.owner)
+        .bind(&worker.boot)
+        .bind(queue)
         .execute(self.connection())
         .await?;
         Ok(freed.rows_affected())

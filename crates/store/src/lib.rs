@@ -24,6 +24,7 @@ pub mod failpoint;
 mod jobs;
 mod outbox;
 mod row;
+mod settings;
 mod signal;
 #[cfg(feature = "testing")]
 pub mod testing;

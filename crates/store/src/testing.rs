@@ -46,6 +46,18 @@ pub async fn postgres_database() -> String {
     format!("{base}/{name}")
 }
 
+/// Drops the database of a test that has passed; one that has failed may be looked at.
+pub async fn drop_database(place: &Place) {
+    let Place::Postgres(url) = place else { return };
+    let (base, name) = url.rsplit_once('/').expect("the URL names a database");
+    let mut connection =
+        PgConnection::connect(&format!("{base}/postgres")).await.expect("the PostgreSQL of the tests answers");
+    #[expect(clippy::disallowed_methods, reason = "a name made by us, and no way to bind it")]
+    let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+    connection.execute(drop).await.expect("a database can be dropped");
+    connection.close().await.ok();
+}
+
 /// Makes a test of each function on each database: `async fn name(scratch: Scratch)`.
 #[macro_export]
 macro_rules! on_both_databases {
@@ -59,7 +71,10 @@ macro_rules! on_both_databases {
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name($crate::testing::Scratch::postgres().await).await;
+                let scratch = $crate::testing::Scratch::postgres().await;
+                let place = scratch.place.clone();
+                super::$name(scratch).await;
+                $crate::testing::drop_database(&place).await;
             })*
         }
     };

@@ -23,7 +23,7 @@ pub async fn healthz() -> Response {
     Json(json!({ "ok": true })).into_response()
 }
 
-/// 200 only if a write would succeed now, there is room on the disk, and we are not closing. Bots are shown, but one
+/// 200 only if a write would succeed now, the master key fits the data, there is room on the disk, and we are not closing. Bots are shown, but one
 /// bot's trouble does not take the others out of service.
 pub async fn readyz(State(web): State<Web>) -> Response {
     let probed = tokio::time::timeout(PROBE_DEADLINE, web.salon.store.probe()).await;
@@ -32,10 +32,14 @@ pub async fn readyz(State(web): State<Web>) -> Response {
         Ok(Err(error)) => error.to_string(),
         Err(_) => "a write takes longer than a second".to_owned(),
     };
+    let key = match web.salon.keys.check(&web.salon.store).await {
+        Ok(()) => "ok".to_owned(),
+        Err(error) => error.to_string(),
+    };
     let disk = web.doors.disk();
     let roomy = disk.is_none_or(Disk::has_room);
     let closing = web.closing.is_cancelled();
-    let ok = store == "ok" && roomy && !closing;
+    let ok = store == "ok" && key == "ok" && roomy && !closing;
     let bots: Vec<_> = web
         .doors
         .bots()
@@ -50,6 +54,7 @@ pub async fn readyz(State(web): State<Web>) -> Response {
     let body = json!({
         "ok": ok,
         "store": store,
+        "key": key,
         "disk": disk.map(|disk| json!({ "free_bytes": disk.free, "total_bytes": disk.total, "ok": disk.has_room() })),
         "closing": closing,
         "bots": bots,

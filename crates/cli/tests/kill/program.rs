@@ -10,6 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+/// Processes that share a database share the key.
+const MASTER_KEY: &str = "AAcOFRwjKjE4P0ZNVFtiaXB3foWMk5qhqK-2vcTL0tk";
+
 /// How to start it.
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -31,7 +34,7 @@ impl Start {
         let log = || -> File { OpenOptions::new().create(true).append(true).open(&self.log).expect("a log file") };
         #[expect(clippy::disallowed_methods, reason = "this test is about the program as a process")]
         let mut command = Command::new(env!("CARGO_BIN_EXE_salon"));
-        command.args(&self.args).env_clear().envs(self.env.iter().cloned()).current_dir(&self.folder);
+        command.args(&self.args).env_clear().env("MASTER_KEY", MASTER_KEY).envs(self.env.iter().cloned()).current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(log()).stderr(log()).kill_on_drop(true);
         let child = command.spawn().expect("the program starts");
         Program { child }
