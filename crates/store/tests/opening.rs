@@ -6,6 +6,8 @@ mod child;
 mod disk;
 #[path = "opening/folder.rs"]
 mod folder;
+#[path = "opening/fsync.rs"]
+mod fsync;
 #[path = "opening/kill.rs"]
 mod kill;
 #[path = "opening/outage.rs"]
