@@ -192,12 +192,12 @@ impl Reaction {
         match &self.wish {
             Wish::Ignore(_) => {}
             Wish::Refuse => {
+                let dialog = tx.find_active_dialog(cx.bot.id(), cx.chat).await?;
+                let words = cx.words(cx.view(dialog.as_ref()));
                 if tx.may_refuse(cx.bot.id(), cx.chat, now, now - REFUSE_EVERY).await? {
-                    let dialog = tx.find_active_dialog(cx.bot.id(), cx.chat).await?;
-                    let text = cx.words(cx.view(dialog.as_ref())).say("denied", &[]);
-                    cx.tell(tx, Notice::plain(cx, text)).await?;
+                    cx.tell(tx, Notice::plain(cx, words.say("denied", &[]))).await?;
                 }
-                return Ok(Some(Lang::Bridge.say("callback.denied", &[])));
+                return Ok(Some(words.say("callback.denied", &[])));
             }
             Wish::Amend { message, text } => {
                 tx.amend_question(cx.bot.id(), cx.chat, *message, text).await?;
@@ -350,14 +350,19 @@ fn of_message(bot: &Bot, message: &Message, edited: bool) -> Wish {
             None => return Wish::Ignore("not addressed"),
         }
     };
+    let command = text.starts_with('/').then(|| Command::read(&text, username.as_deref()));
+    // Before anything else: what is said to another bot is none of our business, whoever says it.
+    if let Some(None) = command {
+        return Wish::Ignore("for another bot");
+    }
     if !bot.config.access.allows(from.id) {
         return Wish::Refuse;
     }
     if edited {
         return Wish::Amend { message: message.message_id, text };
     }
-    if text.starts_with('/') {
-        return Command::read(&text, username.as_deref()).map_or(Wish::Ignore("for another bot"), Wish::Command);
+    if let Some(Some(command)) = command {
+        return Wish::Command(command);
     }
     match youtube::wish(&text) {
         Some(query) => Wish::Video(query),
