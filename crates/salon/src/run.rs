@@ -53,7 +53,10 @@ impl Job for RunTurn {
             return run.finish(Err(error)).await;
         };
         let engine = configured.engine.clone();
-        run.push(Event::Started { engine: run.turn.engine.clone(), thread: engine.thread(&brief) });
+        // Where nobody is installed nobody starts: the log is the error alone, and programs match it so.
+        if configured.installed {
+            run.push(Event::Started { engine: run.turn.engine.clone(), thread: engine.thread(&brief) });
+        }
         run.answer(engine, brief).await
     }
 
