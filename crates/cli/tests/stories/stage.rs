@@ -28,7 +28,7 @@ use crate::script::{Line, Story};
 use crate::{Database, house};
 
 /// How long a line may take to come true. Nobody waits that long if all is well.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// What tells us nothing by itself is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const PLACEHOLDER: &str = "…";
@@ -160,6 +160,7 @@ impl Stage {
         }
         if let Some(rest) = text.strip_prefix("bot ")
             && let Some(id) = rest.strip_suffix(':').or_else(|| rest.strip_suffix(" is there"))
+            && !id.contains(' ')
         {
             return self.cast(id, Some(line.more.clone())).await;
         }
