@@ -73,7 +73,7 @@ struct Bench {
 impl Bench {
     async fn prepare(options: &Options, mock: &Mock) -> Result<Arc<Bench>> {
         rustls::crypto::ring::default_provider().install_default().ok();
-        let http = Client::builder().no_proxy().pool_max_idle_per_host(AT_ONCE).build()?;
+        let http = Client::builder().tls_certs_only([]).no_proxy().pool_max_idle_per_host(AT_ONCE).build()?;
         let (path, header) = (secret(), secret());
         let list = format!(
             "bots:\n  - bot_id: parrot\n    adapter: parrot\n    telegram_token: {TOKEN}\n    allow: everyone\n    \
@@ -218,7 +218,8 @@ impl Bench {
             let chat = 50_000 + n as i64;
             let (program, _) = self.start().await?;
             mock.says(STORY_TOKEN, chat, chat, "a long story, please");
-            let edits = || mock.calls(STORY_TOKEN, "editMessageText").iter().filter(|c| c.chat_id == Some(chat)).count();
+            let edits =
+                || mock.calls(STORY_TOKEN, "editMessageText").iter().filter(|c| c.chat_id == Some(chat)).count();
             until(Duration::from_secs(20), || edits() >= 1).await.context("waiting for a story to begin")?;
             drop(program);
             let before = edits();

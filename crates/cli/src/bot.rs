@@ -131,9 +131,8 @@ fn without(text: &str, id: &str) -> Option<String> {
     let starts_entry = |line: &str| line.trim_start().starts_with("- ");
     let names = |line: &str| {
         let line = line.trim_start().trim_start_matches("- ").trim();
-        line.strip_prefix("bot_id:").is_some_and(|value| {
-            value.split(" #").next().unwrap_or_default().trim().trim_matches(['"', '\'']) == id
-        })
+        line.strip_prefix("bot_id:")
+            .is_some_and(|value| value.split(" #").next().unwrap_or_default().trim().trim_matches(['"', '\'']) == id)
     };
     let named = lines.iter().position(|line| names(line))?;
     let start = (0..=named).rev().find(|at| starts_entry(lines[*at]))?;

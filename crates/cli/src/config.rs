@@ -274,9 +274,7 @@ fn listen(flags: &Flags, env: &mut Env, file: Option<String>) -> Result<SocketAd
     }
     let old = match (env.old("HOST", "SALON_LISTEN"), env.old("PORT", "SALON_LISTEN")) {
         (None, None) => None,
-        (host, port) => {
-            Some(format!("{}:{}", host.unwrap_or("127.0.0.1".into()), port.unwrap_or("8080".into())))
-        }
+        (host, port) => Some(format!("{}:{}", host.unwrap_or("127.0.0.1".into()), port.unwrap_or("8080".into()))),
     };
     let text = env.text("SALON_LISTEN").or(file).or(old).unwrap_or_else(|| LISTEN.to_owned());
     text.parse().with_context(|| format!("{text} is no address to listen on, such as {LISTEN}"))
@@ -335,7 +333,8 @@ fn agents(env: &mut Env) -> BTreeMap<&'static str, Option<PathBuf>> {
         .into_iter()
         .map(|(name, variable)| {
             let named = env.path(variable);
-            let found = named.or_else(|| std::env::split_paths(&path).map(|folder| folder.join(name)).find(|p| p.is_file()));
+            let found =
+                named.or_else(|| std::env::split_paths(&path).map(|folder| folder.join(name)).find(|p| p.is_file()));
             (name, found.filter(|program| program.is_file()))
         })
         .collect()

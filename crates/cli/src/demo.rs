@@ -65,7 +65,8 @@ fn greet(messenger: &str, public: &str, data: &Path) {
 
 /// The three bots of the demo. Their webhook secrets are made here, so the page can try a webhook too.
 fn first_list() -> String {
-    let mut text = String::from("# The bots of `salon demo`. Edit as you like: changes are taken in within a second.\nbots:\n");
+    let mut text =
+        String::from("# The bots of `salon demo`. Edit as you like: changes are taken in within a second.\nbots:\n");
     for (id, name, engine, token) in BOTS {
         let (path, header) = (secret(), secret());
         text.push_str(&format!(

@@ -29,7 +29,9 @@ pub async fn doctor(config: &Config) -> Result<bool> {
     }
     for (name, program) in &config.agents {
         match program {
-            Some(program) => sheet.note(&format!("agent {name} is at {}; it is not run without a sandbox", program.display())),
+            Some(program) => {
+                sheet.note(&format!("agent {name} is at {}; it is not run without a sandbox", program.display()))
+            }
             None => sheet.note(&format!("agent {name} is not installed")),
         }
     }
@@ -131,7 +133,9 @@ async fn database(config: &Config, sheet: &mut Sheet) {
 async fn port(config: &Config, sheet: &mut Sheet) {
     match tokio::net::TcpListener::bind(config.listen).await {
         Ok(_) => sheet.good(&format!("{} is free to listen on", config.listen)),
-        Err(_) => sheet.note(&format!("{} is taken; fine if that is Salon itself, otherwise see --listen", config.listen)),
+        Err(_) => {
+            sheet.note(&format!("{} is taken; fine if that is Salon itself, otherwise see --listen", config.listen))
+        }
     }
 }
 
@@ -154,7 +158,9 @@ async fn bots(config: &Config, sheet: &mut Sheet) {
         });
         match client {
             Ok(client) => match client.get_me().await {
-                Ok(me) => sheet.good(&format!("bot {}: Telegram knows it as @{}", bot.id, me.username.unwrap_or_default())),
+                Ok(me) => {
+                    sheet.good(&format!("bot {}: Telegram knows it as @{}", bot.id, me.username.unwrap_or_default()))
+                }
                 Err(error) => {
                     let mend = match error.class() {
                         Class::Unauthorized => "ask @BotFather for the token again and put it into the list of bots",

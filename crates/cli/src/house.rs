@@ -15,7 +15,7 @@ use salon_bots::fleet::Admission;
 use salon_bots::roster::Intake;
 use salon_bots::{Fleet, Source};
 use salon_core::BotId;
-use salon_engine::{OpenAiSpec, Spec, build};
+use salon_engine::{Missing, OpenAiSpec, Spec, build};
 use salon_store::{Place, Store};
 use salon_web::{BotHealth, Disk, Doors, Rejected, Web};
 use tokio::net::TcpListener;
@@ -74,12 +74,15 @@ impl House {
         }
         let engines = Engines::new([engines(config)?.all(), &staged.engines].concat());
         let salon = Salon::new(store, clock, engines, keys, config.settings.clone(), &owner);
-        let fleet = Fleet::new(salon.clone(), Source {
-            path: config.bots_file.clone(),
-            around: config.around.clone(),
-            only: config.only.clone(),
-            intake: config.roles.poll,
-        })?;
+        let fleet = Fleet::new(
+            salon.clone(),
+            Source {
+                path: config.bots_file.clone(),
+                around: config.around.clone(),
+                only: config.only.clone(),
+                intake: config.roles.poll,
+            },
+        )?;
         if let Some(only) = &config.only
             && fleet.find(only).is_none()
         {
@@ -125,7 +128,9 @@ impl House {
         if left > 0 {
             tracing::warn!(jobs = left, "some work did not end in time; its leases will run out");
         }
-        tokio::time::timeout(Duration::from_secs(6), async { while self.tasks.join_next().await.is_some() {} }).await.ok();
+        tokio::time::timeout(Duration::from_secs(6), async { while self.tasks.join_next().await.is_some() {} })
+            .await
+            .ok();
         self.salon.store.clone().close().await;
     }
 }
@@ -233,7 +238,7 @@ pub fn engines(config: &Config) -> Result<Engines> {
         });
     }
     for (name, program) in &config.agents {
-        list.push(agent(name, program.is_some())?);
+        list.push(agent(name, program.is_some()));
     }
     Ok(Engines::new(list))
 }
@@ -253,23 +258,22 @@ fn online(engine: &EngineConfig) -> Result<Configured> {
 }
 
 /// Coding agents run in a sandbox or not at all, and this version has none yet.
-fn agent(name: &str, installed: bool) -> Result<Configured> {
-    let (code, message, why_not) = if installed {
-        let message = format!("provider={name} is installed but is not run without a sandbox; switch with /mode storyteller");
-        ("no_sandbox", message, Some("not run: no sandbox".to_owned()))
+fn agent(name: &str, installed: bool) -> Configured {
+    let engine = if installed {
+        let message =
+            format!("provider={name} is installed but is not run without a sandbox; switch with /mode storyteller");
+        Missing { code: "no_sandbox", message }
     } else {
-        // Word for word what the bridge said: programs match it. People read it in their own words.
-        let message = format!("provider={name} executable not found; install CLI or switch with /mode codex");
-        ("binary_missing", message, None)
+        Missing::executable(name)
     };
-    Ok(Configured {
+    Configured {
         name: name.to_owned(),
-        engine: build(&Spec::Missing { code, message })?,
+        engine: Arc::new(engine),
         model: None,
         installed,
-        why_not,
+        why_not: installed.then(|| "not run: no sandbox".to_owned()),
         selectable: true,
-    })
+    }
 }
 
 /// Sweeps what is too old to matter, and keeps step with the database's clock.

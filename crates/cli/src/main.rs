@@ -243,7 +243,9 @@ async fn run(command: Command) -> Result<ExitCode> {
             BotCommand::Remove { common, id } => bot::remove(&Config::read(&common.flags())?, &id)?,
         },
         Command::Webhook { command } => match command {
-            WebhookCommand::Set { common, bot } => webhook::set(&Config::read(&common.flags())?, bot.as_deref()).await?,
+            WebhookCommand::Set { common, bot } => {
+                webhook::set(&Config::read(&common.flags())?, bot.as_deref()).await?
+            }
             WebhookCommand::Delete { common, bot } => {
                 webhook::delete(&Config::read(&common.flags())?, bot.as_deref()).await?;
             }
