@@ -13,6 +13,7 @@ use crate::config::Config;
 
 /// What `salon bot add` was told.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Add {
     /// The bot's name in Salon: letters, digits, '-', '_' and '.'
     pub id: String,

@@ -310,3 +310,13 @@ impl Bridge {
         Flags { bots: self.config, listen: Some(SocketAddr::new(host, port)), only, ..Flags::default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -17,7 +17,10 @@ pub async fn serve(config: Config) -> Result<()> {
     if let Some(address) = house.address {
         tracing::info!(%address, "listening");
     }
-    tracing::info!(bots = house.fleet.all().len(), "open");
+    match house.fleet.all().len() {
+        0 => tracing::info!("open, without a bot yet: `salon bot add` adds one, and it is taken in at once"),
+        bots => tracing::info!(bots, "open"),
+    }
     until_asked(&house).await?;
     close(house).await;
     Ok(())
