@@ -234,21 +234,6 @@ impl Tx {
         Ok(Held { job: ticket.job.clone(), epoch: ticket.epoch, queue: row.text("queue")? })
     }
 
-    /// Extends every lease of this process; answers those that are still ours.
-    pub async fn renew(&mut self, worker: &Worker, lease_until: Time) -> Result<Vec<Ticket>> {
-        let rows = sqlx::query(
-            "UPDATE jobs SET lease_until = $3 \
-             WHERE owner = $1 AND boot = $2 AND state = 'running' \
-             RETURNING id, epoch",
-        )
-        .bind(&worker.owner)
-        .bind(&worker.boot)
-        .bind(lease_until.0)
-        .fetch_all(self.connection())
-        .await?;
-        rows.iter().map(|row| Ok(Ticket { job: JobId::new(row.text("id")?), epoch: row.int("epoch")? })).collect()
-    }
-
     /// Ends the leases of this process's earlier starts, so that what they left is taken up at once.
     ///
     /// A death of the process is laid at the door of everything that ran, and most of that is innocent. What was begun
@@ -384,16 +369,6 @@ impl Tx {
         .fetch_all(self.connection())
         .await?;
         rows.iter().map(|row| Ok(JobId::new(row.text("id")?))).collect()
-    }
-
-    /// Gives up jobs whose lane is not wanted any more, such as the pollers of a removed bot.
-    pub async fn drop_lane(&mut self, lane: &str, now: Time) -> Result<()> {
-        sqlx::query("UPDATE jobs SET state = 'stopped', finished_at = $2 WHERE lane = $1 AND state = 'queued'")
-            .bind(lane)
-            .bind(now.0)
-            .execute(self.connection())
-            .await?;
-        Ok(())
     }
 
     /// How many jobs of each kind, bot and state there are.

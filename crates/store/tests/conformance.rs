@@ -18,6 +18,8 @@ mod events;
 mod outbox;
 #[path = "conformance/reference.rs"]
 mod reference;
+#[path = "conformance/settings.rs"]
+mod settings;
 #[path = "conformance/signals.rs"]
 mod signals;
 #[path = "conformance/tokens.rs"]

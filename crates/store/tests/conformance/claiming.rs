@@ -19,7 +19,6 @@ on_both_databases! {
     a_lease_from_before_the_clock_was_set_back_counts_as_expired
     a_stale_ticket_is_fenced_and_changes_nothing
     holding_extends_the_lease
-    renewing_answers_only_what_is_still_ours
     reclaiming_frees_only_what_earlier_starts_of_us_left
 }
 
@@ -168,26 +167,6 @@ async fn holding_extends_the_lease(Scratch { store, .. }: Scratch) {
     hold(&store, &ticket, later).await.expect("hold");
     assert!(claim(&store, &worker("two"), later + LEASE).await.is_empty());
     assert_eq!(claim(&store, &worker("two"), later + LEASE + LEASE).await.len(), 1);
-}
-
-async fn renewing_answers_only_what_is_still_ours(Scratch { store, .. }: Scratch) {
-    for id in ["1", "2", "3"] {
-        enqueue(&store, job(id, id)).await;
-    }
-    let (one, two) = (worker("one"), worker("two"));
-    let mine = claim_up_to(&store, &one, Time(1_000), 2).await;
-    claim(&store, &two, Time(1_000)).await;
-    finish(&store, &mine[0].ticket, Time(2_000)).await.expect("finish");
-
-    let until = Time(1_000) + LEASE * 2;
-    let renewed = transact!(store, (one, until), |tx, (one, until)| tx.renew(one, *until).await).expect("renew");
-    assert_eq!(renewed, [mine[1].ticket.clone()]);
-    // Only the other's lease has run out.
-    assert_eq!(ids(&claim(&store, &worker("three"), until).await), ["3"]);
-
-    let reborn = Worker { boot: "2".to_owned(), ..worker("one") };
-    let renewed = transact!(store, (reborn, until), |tx, (w, until)| tx.renew(w, *until).await).expect("renew");
-    assert!(renewed.is_empty(), "an earlier start's leases are not ours");
 }
 
 async fn reclaiming_frees_only_what_earlier_starts_of_us_left(Scratch { store, .. }: Scratch) {

@@ -1,6 +1,6 @@
 use salon_core::{JobId, Time};
 use salon_store::testing::Scratch;
-use salon_store::{Enqueued, NewJob, Ticket, on_both_databases};
+use salon_store::{NewJob, Ticket, on_both_databases};
 
 use crate::cast::*;
 
@@ -14,7 +14,6 @@ on_both_databases! {
     a_stop_request_survives_a_takeover
     of_a_stop_and_a_claim_one_comes_first
     stopping_goes_well_together_with_finishing
-    a_dropped_lane_keeps_what_runs_in_it
     sweeping_takes_only_what_ended_long_ago
 }
 
@@ -170,20 +169,6 @@ async fn stopping_goes_well_together_with_finishing(Scratch { store, .. }: Scrat
         assert!(asked.await[0], "who holds the lease decides");
     }
     assert_eq!(count(&store, "done").await, 10);
-}
-
-async fn a_dropped_lane_keeps_what_runs_in_it(Scratch { store, .. }: Scratch) {
-    for id in ["1", "2", "3"] {
-        enqueue(&store, job(id, "poll:parrot")).await;
-    }
-    enqueue(&store, job("other", "poll:heron")).await;
-    let ticket = claim_up_to(&store, &worker("w"), Time(1_000), 1).await.remove(0).ticket;
-    assert_eq!(ticket.job.as_str(), "1");
-    transact!(store, (), |tx, ()| tx.drop_lane("poll:parrot", Time(2_000)).await).expect("drop");
-    hold(&store, &ticket, Time(2_000)).await.expect("what runs goes on");
-    assert_eq!(ids(&read(&store).await.list_open("poll:parrot").await.expect("list")), ["1"]);
-    assert_eq!(read(&store).await.count_open("poll:heron").await.expect("count"), 1);
-    assert_eq!(enqueue(&store, job("4", "poll:parrot")).await, Enqueued::New);
 }
 
 async fn sweeping_takes_only_what_ended_long_ago(Scratch { store, .. }: Scratch) {
