@@ -128,13 +128,22 @@ class House {
   }
 }
 
-/** The page as a whole never scrolls; only its parts do. */
+/** The page as a whole never scrolls; only its parts do, and the conversation only up and down. */
 async function noScroll(page) {
   const spill = await page.evaluate(() => {
     scrollTo(50, 50);
     const { scrollWidth, scrollHeight } = document.documentElement;
     return { wide: scrollWidth - innerWidth, high: scrollHeight - innerHeight, left: scrollX, top: scrollY };
   });
+  const wide = await page.evaluate(() => {
+    const parts = [".topbar", ".bot-sidebar", ".timeline-panel", ".timeline-list", ".composer", ".side-panel", ".compare"];
+    return parts.filter((part) => {
+      const element = document.querySelector(part);
+      if (!element.checkVisibility({ visibilityProperty: true })) return false;
+      return element.scrollWidth > element.clientWidth + 1 || element.getBoundingClientRect().right > element.parentElement.getBoundingClientRect().right + 1;
+    });
+  });
+  assert.deepEqual(wide, [], "parts of the page are wider than their place");
   assert.ok(spill.wide <= 0 && spill.high <= 0 && spill.left === 0 && spill.top === 0, `the document scrolls: ${JSON.stringify(spill)}`);
 }
 
