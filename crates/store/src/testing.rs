@@ -1,6 +1,9 @@
 //! Scratch databases for tests: a SQLite file in a temporary folder, and a database of its own on a real PostgreSQL.
 
-use sqlx::{Connection, Executor, PgConnection};
+use std::path::Path;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::{Place, Store};
@@ -56,6 +59,34 @@ pub async fn drop_database(place: &Place) {
     let drop = sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
     connection.execute(drop).await.expect("a database can be dropped");
     connection.close().await.ok();
+}
+
+/// Ends every other connection to a PostgreSQL database, whatever it is in the middle of, and says how many there were.
+pub async fn end_connections(url: &str) -> i64 {
+    let mut connection = PgConnection::connect(url).await.expect("the PostgreSQL of the tests answers");
+    let ended: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid() AND pg_terminate_backend(pid)",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .expect("connections can be ended");
+    connection.close().await.ok();
+    ended
+}
+
+/// Makes a SQLite file look as if a newer program had migrated it.
+pub async fn pretend_newer(folder: &Path) {
+    let options = SqliteConnectOptions::new().filename(folder.join("salon.db"));
+    let mut connection = SqliteConnection::connect_with(&options).await.expect("the file opens");
+    connection
+        .execute(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             SELECT 9000 + version, 'from the future', success, checksum, 1 FROM _sqlx_migrations WHERE version = 1",
+        )
+        .await
+        .expect("a row");
+    connection.close().await.expect("close");
 }
 
 /// Makes a test of each function on each database: `async fn name(scratch: Scratch)`.

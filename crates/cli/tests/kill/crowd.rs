@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use salon_mock::{Controls, Verify};
+use salon_mock::Controls;
 use tokio::time::Instant;
 
 use crate::stage::{Stage, TOKEN, open_jobs};
@@ -47,26 +47,34 @@ impl Crowd {
         }
     }
 
-    /// Questions that have no answer yet.
-    pub fn unanswered(&self) -> usize {
-        let verdict = self.mock.verify(&Verify { prefix: "q ".to_owned(), ..Verify::default() }).expect("a verdict");
-        verdict.questions - verdict.answered
-    }
-
-    /// Waits until everything was taken in and nothing is left to do: what is missing then is lost. Says whether that
-    /// came in time.
-    pub async fn settled(&self, ports: &[u16], patience: Duration) -> bool {
+    /// Asks until `limit` questions were asked in all, and waits until everything is settled. Says whether that came in
+    /// time.
+    pub async fn ask_all(&mut self, ports: &[u16], limit: usize, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
-            let mut busy = self.mock.undelivered(TOKEN) > 0;
-            for port in ports {
-                busy = busy || open_jobs(*port).await.is_none_or(|open| open > 0);
-            }
-            if !busy {
-                return true;
+            self.ask_until(limit);
+            // Lost answers would keep a chat's window shut for ever.
+            if self.is_settled(ports).await {
+                if self.asked() == limit {
+                    return true;
+                }
+                self.window += 1;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         false
+    }
+
+    /// Whether everything was taken in and nothing is left to do: what is missing then is lost.
+    pub async fn is_settled(&self, ports: &[u16]) -> bool {
+        if self.mock.undelivered(TOKEN) > 0 {
+            return false;
+        }
+        for port in ports {
+            if open_jobs(*port).await != Some(0) {
+                return false;
+            }
+        }
+        true
     }
 }

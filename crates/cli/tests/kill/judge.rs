@@ -1,8 +1,10 @@
 //! The judge: what the chats show, laid beside what the database says.
 
-use salon_core::{BotId, ChatId, TurnState};
-use salon_mock::{Call, Verify};
-use salon_store::Store;
+use std::collections::{HashMap, HashSet};
+
+use salon_core::{BotId, ChatId, Turn, TurnState};
+use salon_mock::{Call, Timeline, Verify};
+use salon_store::{Store, Tx};
 
 use crate::crowd::Crowd;
 use crate::stage::{BOT, Stage, TOKEN};
@@ -30,6 +32,8 @@ pub struct Traces {
     pub listed: usize,
     /// Sends that were applied and whose answer was lost on purpose.
     pub ambiguous: usize,
+    /// Orphans for which there is no excuse; see [`unexcused`].
+    pub unexcused: usize,
 }
 
 impl Damage {
@@ -60,19 +64,57 @@ pub async fn judge(stage: &Stage, crowd: &Crowd) -> (Damage, Traces) {
         stored: Vec::new(),
     };
     let store = Store::open(&stage.place(), "judge").await.expect("the database opens");
-    damage.stored = stored(&store, crowd).await.expect("the database can be read");
+    damage.stored = stored(&store, stage, crowd).await.expect("the database can be read");
     let listed = store.read().await.expect("a reader").count_parts().await.expect("parts");
     let listed = listed.iter().filter(|(state, _)| state == "orphan").map(|(_, count)| *count as usize).sum();
     store.close().await;
-    let texts = crowd.chats().flat_map(|(chat, _)| stage.mock.bot_texts(TOKEN, chat));
-    let orphans = texts.filter(|text| text == PLACEHOLDER).count();
-    let swallowed = |call: &&Call| call.applied && call.status != 200;
-    let ambiguous = stage.mock.calls(TOKEN, "sendMessage").iter().filter(swallowed).count();
-    (damage, Traces { orphans, listed, ambiguous })
+    let sends = stage.mock.calls(TOKEN, "sendMessage");
+    let orphans = orphans(stage, crowd);
+    let traces = Traces {
+        orphans: orphans.len(),
+        listed,
+        ambiguous: sends.iter().filter(|send| was_swallowed(send)).count(),
+        unexcused: unexcused(stage, &sends, &orphans),
+    };
+    (damage, traces)
+}
+
+/// Placeholders that still stand: chat and message.
+fn orphans(stage: &Stage, crowd: &Crowd) -> HashSet<(i64, i64)> {
+    let placeholders = |(chat, _): (i64, usize)| {
+        let texts = texts(stage, chat).into_iter().filter(|(_, text)| text == PLACEHOLDER);
+        texts.map(move |(message, _)| (chat, message)).collect::<Vec<_>>()
+    };
+    crowd.chats().flat_map(placeholders).collect()
+}
+
+/// Counts orphans that nothing excuses.
+///
+/// A lost answer excuses one. So does the death of a process, for each lane in which the chat was spoken to: a lane
+/// has one message on its way at a time, and whatever it had placed before that was written down.
+fn unexcused(stage: &Stage, sends: &[Call], orphans: &HashSet<(i64, i64)>) -> usize {
+    const LANES_OF_A_CHAT: usize = 2;
+    let deaths = stage.deaths();
+    let mut by_life: HashMap<(i64, usize), usize> = HashMap::new();
+    let mut unexcused = 0;
+    for send in sends.iter().filter(|send| !was_swallowed(send)) {
+        let Some(place) = send.chat_id.zip(send.message_id).filter(|place| orphans.contains(place)) else { continue };
+        let life = deaths.partition_point(|&death| death < send.n);
+        let here = by_life.entry((place.0, life)).or_default();
+        *here += 1;
+        if life == deaths.len() || *here > LANES_OF_A_CHAT {
+            unexcused += 1;
+        }
+    }
+    unexcused
+}
+
+fn was_swallowed(send: &Call) -> bool {
+    send.applied && send.status != 200
 }
 
 /// Every turn is done, numbered without a gap and answered with its question; no job is left, none was given up.
-async fn stored(store: &Store, crowd: &Crowd) -> salon_store::Result<Vec<String>> {
+async fn stored(store: &Store, stage: &Stage, crowd: &Crowd) -> salon_store::Result<Vec<String>> {
     let mut wrong: Vec<String> = store.check().await?.into_iter().map(|damage| format!("check: {damage}")).collect();
     let mut tx = store.read().await?;
     for jobs in tx.count_jobs().await? {
@@ -103,6 +145,7 @@ async fn stored(store: &Store, crowd: &Crowd) -> salon_store::Result<Vec<String>
                 wrong.push(format!("chat {chat}: turn {number} is {:?}, {:?}", turn.state, turn.answer));
             }
         }
+        wrong.extend(shown(&mut tx, stage, chat, &turns).await?);
         let numbers = |text: &str| text.strip_prefix("q ").and_then(|number| number.parse::<usize>().ok());
         let questions: Vec<_> = turns.iter().map(|turn| numbers(&turn.question)).collect();
         if !questions.is_sorted() {
@@ -110,4 +153,39 @@ async fn stored(store: &Store, crowd: &Crowd) -> salon_store::Result<Vec<String>
         }
     }
     Ok(wrong)
+}
+
+/// Every turn has its messages in the chat, they show something, and they stand in the order of the turns.
+pub async fn shown(tx: &mut Tx, stage: &Stage, chat: i64, turns: &[Turn]) -> salon_store::Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    let texts = texts(stage, chat);
+    let mut highest = 0;
+    for turn in turns {
+        let parts = tx.list_parts(turn.id.as_str()).await?;
+        if parts.is_empty() {
+            wrong.push(format!("chat {chat}: turn {} stands nowhere", turn.number));
+        }
+        for part in parts {
+            let message = part.message.unwrap_or_default();
+            let text = texts.get(&message).map(String::as_str);
+            if text.is_none_or(|text| text.is_empty() || text == PLACEHOLDER) {
+                wrong.push(format!("chat {chat}: turn {} shows {text:?} in message {message}", turn.number));
+            }
+            if message <= highest {
+                wrong.push(format!("chat {chat}: turn {} stands above the one before it", turn.number));
+            }
+            highest = highest.max(message);
+        }
+    }
+    Ok(wrong)
+}
+
+/// What a chat shows, by message.
+pub fn texts(stage: &Stage, chat: i64) -> HashMap<i64, String> {
+    let seen = stage.mock.messages(&Timeline::of(TOKEN, chat)).expect("a timeline");
+    let messages = seen["messages"].as_array().expect("a list");
+    let text = |message: &serde_json::Value| {
+        (message["message_id"].as_i64().expect("a number"), message["text"].as_str().unwrap_or_default().to_owned())
+    };
+    messages.iter().map(text).collect()
 }

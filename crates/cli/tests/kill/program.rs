@@ -34,7 +34,12 @@ impl Start {
         let log = || -> File { OpenOptions::new().create(true).append(true).open(&self.log).expect("a log file") };
         #[expect(clippy::disallowed_methods, reason = "this test is about the program as a process")]
         let mut command = Command::new(env!("CARGO_BIN_EXE_salon"));
-        command.args(&self.args).env_clear().env("MASTER_KEY", MASTER_KEY).envs(self.env.iter().cloned()).current_dir(&self.folder);
+        command
+            .args(&self.args)
+            .env_clear()
+            .env("MASTER_KEY", MASTER_KEY)
+            .envs(self.env.iter().cloned())
+            .current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(log()).stderr(log()).kill_on_drop(true);
         let child = command.spawn().expect("the program starts");
         Program { child }
@@ -86,9 +91,8 @@ pub async fn ask(port: u16, request: &str, body: &str) -> Option<Answer> {
     let asking = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
         let length = body.len();
-        let text = format!(
-            "{request} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
-        );
+        let text =
+            format!("{request}\r\nhost: 127.0.0.1\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
         stream.write_all(text.as_bytes()).await.ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.ok()?;

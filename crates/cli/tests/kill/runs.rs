@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::crowd::Crowd;
-use crate::judge::judge;
+use crate::judge::{Damage, Traces, judge};
 use crate::stage::{Database, Intake, Stage, open, tail};
 
 /// How much is asked, and how often is killed.
@@ -33,9 +33,12 @@ pub fn is_long() -> bool {
 
 /// The seed of this run, said aloud together with the way to repeat it.
 pub fn seed(test: &str) -> u64 {
-    let seed = variable("SALON_SEED").and_then(|text| text.parse().ok()).unwrap_or_else(|| rand::random_range(0..1 << 32));
-    let long = if is_long() { " SALON_LONG=1" } else { "" };
-    println!("seed {seed}; again: SALON_SEED={seed}{long} cargo xtask test --only rust -- -p salon-cli --test kill {test}");
+    let given = variable("SALON_SEED").and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| rand::random_range(0..1 << 32));
+    let long = if is_long() { " --long" } else { "" };
+    println!(
+        "seed {seed}; again: SALON_SEED={seed} cargo xtask test --only rust{long} -- -p salon-cli --test kill {test}"
+    );
     seed
 }
 
@@ -49,22 +52,50 @@ pub const WINDOW: usize = 6;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_lose_nothing_on_sqlite_behind_a_webhook() {
-    kill_run("kills_lose_nothing_on_sqlite_behind_a_webhook", Database::Sqlite, Intake::Webhook).await;
+    check("kills_lose_nothing_on_sqlite_behind_a_webhook", Database::Sqlite, Intake::Webhook).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_lose_nothing_on_postgres_with_polling() {
-    kill_run("kills_lose_nothing_on_postgres_with_polling", Database::Postgres, Intake::Polling).await;
+    check("kills_lose_nothing_on_postgres_with_polling", Database::Postgres, Intake::Polling).await;
 }
 
-async fn kill_run(name: &str, database: Database, intake: Intake) {
-    let seed = seed(name);
+async fn check(name: &str, database: Database, intake: Intake) {
+    let outcome = kill_at_random(name, seed(name), database, intake, measure(), None).await;
+    let Outcome { damage, traces, settled, log } = &outcome;
+    assert!(settled, "work is left: {damage:?}\n{log}");
+    assert!(damage.none(), "{damage:?}\n{log}");
+    assert_eq!(traces.unexcused, 0, "a placeholder was left without a reason: {traces:?}\n{log}");
+    assert!(traces.orphans <= traces.listed, "the outbox does not know every orphan: {traces:?}");
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub damage: Damage,
+    pub traces: Traces,
+    pub settled: bool,
+    /// The end of what the program said.
+    pub log: String,
+}
+
+/// Lets a crowd ask, kills the program again and again, and judges what is there when nothing is left to do.
+///
+/// `sabotage` is a rule that the program is to break.
+pub async fn kill_at_random(
+    name: &str,
+    seed: u64,
+    database: Database,
+    intake: Intake,
+    measure: Measure,
+    sabotage: Option<&str>,
+) -> Outcome {
     let mut dice = StdRng::seed_from_u64(seed);
-    let measure = measure();
     let begun = Instant::now();
     let stage = Stage::set(database, intake).await;
+    let start = sabotage.iter().fold(stage.one(), |start, rule| start.with("SALON_SABOTAGE", rule));
     let mut crowd = Crowd::new(&stage, measure.chats, WINDOW);
-    let mut program = open(&stage.one(), stage.port).await;
+    let mut program = open(&start, stage.port).await;
     stage.add_faults(seed);
     for kill in 0..measure.kills {
         let dies_at = Instant::now() + Duration::from_millis(dice.random_range(150..700));
@@ -74,29 +105,21 @@ async fn kill_run(name: &str, database: Database, intake: Intake) {
             crowd.ask_until(share);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        program.kill().await;
-        program = stage.one().spawn();
+        stage.kill(program).await;
+        program = start.spawn();
     }
     let killed = begun.elapsed();
-    let deadline = Instant::now() + Duration::from_secs(if is_long() { 1_800 } else { 120 });
-    while (crowd.asked() < measure.questions || crowd.unanswered() > 0) && Instant::now() < deadline {
-        crowd.ask_until(measure.questions);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let answered = begun.elapsed();
-    let settled = crowd.settled(&[stage.port], Duration::from_secs(60)).await;
+    let settled = crowd.ask_all(&[stage.port], measure.questions, long_patience()).await;
     program.signal(Signal::TERM);
     let ended = program.ended(Duration::from_secs(25)).await;
+    let log = tail(&start.said());
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{log}");
     let (damage, traces) = judge(&stage, &crowd).await;
-    println!(
-        "{name}: {measure:?}, kills over after {killed:?}, answered after {answered:?}, {:?} in all; {traces:?}",
-        begun.elapsed()
-    );
-    let log = stage.one().said();
-    assert!(settled, "work is left; {damage:?}\n{}", tail(&log));
-    assert_eq!(crowd.asked(), measure.questions);
-    assert!(damage.none(), "{damage:?}\n{}", tail(&log));
-    assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", tail(&log));
-    assert!(traces.orphans <= measure.kills + traces.ambiguous, "{traces:?}");
-    assert!(traces.orphans <= traces.listed, "the outbox does not know every orphan: {traces:?}");
+    println!("{name}: {measure:?}, killed for {killed:?}, {:?} in all; {traces:?}", begun.elapsed());
+    Outcome { damage, traces, settled, log }
+}
+
+/// How long a crowd waits until it has its answers.
+pub fn long_patience() -> Duration {
+    Duration::from_secs(if is_long() { 1_800 } else { 150 })
 }

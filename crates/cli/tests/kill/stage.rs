@@ -3,9 +3,10 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use salon_mock::{Fault, Mock, MockConfig};
+use salon_mock::{Calls, Fault, Mock, MockConfig};
 use salon_store::Place;
 use salon_store::testing::postgres_database;
 use tempfile::TempDir;
@@ -35,6 +36,8 @@ pub struct Stage {
     pub port: u16,
     pub folder: TempDir,
     pub place: Option<String>,
+    /// How many calls the mock had seen when each process died.
+    deaths: Mutex<Vec<u64>>,
 }
 
 impl Stage {
@@ -46,7 +49,7 @@ impl Stage {
         let config = MockConfig { time_scale: 0.05, ledger_calls: 1_000_000, ..MockConfig::default() };
         let mock = Mock::start(config).await.expect("the mock starts");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let stage = Stage { mock, intake, port: free_port(), folder, place };
+        let stage = Stage { mock, intake, port: free_port(), folder, place, deaths: Mutex::default() };
         stage.write_bots("parrot");
         stage
     }
@@ -91,6 +94,22 @@ impl Stage {
         self.start("one", self.port)
     }
 
+    /// Kills a process and writes down when, by the mock's count.
+    pub async fn kill(&self, program: Program) {
+        program.kill().await;
+        self.note_death();
+    }
+
+    /// To be called when a process has just died without being asked.
+    pub fn note_death(&self) {
+        let seen = self.mock.ledger(&Calls { limit: Some(1), ..Calls::default() })["total"].as_u64();
+        self.deaths.lock().expect("a lock").push(seen.expect("a number"));
+    }
+
+    pub fn deaths(&self) -> Vec<u64> {
+        self.deaths.lock().expect("a lock").clone()
+    }
+
     /// Where the data of a single process is.
     pub fn place(&self) -> Place {
         match &self.place {
@@ -124,7 +143,7 @@ impl Stage {
 pub async fn open(start: &Start, port: u16) -> Program {
     let mut program = start.spawn();
     let answering = async {
-        while ask(port, "GET /healthz", "").await.is_none_or(|answer| answer.status != 200) {
+        while ask(port, "GET /healthz HTTP/1.1", "").await.is_none_or(|answer| answer.status != 200) {
             assert!(program.is_running(), "the program ended at its start:\n{}", tail(&start.said()));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -136,18 +155,15 @@ pub async fn open(start: &Start, port: u16) -> Program {
 
 /// Jobs that are not done, without the pollers, which never are. `None` if the program does not answer.
 pub async fn open_jobs(port: u16) -> Option<i64> {
-    let Answer { status: 200, body, .. } = ask(port, "GET /metrics", "").await? else { return None };
-    let open = |line: &&str| ["queued", "leased", "in_flight"].iter().any(|state| line.contains(&format!("state=\"{state}\"")));
-    let jobs = body.lines().filter(|line| line.starts_with("salon_jobs{") && !line.contains("kind=\"poll\""));
-    Some(jobs.filter(open).filter_map(|line| line.rsplit(' ').next()?.parse::<i64>().ok()).sum())
+    const OPEN: [&str; 3] = ["state=\"queued\"", "state=\"leased\"", "state=\"in_flight\""];
+    count_jobs(port, |line| OPEN.iter().any(|open| line.contains(open)) && !line.contains("kind=\"poll\"")).await
 }
 
-/// A counter of this process.
-pub async fn counter(port: u16, name: &str) -> Option<u64> {
-    let answer = ask(port, "GET /metrics", "").await?;
-    let wanted = format!("event=\"{name}\"");
-    let lines = answer.body.lines().filter(|line| line.starts_with("salon_events_total") && line.contains(&wanted));
-    Some(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+/// Jobs by what the line says that counts them in the program's metrics.
+pub async fn count_jobs(port: u16, wanted: impl Fn(&str) -> bool) -> Option<i64> {
+    let Answer { status: 200, body, .. } = ask(port, "GET /metrics HTTP/1.1", "").await? else { return None };
+    let jobs = body.lines().filter(|line| line.starts_with("salon_jobs{") && wanted(line));
+    Some(jobs.filter_map(|line| line.rsplit(' ').next()?.parse::<i64>().ok()).sum())
 }
 
 /// A port that no connection takes by chance while the program is down: below those that the kernel gives out.
