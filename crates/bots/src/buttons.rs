@@ -103,11 +103,7 @@ pub async fn press(tx: &mut Tx, cx: &Context, data: &str) -> Result<String> {
     let words = cx.words(view);
     let answer = |key: &str| Ok(words.say(&format!("callback.{key}"), &[]));
     if data == LEGACY_STOP {
-        let stopped = match &dialog {
-            Some(dialog) => salon::stop::stop_dialog(tx, &dialog.id, cx.salon.clock.now()).await?,
-            None => false,
-        };
-        return answer(if stopped { "stopping" } else { "nothing_to_stop" });
+        return answer(if cx.stop_all(tx).await? { "stopping" } else { "nothing_to_stop" });
     }
     let Some(token) = data.strip_prefix(PREFIX) else { return answer("unsupported") };
     let hash = cx.salon.keys.token_hash(token);

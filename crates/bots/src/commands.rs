@@ -54,7 +54,7 @@ pub async fn run(tx: &mut Tx, cx: &Context, command: &Command) -> Result<()> {
         "summary" => summary(words, known.as_ref()),
         "mode" => mode(tx, cx, words, known.as_ref(), &command.words).await?,
         "providers" => providers(cx, words),
-        "stop" => stop(tx, cx, words, active.as_ref()).await?,
+        "stop" => stop(tx, cx, words).await?,
         "view" => view(tx, cx, words, known.as_ref(), &command.words).await?,
         "echo" if command.words.is_empty() => words.say("echo.empty", &[]),
         "echo" => command.words.clone(),
@@ -155,12 +155,8 @@ fn providers(cx: &Context, words: Lang) -> String {
     lines.join("\n")
 }
 
-async fn stop(tx: &mut Tx, cx: &Context, words: Lang, active: Option<&Dialog>) -> Result<String> {
-    let stopped = match active {
-        Some(dialog) => salon::stop::stop_dialog(tx, &dialog.id, cx.salon.clock.now()).await?,
-        None => false,
-    };
-    Ok(words.say(if stopped { "stop" } else { "stop.nothing" }, &[]))
+async fn stop(tx: &mut Tx, cx: &Context, words: Lang) -> Result<String> {
+    Ok(words.say(if cx.stop_all(tx).await? { "stop" } else { "stop.nothing" }, &[]))
 }
 
 async fn view(tx: &mut Tx, cx: &Context, words: Lang, known: Option<&Dialog>, wanted: &str) -> Result<String> {

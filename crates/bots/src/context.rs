@@ -58,6 +58,24 @@ impl Context {
         }
     }
 
+    /// Stops everything that the chat waits for: in its dialog, and in those it left while they were answering. `false`
+    /// if there was nothing.
+    pub async fn stop_all(&self, tx: &mut Tx) -> Result<bool> {
+        let now = self.salon.clock.now();
+        let active = tx.find_active_dialog(self.bot.id(), self.chat).await?.map(|dialog| dialog.id);
+        let mut stopped = match &active {
+            Some(dialog) => salon::stop::stop_dialog(tx, dialog, now).await?,
+            None => false,
+        };
+        for shown in tx.list_open(&out_lane(self)).await?.iter().filter_map(delivered_turn) {
+            let Some(turn) = tx.find_turn(&TurnId::new(shown)).await? else { continue };
+            if Some(&turn.dialog) != active.as_ref() {
+                stopped |= salon::stop::stop_turn(tx, &turn.dialog, &turn.id, now).await?;
+            }
+        }
+        Ok(stopped)
+    }
+
     pub fn view(&self, dialog: Option<&Dialog>) -> View {
         dialog.and_then(|dialog| dialog.view).unwrap_or(self.bot.config.view)
     }

@@ -204,11 +204,7 @@ impl Reaction {
             }
             Wish::Park(true) => tx.park_chat(cx.bot.id(), cx.chat, "the bot was blocked or removed", now).await?,
             Wish::Park(false) => tx.hear_chat(cx.bot.id(), cx.chat, cx.lang).await?,
-            Wish::StopDraft => {
-                if let Some(dialog) = tx.find_active_dialog(cx.bot.id(), cx.chat).await? {
-                    salon::stop::stop_dialog(tx, &dialog.id, now).await?;
-                }
-            }
+            Wish::StopDraft => drop(cx.stop_all(tx).await?),
             Wish::Press(data) => return buttons::press(tx, cx, data).await.map(Some),
             Wish::Video(_) => self.show_video(tx).await?,
             Wish::Command(_) if self.video.is_some() => self.show_video(tx).await?,
