@@ -1,9 +1,9 @@
-//! A deferred button action: when the turns before it are answered, it becomes a turn itself.
+//! A deferred button action: when the turns before it are answered, it becomes a turn itself, one action at a time.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use salon::{Job, Next, Salon, Work};
+use salon::{Job, Next, Salon, Work, say};
 use salon_core::{ChatId, Lang, TurnId};
 use salon_store::Result;
 
@@ -47,8 +47,15 @@ impl Job for Promote {
                     if let (Some(origin), Some(dialog)) = (origin, dialog)
                         && origin.dialog == dialog.id
                     {
-                        let view = cx.view(Some(&dialog));
-                        buttons::begin(tx, cx, &dialog, &origin, deferred.action, view).await?;
+                        let lane = say::lane(&dialog.id);
+                        // What was asked for before this, and what an earlier action became, is answered first: the
+                        // question that this one becomes may quote it.
+                        if tx.list_open(&lane).await?.iter().any(|job| job.kind == salon::KIND_RUN) {
+                            buttons::defer(tx, cx, lane, deferred).await?;
+                        } else {
+                            let view = cx.view(Some(&dialog));
+                            buttons::begin(tx, cx, &dialog, &origin, deferred.action, view).await?;
+                        }
                     }
                     tx.finish(held, *now).await
                 })

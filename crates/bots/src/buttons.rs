@@ -1,7 +1,7 @@
 //! The inline buttons: what they say, the tokens behind them, and what a press means.
 
-use salon_core::{BotId, ChatId, Dialog, Event, Lang, Refusal, Reply, Turn, TurnId, View};
-use salon_store::{Error, NewToken, Result, Tx};
+use salon_core::{BotId, ChatId, Dialog, Event, JobId, Lang, Refusal, Reply, Turn, TurnId, View};
+use salon_store::{Error, NewJob, NewToken, Result, Tx};
 use salon_telegram::types::{InlineKeyboardButton, InlineKeyboardMarkup};
 use serde::{Deserialize, Serialize};
 
@@ -143,18 +143,7 @@ pub async fn press(tx: &mut Tx, cx: &Context, data: &str) -> Result<String> {
         user: cx.user,
         lang: cx.lang.tag().to_owned(),
     };
-    tx.enqueue(&salon_store::NewJob {
-        id: salon_core::JobId::new(cx.salon.clock.id()),
-        key: None,
-        queue: salon::QUEUE_CHAT,
-        kind: KIND_ACTION,
-        lane,
-        bot: Some(cx.bot.id().clone()),
-        payload: serde_json::to_string(&deferred).map_err(anyhow::Error::new)?,
-        now,
-        room: None,
-    })
-    .await?;
+    defer(tx, cx, lane, &deferred).await?;
     let text = words.say("action.deferred", &[("action", action.as_str())]);
     cx.tell(tx, Notice::plain(cx, text)).await?;
     answer("deferred")
@@ -169,6 +158,23 @@ pub struct Deferred {
     pub topic: Option<i64>,
     pub user: i64,
     pub lang: String,
+}
+
+/// Queues an action at the end of its dialog's lane.
+pub async fn defer(tx: &mut Tx, cx: &Context, lane: String, deferred: &Deferred) -> Result<()> {
+    tx.enqueue(&NewJob {
+        id: JobId::new(cx.salon.clock.id()),
+        key: None,
+        queue: salon::QUEUE_CHAT,
+        kind: KIND_ACTION,
+        lane,
+        bot: Some(cx.bot.id().clone()),
+        payload: serde_json::to_string(deferred).map_err(anyhow::Error::new)?,
+        now: cx.salon.clock.now(),
+        room: None,
+    })
+    .await?;
+    Ok(())
 }
 
 /// Says what an action asks for, as a new turn of the dialog.
