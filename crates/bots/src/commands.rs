@@ -113,9 +113,12 @@ fn status(cx: &Context, words: Lang, dialog: Option<&Dialog>) -> String {
 fn summary(words: Lang, dialog: Option<&Dialog>) -> String {
     match dialog.map(|dialog| dialog.summary.as_str()).unwrap_or_default() {
         "" => words.say("summary.none", &[]),
+        // The newest stands at the end, so that is the part that is shown, from the beginning of a line.
         summary => {
-            let shown: String = summary.chars().take(SUMMARY_SHOWN).collect();
-            words.say("summary", &[("summary", &shown)])
+            let hidden = summary.chars().count().saturating_sub(SUMMARY_SHOWN);
+            let shown: String = summary.chars().skip(hidden).collect();
+            let shown = if hidden == 0 { &shown } else { shown.split_once('\n').map_or(shown.as_str(), |(_, rest)| rest) };
+            words.say("summary", &[("summary", shown)])
         }
     }
 }
