@@ -117,7 +117,8 @@ fn summary(words: Lang, dialog: Option<&Dialog>) -> String {
         summary => {
             let hidden = summary.chars().count().saturating_sub(SUMMARY_SHOWN);
             let shown: String = summary.chars().skip(hidden).collect();
-            let shown = if hidden == 0 { &shown } else { shown.split_once('\n').map_or(shown.as_str(), |(_, rest)| rest) };
+            let shown =
+                if hidden == 0 { &shown } else { shown.split_once('\n').map_or(shown.as_str(), |(_, rest)| rest) };
             words.say("summary", &[("summary", shown)])
         }
     }

@@ -217,7 +217,7 @@ impl Stage {
         let (head, op, rest) = spoken(text).context("this line means nothing")?;
         let rest = line.whole(rest);
         match op {
-            '>' => self.says(head, &rest),
+            '>' => self.says(head, &rest).await,
             '<' if head == "toast" => self.toast(&rest).await,
             '<' => self.shows(head, &rest, line).await,
             _ => self.becomes(head, &rest, line).await,
@@ -379,9 +379,12 @@ impl Stage {
         let mut text = String::from("bots:\n");
         for (number, yaml) in &self.roster {
             let id = &self.bots[*number];
-            writeln!(text, "  - bot_id: {id}\n    name: {}", capital(id))?;
+            writeln!(text, "  - bot_id: {id}")?;
             writeln!(text, "    telegram_token: \"{}\"", self.token(id))?;
             let says = |key: &str| yaml.iter().any(|line| line.starts_with(key));
+            if !says("name:") {
+                writeln!(text, "    name: {}", capital(id))?;
+            }
             if !says("allow:") && !says("owner_user_id:") {
                 writeln!(text, "    allow: everyone")?;
             }
@@ -430,7 +433,7 @@ impl Stage {
 
     // What people do.
 
-    fn says(&mut self, head: &str, text: &str) -> Result<()> {
+    async fn says(&mut self, head: &str, text: &str) -> Result<()> {
         if let Some((who, label)) = head.split_once(" edits") {
             return self.edits(who, label.trim(), text);
         }
@@ -455,15 +458,18 @@ impl Stage {
             say.language_code = Some(lang.to_owned());
             say.first_name = Some(capital(&head.who));
             say.reply_to = reply_to;
-            if head.times_as("as a channel") {
+            if head.has("as a channel") {
                 say.sender_chat = Some(json!({"id": -100_500, "type": "channel", "title": "News"}));
             }
-            say.is_bot = head.times_as("as a bot");
+            say.is_bot = head.has("as a bot");
             let sent = self.mock.send(say)?;
             let at = (token.clone(), chat, sent.message_id);
             self.written.insert((head.who.clone(), chat), at.clone());
             if let Some(label) = &head.label {
                 self.labels.insert(label.clone(), at);
+            }
+            if head.has("one by one") {
+                self.all_quiet().await?;
             }
         }
         self.here = (bot, chat);
@@ -579,7 +585,7 @@ impl Stage {
                 let fits = |shown: &Shown, bound: &mut Bound| {
                     pattern.fits(&shown.text, bound) && rows_fit(&line.rows, &shown.rows)
                 };
-                let found = if head.times_as("anywhere") {
+                let found = if head.has("anywhere") {
                     untold.find(|shown| fits(shown, &mut bound))
                 } else {
                     untold.next().filter(|shown| fits(shown, &mut bound))
@@ -644,6 +650,7 @@ impl Stage {
     }
 
     async fn last_brief(&mut self, expected: &str, part: impl Fn(&salon_core::Brief) -> String) -> Result<()> {
+        let expected = if expected == "nothing" { "" } else { expected };
         let pattern = Pattern::new(&self.filled(expected));
         let desk = self.desk.clone();
         let part = &part;
@@ -844,14 +851,17 @@ impl Head {
             } else if let Some(label) = extra.strip_prefix("replying to ") {
                 head.reply = Some(label.to_owned());
             } else {
-                ensure!(["as a channel", "as a bot", "anywhere"].contains(&extra), "what does {extra} mean?");
+                ensure!(
+                    ["as a channel", "as a bot", "anywhere", "one by one"].contains(&extra),
+                    "what does {extra} mean?"
+                );
                 head.extras.push(extra.to_owned());
             }
         }
         Ok(head)
     }
 
-    fn times_as(&self, extra: &str) -> bool {
+    fn has(&self, extra: &str) -> bool {
         self.extras.iter().any(|said| said == extra)
     }
 }
