@@ -58,6 +58,7 @@ pub use control::people::{Correct, Press, Say, Sent};
 pub use control::places::{Block, Group};
 pub use control::watch::{Calls, Cleared, Timeline};
 pub use control::{ControlError, Controls};
+pub use entities::shown;
 pub use faults::Fault;
 pub use ledger::Call;
 pub use limits::Pace;

@@ -88,8 +88,10 @@ impl Params {
             .await
             .map_err(|_| ApiError::bad("can't parse the multipart request body"))?;
         while let Some(part) = parts.next_field().await.map_err(malformed)? {
-            let Some(name) = part.name().map(str::to_owned) else { continue };
-            let file_name = part.file_name().map(str::to_owned);
+            let disposition = part.headers().get(header::CONTENT_DISPOSITION).map_or(&[][..], |value| value.as_bytes());
+            let mut said = attributes(disposition);
+            let Some(name) = said.remove("name") else { continue };
+            let file_name = said.remove("filename");
             let bytes = part.bytes().await.map_err(malformed)?;
             match file_name {
                 Some(file_name) => {
@@ -145,6 +147,34 @@ impl Params {
     }
 }
 
+/// What a `Content-Disposition` says, read as the real server does: a value without quotes goes on to the next `;`, be
+/// there blanks or any other letters in it, and `%20` is a blank. grammY and pyTelegramBotAPI name files without quotes.
+fn attributes(disposition: &[u8]) -> HashMap<String, String> {
+    let mut said = HashMap::new();
+    let mut rest = disposition.strip_prefix(b"form-data;").unwrap_or_default();
+    while let Some(at) = rest.iter().position(|&byte| byte == b'=') {
+        let key = String::from_utf8_lossy(rest[..at].trim_ascii()).to_ascii_lowercase();
+        rest = rest[at + 1..].trim_ascii_start();
+        let mut value = Vec::new();
+        let is_quoted = rest.starts_with(b"\"");
+        if is_quoted {
+            let mut bytes = rest[1..].iter();
+            while let Some(&byte) = bytes.next().filter(|&&byte| byte != b'"') {
+                value.extend(if byte == b'\\' { bytes.next() } else { Some(&byte) });
+            }
+            rest = bytes.as_slice();
+        }
+        let end = rest.iter().position(|&byte| byte == b';').unwrap_or(rest.len());
+        if !is_quoted {
+            value.extend(rest[..end].trim_ascii());
+        }
+        rest = rest.get(end + 1..).unwrap_or_default();
+        // In this place a plus is a plus.
+        said.insert(key, decode(&value.split(|&byte| byte == b'+').collect::<Vec<_>>().join(&b"%2B"[..])));
+    }
+    said
+}
+
 /// Decodes one form-encoded word; broken escapes stay as they are.
 pub fn decode(text: &[u8]) -> String {
     let hex = |byte: Option<&u8>| byte.and_then(|&b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
@@ -176,6 +206,19 @@ mod tests {
         assert_eq!(decode(b"a+b%20c%D1%8F"), "a b cя");
         assert_eq!(decode(b"100%"), "100%");
         assert_eq!(decode(b"%zz%4"), "%zz%4");
+    }
+
+    #[test]
+    fn a_file_name_may_have_quotes_or_none() {
+        let name = |text: &str| attributes(text.as_bytes()).remove("filename");
+        assert_eq!(name("form-data; name=\"document\"; filename=\"a; b\\\"c.txt\""), Some("a; b\"c.txt".to_owned()));
+        assert_eq!(name("form-data;name=\"abc\";filename=보고서 1+1.bin"), Some("보고서 1+1.bin".to_owned()));
+        assert_eq!(name("form-data; filename=a%20b.txt ; name=x"), Some("a b.txt".to_owned()));
+        assert_eq!(name("form-data; name=\"text\"; filename=\"\""), Some(String::new()));
+        assert_eq!(name("form-data; name=\"text\""), None);
+        assert_eq!(name("form-data; name=\"x\"; filename=\"open"), Some("open".to_owned()));
+        assert_eq!(name("attachment; filename=x"), None);
+        assert_eq!(attributes(b"form-data; name=chat_id")["name"], "chat_id");
     }
 
     #[test]

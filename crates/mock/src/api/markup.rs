@@ -10,6 +10,18 @@ use crate::params::Params;
 const BUTTONS: usize = 100;
 /// Bytes of one markup.
 const BYTES: usize = 10_240;
+/// What makes an inline button do something, beside `callback_data` and `url`.
+const DEEDS: [&str; 9] = [
+    "web_app",
+    "login_url",
+    "switch_inline_query",
+    "switch_inline_query_current_chat",
+    "switch_inline_query_chosen_chat",
+    "copy_text",
+    "callback_game",
+    "pay",
+    "disabled",
+];
 
 /// Reads `reply_markup`. Inline keyboards, reply keyboards, their removal and forced replies are known.
 pub fn read(params: &Params) -> Result<Option<Value>, ApiError> {
@@ -56,6 +68,7 @@ fn inline(rows: &Value) -> Result<Option<Value>, ApiError> {
                 "field \"inline_keyboard\" of the InlineKeyboardMarkup must be an Array of Arrays",
             ));
         };
+        let mut kept_row = Vec::new();
         for item in buttons {
             let Value::Object(item) = item else {
                 return Err(ApiError::bad(
@@ -64,10 +77,11 @@ fn inline(rows: &Value) -> Result<Option<Value>, ApiError> {
             };
             button(item)?;
             count += 1;
+            kept_row.push(known(item));
         }
         // Empty rows are dropped, as on the real server.
-        if !buttons.is_empty() {
-            kept.push(row.clone());
+        if !kept_row.is_empty() {
+            kept.push(kept_row);
         }
     }
     if kept.is_empty() {
@@ -99,20 +113,18 @@ fn button(item: &Map<String, Value>) -> Result<(), ApiError> {
             Err(why) => Err(ApiError::bad(format!("inline keyboard button {why}"))),
         };
     }
-    const OTHERS: [&str; 8] = [
-        "web_app",
-        "login_url",
-        "switch_inline_query",
-        "switch_inline_query_current_chat",
-        "switch_inline_query_chosen_chat",
-        "copy_text",
-        "callback_game",
-        "pay",
-    ];
-    if OTHERS.iter().any(|name| item.contains_key(*name)) {
+    if DEEDS.iter().any(|name| item.contains_key(*name)) {
         return Ok(());
     }
     cannot("Text buttons are unallowed in the inline keyboard")
+}
+
+/// The button without what Telegram does not know: telegraf, for one, says `hide` to itself there.
+fn known(item: &Map<String, Value>) -> Value {
+    let is_known = |name: &str| {
+        matches!(name, "text" | "icon_custom_emoji_id" | "style" | "callback_data" | "url") || DEEDS.contains(&name)
+    };
+    Value::Object(item.iter().filter(|(name, _)| is_known(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
 }
 
 #[cfg(test)]
@@ -147,6 +159,13 @@ mod tests {
             one(json!({"text": "Go", "url": "http://localhost"})).unwrap_err(),
             "Bad Request: inline keyboard button URL 'http://localhost' is invalid: Wrong HTTP URL"
         );
+    }
+
+    #[test]
+    fn a_button_keeps_only_what_telegram_knows() {
+        let row = json!([{"text": "Stop", "callback_data": "act:1", "hide": false, "style": "danger"}]);
+        let kept = json!({"inline_keyboard": [[{"text": "Stop", "callback_data": "act:1", "style": "danger"}]]});
+        assert_eq!(check(json!({"inline_keyboard": [row, []]})).unwrap(), Some(kept));
     }
 
     #[test]
