@@ -315,7 +315,9 @@ impl<'a> Courier<'a> {
             })
             .await?;
         self.work.lease.renewed(at);
-        self.salon.metrics.add(self.bot.id().as_str(), "orphans", orphaned as u64);
+        if orphaned > 0 {
+            self.salon.metrics.add(self.bot.id().as_str(), "orphans", orphaned as u64);
+        }
         self.heir &= placed.is_none();
         self.lost_sends = 0;
         Ok(())

@@ -220,9 +220,8 @@ impl Fleet {
     }
 
     fn begin(&self, bot: &Arc<Bot>) {
-        if self.source.intake && bot.config.intake != Intake::Off {
-            tokio::spawn(introduce(self.salon.clone(), bot.clone()));
-        }
+        let announce = self.source.intake && bot.config.intake != Intake::Off;
+        tokio::spawn(introduce(self.salon.clone(), bot.clone(), announce));
     }
 
     /// Sees to it that every polling bot has a poller, here or in another process.
@@ -270,11 +269,12 @@ impl Source {
     }
 }
 
-/// Tells Telegram what it must know of the bot, and learns its name. Tries until it works or the bot is gone.
-async fn introduce(salon: Arc<Salon>, bot: Arc<Bot>) {
+/// Learns the bot's name, which every process needs to know when it is meant, and tells Telegram what it must know of
+/// the bot if this process takes its updates in. Tries until it works or the bot is gone.
+async fn introduce(salon: Arc<Salon>, bot: Arc<Bot>, announce: bool) {
     let mut pause = Duration::from_secs(1);
     loop {
-        match introduce_once(&bot).await {
+        match introduce_once(&bot, announce).await {
             Ok(()) => return,
             Err(error) => {
                 bot.unwell(&error);
@@ -292,9 +292,13 @@ async fn introduce(salon: Arc<Salon>, bot: Arc<Bot>) {
     }
 }
 
-async fn introduce_once(bot: &Bot) -> Result<(), CallError> {
+async fn introduce_once(bot: &Bot, announce: bool) -> Result<(), CallError> {
     let me = bot.client.get_me().await?;
     bot.status.lock().unwrap_or_else(PoisonError::into_inner).username = me.username;
+    bot.reached();
+    if !announce {
+        return Ok(());
+    }
     for lang in Lang::PEOPLE {
         let code = (lang != Lang::En).then(|| lang.tag());
         bot.client.set_my_commands(&menu(lang), code).await?;

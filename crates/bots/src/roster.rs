@@ -3,7 +3,7 @@
 //! The file's shape is the bridge's, and so are the rules by which a token is found. What differs on purpose: secrets
 //! that anyone could guess are refused, and a bot without owner or allow-list answers nobody.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use salon_core::{BotId, View};
@@ -102,7 +102,7 @@ impl BotConfig {
 pub enum RosterError {
     #[error("{path} cannot be read: {error}")]
     Unreadable { path: String, error: std::io::Error },
-    #[error("{path} is not a list of bots: {error}")]
+    #[error("{path} cannot be understood: {error}")]
     Malformed { path: String, error: String },
     #[error("bot {bot}: {problem}")]
     Bot { bot: String, problem: String },
@@ -136,7 +136,13 @@ struct Item {
     #[serde(default)]
     drafts: bool,
     paced: Option<bool>,
+    /// What the bridge's lists may hold and we do not need, and what was misspelt.
+    #[serde(flatten)]
+    rest: BTreeMap<String, serde_json::Value>,
 }
+
+/// Fields of the bridge's lists that mean nothing here yet, or no longer.
+const KNOWN: [&str; 5] = ["codex", "gemini", "claude", "database_url", "default_role"];
 
 #[derive(Default, Deserialize)]
 struct WebhookItem {
@@ -199,6 +205,9 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
     if !BotId::is_valid(&id) {
         return Err(wrong("an id has letters, digits, '-', '_' and '.', at most 64 of them"));
     }
+    if let Some(field) = item.rest.keys().find(|field| !KNOWN.contains(&field.as_str())) {
+        return Err(wrong(&format!("there is no field {field}")));
+    }
     let api_base = given(item.telegram_api_base_url).unwrap_or_else(|| around.api_base.clone());
     let api_base = api_base.trim_end_matches('/').to_owned();
     if !api_base.starts_with("http://") && !api_base.starts_with("https://") {
@@ -217,7 +226,7 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
         // How the bridge ran its processes; one process serves all bots here.
         None | Some("embedded" | "gateway" | "polling" | "webhook") => Intake::Polling,
         Some("off") => Intake::Off,
-        Some(_) => return Err(wrong("mode is embedded, gateway or off")),
+        Some(_) => return Err(wrong("mode is polling, webhook or off (embedded and gateway are read as polling)")),
     };
     let public_url = given(item.webhook.public_url).or_else(|| around.public_url.clone());
     let path = given(item.webhook.path_secret).or_else(|| around.path_secret.clone());
@@ -354,6 +363,15 @@ mod tests {
         assert!(only(&hook(SECRET), &around()).secrets.is_some());
         let url = "bots: [{telegram_token: '1:a', webhook: {public_url: 'https://salon.test'}}]";
         assert!(problem(url).contains("both path_secret and secret_token"));
+    }
+
+    #[test]
+    fn a_misspelt_field_is_not_passed_over() {
+        assert_eq!(
+            problem("bots: [{telegram_token: '1:a', owner_userid: 7}]"),
+            "bot bot-1: there is no field owner_userid"
+        );
+        only("bots: [{telegram_token: '1:a', codex: {model: gpt-5, sandbox: read-only}}]", &around());
     }
 
     #[test]

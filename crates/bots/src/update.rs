@@ -170,6 +170,9 @@ impl Reaction {
                 Box::pin(async move {
                     let held = tx.hold(ticket, *until).await?;
                     let answer = reaction.act(tx).await?;
+                    if matches!(reaction.wish, Wish::Ignore(_) | Wish::Refuse) {
+                        tx.forget_payload(&held).await?;
+                    }
                     tx.finish(held, *now).await?;
                     Ok(answer)
                 })

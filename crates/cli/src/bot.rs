@@ -17,7 +17,8 @@ use crate::config::Config;
 pub struct Add {
     /// The bot's name in Salon: letters, digits, '-', '_' and '.'
     pub id: String,
-    /// The token that @BotFather gave; without it TELEGRAM_BOT_TOKEN is used when Salon starts
+    /// The token that @BotFather gave, or - to read it from standard input; without it TELEGRAM_BOT_TOKEN is used when
+    /// Salon starts
     #[arg(long)]
     pub token: Option<String>,
     /// What people see
@@ -60,9 +61,19 @@ pub fn list(config: &Config) -> Result<()> {
 }
 
 pub fn add(config: &Config, add: &Add) -> Result<()> {
+    let mut add = add.clone();
+    if add.token.as_deref() == Some("-") {
+        // What stands on a command line can be read by everyone on the machine.
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).context("reading the token")?;
+        add.token = Some(line.trim().to_owned());
+    }
+    let add = &add;
     ensure!(BotId::is_valid(&add.id), "a bot's name has letters, digits, '-', '_' and '.', at most 64 of them");
     let old = read(&config.bots_file)?;
-    let known = roster::parse(&old, &config.around)?;
+    // A list that was written empty is begun anew.
+    let old = if old.trim() == "bots: []" { String::new() } else { old };
+    let known = roster::parse(&old, &around(config))?;
     if !old.trim().is_empty() && known.iter().any(|bot| bot.id.as_str() == add.id) {
         bail!("there is a bot {} already", add.id);
     }
@@ -163,9 +174,17 @@ fn read(path: &Path) -> Result<String> {
     }
 }
 
+/// The surroundings in which the list is judged: the token that the environment gives when Salon starts need not be set
+/// in this shell.
+fn around(config: &Config) -> salon_bots::Surroundings {
+    let mut around = config.around.clone();
+    around.token.get_or_insert_with(|| "0:given-at-the-start".to_owned());
+    around
+}
+
 /// Puts the new list in place in one step, if it can be read.
 fn replace(config: &Config, text: &str) -> Result<()> {
-    roster::parse(text, &config.around).context("the list would not be right, nothing was changed")?;
+    roster::parse(text, &around(config)).context("the list would not be right, nothing was changed")?;
     let path = &config.bots_file;
     let written = || format!("{} cannot be written", path.display());
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {

@@ -347,7 +347,7 @@ fn log(env: &mut Env, file: &FileLog) -> Result<Log> {
         Some(other) => bail!("LOG_FORMAT is text or json, not {other}"),
     };
     let level = env.text("LOG_LEVEL").map(|level| level.to_lowercase().replace("warning", "warn"));
-    let filter = env.text("RUST_LOG").or(level).or(file.filter.clone()).unwrap_or_else(|| "info".to_owned());
+    let filter = env.text("RUST_LOG").or(level).or(file.filter.clone()).unwrap_or_else(|| "info,sqlx=warn".to_owned());
     Ok(Log { form, filter })
 }
 
@@ -364,7 +364,9 @@ impl Env {
         if let Ok(file) = dotenvy::from_path_iter(".env") {
             values.extend(file.flatten());
         }
-        values.extend(std::env::vars());
+        let readable =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        values.extend(readable);
         Env { values, old_names: Vec::new() }
     }
 

@@ -1,15 +1,14 @@
 //! `salon demo`: everything in one process on this machine, with nothing to set up.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use salon_mock::{Mock, MockConfig};
 
 use crate::bot::{secret, write_private};
 use crate::config::Config;
-use crate::house::House;
-use crate::serve;
+use crate::house::{House, make_private_folder};
+use crate::serve::Signals;
 
 const BOTS: &[(&str, &str, &str, &str)] = &[
     ("parrot", "Parrot", "parrot", "mock_token_1"),
@@ -18,7 +17,8 @@ const BOTS: &[(&str, &str, &str, &str)] = &[
 ];
 
 pub async fn demo(mut config: Config, mock_listen: SocketAddr) -> Result<()> {
-    std::fs::create_dir_all(&config.data)
+    let mut signals = Signals::catch()?;
+    make_private_folder(&config.data)
         .with_context(|| format!("the data folder {} cannot be used", config.data.display()))?;
     config.bots_file = config.data.join("bots.yaml");
     if !config.bots_file.exists() {
@@ -43,19 +43,22 @@ pub async fn demo(mut config: Config, mock_listen: SocketAddr) -> Result<()> {
     config.around.engine = "storyteller".to_owned();
     config.messenger = Some(messenger.clone());
     let house = House::open(&config).await?;
-    greet(&messenger, &public, &config.data);
-    serve::until_asked(&house).await?;
-    serve::close(house).await;
+    greet(&messenger, &public, &config);
+    signals.until_asked(&house).await;
+    signals.close(house).await;
     mock.shutdown().await
 }
 
-fn greet(messenger: &str, public: &str, data: &Path) {
+fn greet(messenger: &str, public: &str, config: &Config) {
     println!();
-    println!("  Salon is open. Nothing leaves this machine.");
+    match config.engines.first() {
+        None => println!("  Salon is open. Nothing leaves this machine but a search that you ask for."),
+        Some(_) => println!("  Salon is open. What you ask the Model bot goes to its server; the rest stays here."),
+    }
     println!();
     println!("  Messenger   {messenger}");
     println!("  Front door  {public}");
-    println!("  Data        {}", data.display());
+    println!("  Data        {}", config.data.display());
     println!();
     println!("  Try: write to the parrot, ask the storyteller for a story and press Stop,");
     println!("  tick all bots and send one question to all, or kill this process in the");

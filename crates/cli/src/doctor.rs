@@ -66,7 +66,7 @@ impl Sheet {
 }
 
 fn disk(config: &Config, sheet: &mut Sheet) {
-    if std::fs::create_dir_all(&config.data).is_err() {
+    if house::make_private_folder(&config.data).is_err() {
         sheet.bad(
             &format!("the data folder {} cannot be made", config.data.display()),
             "name another with --data, or give this user the right to write there",

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use salon::keys::KeyError;
 use salon::run::RunTurn;
 use salon::youtube::YouTube;
 use salon::{Clock, Configured, Crew, Engines, Keys, Queue, Salon};
@@ -65,9 +66,15 @@ impl House {
     /// The same with a test's time and engines.
     pub async fn open_staged(config: &Config, staged: Staged) -> Result<House> {
         let (owner, instance) = instance(&config.data, &config.place)?;
-        let keys = keys(config)?;
+        let (keys, made) = keys(config)?;
         let store = Store::open(&config.place, &owner).await?;
-        keys.check(&store).await?;
+        if let Err(error) = keys.check(&store).await {
+            // A key that was made for data which has another one already is of no use to anybody.
+            if let (KeyError::Wrong, Some(path)) = (&error, made) {
+                std::fs::remove_file(path).ok();
+            }
+            return Err(error.into());
+        }
         let clock = staged.clock;
         if let Some(ms) = store.clock_ms().await? {
             clock.follow(ms);
@@ -139,7 +146,7 @@ impl House {
 /// processes may have the same.
 fn instance(data: &Path, place: &Place) -> Result<(String, Option<File>)> {
     let folder = || format!("the data folder {} cannot be used", data.display());
-    std::fs::create_dir_all(data).with_context(folder)?;
+    make_private_folder(data).with_context(folder)?;
     let path = data.join("instance");
     // SQLite's file has a lock of its own.
     let lock = match place {
@@ -167,19 +174,20 @@ fn instance(data: &Path, place: &Place) -> Result<(String, Option<File>)> {
     Ok((name, lock))
 }
 
-/// The master key: from the environment, or from a file beside the data that is made at the first start.
-fn keys(config: &Config) -> Result<Keys> {
+/// The master key: from the environment, or from a file beside the data that is made at the first start. The file's
+/// path is answered if it was made just now; it is written before anything in the data depends on it.
+fn keys(config: &Config) -> Result<(Keys, Option<PathBuf>)> {
     if let Some(key) = &config.master_key {
-        return Keys::parse(key.expose()).context("MASTER_KEY");
+        return Ok((Keys::parse(key.expose()).context("MASTER_KEY")?, None));
     }
     let path = config.data.join("master.key");
     let wrong = || format!("the master key in {}", path.display());
     match std::fs::read_to_string(&path) {
-        Ok(text) => Keys::parse(&text).with_context(wrong),
+        Ok(text) => Ok((Keys::parse(&text).with_context(wrong)?, None)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let text = Keys::generate();
             write_private(&path, &text).with_context(wrong)?;
-            Keys::parse(&text).with_context(wrong)
+            Ok((Keys::parse(&text).with_context(wrong)?, Some(path)))
         }
         Err(error) => Err(error).with_context(wrong),
     }
@@ -223,6 +231,8 @@ pub fn engines(config: &Config) -> Result<Engines> {
         offline("storyteller", Spec::Storyteller { pace: STORY_PACE }, true)?,
     ];
     for engine in &config.engines {
+        let built_in = list.iter().any(|known| known.name == engine.name) || config.agents.contains_key(&*engine.name);
+        ensure!(!built_in, "[engines.{}]: that name is taken by an engine that is always there", engine.name);
         list.push(online(engine)?);
     }
     if !config.engines.iter().any(|engine| engine.name == "model") {
@@ -306,7 +316,7 @@ async fn keep_house(salon: Arc<Salon>, closing: CancellationToken) {
 /// What the listener may know of the bots and the machine.
 struct FrontDoors {
     fleet: Arc<Fleet>,
-    data: std::path::PathBuf,
+    data: PathBuf,
 }
 
 impl Doors for FrontDoors {
@@ -350,6 +360,12 @@ fn admitted(admission: Admission) -> Result<BotId, Rejected> {
         Admission::WrongPath => Err(Rejected::WrongPath),
         Admission::WrongHeader => Err(Rejected::WrongHeader),
     }
+}
+
+/// Makes a folder for data, for its owner's eyes only. One that exists stays as it is.
+pub fn make_private_folder(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// The room on the disk that holds `path`.

@@ -34,7 +34,7 @@ enum Command {
     Serve {
         #[command(flatten)]
         common: Common,
-        /// What this process does: http (webhooks, health), work (answers), poll (long polling)
+        /// What this process does: http (webhooks, health), work (answers), poll (takes updates in, sets webhooks)
         #[arg(long, value_name = "http,work,poll")]
         roles: Option<String>,
         /// Serve this bot alone
@@ -148,7 +148,7 @@ enum WebhookCommand {
         #[arg(long, value_name = "ID")]
         bot: Option<String>,
     },
-    /// Go back to polling; nothing that waits is dropped
+    /// Take the webhook away until Salon starts again; nothing that waits is dropped
     Delete {
         #[command(flatten)]
         common: Common,
@@ -228,7 +228,7 @@ async fn run(command: Command) -> Result<ExitCode> {
             })
             .await?;
             println!("The mock Telegram is at {0}, its page at {0}/_mock/ui. Ctrl-C closes.", mock.base_url());
-            tokio::signal::ctrl_c().await?;
+            serve::until_signalled().await?;
             mock.shutdown().await?;
         }
         Command::Doctor { common } => {

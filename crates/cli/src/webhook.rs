@@ -46,6 +46,7 @@ fn find(config: &Config, id: Option<&str>) -> Result<BotConfig> {
     let mut bots = roster::read(&config.bots_file, &config.around)?;
     match id {
         Some(id) => bots.into_iter().find(|bot| bot.id.as_str() == id).with_context(|| format!("there is no bot {id}")),
+        None if bots.is_empty() => bail!("there is no bot in {}", config.bots_file.display()),
         None if bots.len() == 1 => Ok(bots.remove(0)),
         None => bail!("say which bot: --bot NAME"),
     }

@@ -265,6 +265,16 @@ impl Tx {
         Ok(freed.rows_affected())
     }
 
+    /// Forgets what the job carried: somebody said it who was not talking to us.
+    pub async fn forget_payload(&mut self, held: &Held) -> Result<()> {
+        sqlx::query("UPDATE jobs SET payload = '{}' WHERE id = $1 AND epoch = $2")
+            .bind(held.job.as_str())
+            .bind(held.epoch)
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
     /// Ends the job as done.
     pub async fn finish(&mut self, held: Held, now: Time) -> Result<()> {
         self.end(held, JobState::Done, None, now).await

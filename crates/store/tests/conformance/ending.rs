@@ -14,6 +14,7 @@ on_both_databases! {
     a_stop_request_survives_a_takeover
     of_a_stop_and_a_claim_one_comes_first
     stopping_goes_well_together_with_finishing
+    what_a_stranger_said_is_forgotten
     sweeping_takes_only_what_ended_long_ago
 }
 
@@ -181,4 +182,15 @@ async fn sweeping_takes_only_what_ended_long_ago(Scratch { store, .. }: Scratch)
     let swept = transact!(store, Time(5_000), |tx, before| tx.sweep_jobs(*before).await).expect("sweep");
     assert_eq!(swept, 1);
     assert_eq!((count(&store, "done").await, count(&store, "running").await, count(&store, "queued").await), (1, 1, 1));
+}
+
+async fn what_a_stranger_said_is_forgotten(Scratch { store, .. }: Scratch) {
+    enqueue(&store, NewJob { payload: r#"{"text":"psst"}"#.to_owned(), ..job("1", "lane") }).await;
+    let ticket = claim_up_to(&store, &worker("w"), Time(1_000), 1).await.remove(0).ticket;
+    transact!(store, ticket, |tx, ticket| {
+        let held = tx.hold(ticket, Time(90_000)).await?;
+        tx.forget_payload(&held).await
+    })
+    .expect("forget");
+    assert_eq!(read(&store).await.list_open("lane").await.expect("list")[0].payload, "{}");
 }
