@@ -9,8 +9,10 @@
 //! | `run` | starts programs: the only door to the outside |
 //! | `postgres` | a real PostgreSQL in a scratch folder, stopped whatever happens to us |
 //! | `browser` | the browser tests in `e2e/`, with Node and Chromium |
+//! | `node` | a Node that is new enough, and the packages of a folder |
 
 mod browser;
+mod node;
 mod postgres;
 mod run;
 

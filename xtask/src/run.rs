@@ -37,6 +37,13 @@ pub fn cargo() -> Command {
     command
 }
 
+/// Builds Salon and says where it is: it lies where xtask itself was built.
+pub fn build_salon() -> Result<PathBuf> {
+    run(cargo().args(["build", "-p", "salon-cli", "--locked"]))?;
+    let file = std::env::current_exe()?.with_file_name("salon");
+    if is_program(&file) { Ok(file) } else { bail!("cargo did not build {}", file.display()) }
+}
+
 /// Runs a program to its end in front of the reader's eyes.
 pub fn run(command: &mut Command) -> Result<()> {
     println!("$ {}", line(command));
