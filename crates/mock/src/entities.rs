@@ -404,15 +404,16 @@ fn trim(text: &str, mut entities: Vec<Entity>) -> Formatted {
     let unit_of: Vec<char> = if entities.is_empty() { Vec::new() } else { utf16_characters(text) };
     let is_blank = |entity: &Entity| (entity.offset..entity.end()).all(|unit| blank.contains(&unit_of[index(unit)]));
     entities.retain(|entity| !is_blank(entity));
-    for entity in entities.iter_mut().filter(|entity| !entity.is_code()) {
-        while blank.contains(&unit_of[index(entity.offset)]) {
+    let codes: Vec<i64> = entities.iter().filter(|entity| entity.is_code()).map(|entity| entity.offset).collect();
+    for entity in &mut entities {
+        while !codes.contains(&entity.offset) && blank.contains(&unit_of[index(entity.offset)]) {
             entity.offset += 1;
             entity.length -= 1;
         }
     }
     let end = text.trim_end_matches(blank);
     let mut start = end.trim_start_matches(blank);
-    if let Some(code) = entities.iter().filter(|entity| entity.is_code()).map(|entity| index(entity.offset)).min()
+    if let Some(code) = codes.iter().min().map(|code| index(*code))
         && code < end.len() - start.len()
     {
         // Only white space stands before, so units are bytes here.
@@ -612,7 +613,9 @@ mod tests {
                 .collect();
             let Ok(shown) = format(&text, mode, Some(&json!(given))) else { continue };
             accepted += 1;
-            assert_eq!(shown.text.trim_matches([' ', '\n']), shown.text, "{text:?} {mode}");
+            assert_eq!(shown.text.trim_end_matches([' ', '\n']), shown.text, "{text:?} {mode}");
+            let code_begins = shown.entities.iter().any(|entity| entity.is_code() && entity.offset == 0);
+            assert!(code_begins || !shown.text.starts_with([' ', '\n']), "{text:?} {mode} {shown:?}");
             let characters = utf16_characters(&shown.text);
             let is_boundary = |at: i64| {
                 let units: Vec<usize> = shown
