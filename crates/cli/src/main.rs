@@ -228,7 +228,7 @@ async fn run(command: Command) -> Result<ExitCode> {
             })
             .await?;
             println!("The mock Telegram is at {0}, its page at {0}/_mock/ui. Ctrl-C closes.", mock.base_url());
-            serve::until_signalled().await?;
+            serve::Signals::catch()?.end().await;
             mock.shutdown().await?;
         }
         Command::Doctor { common } => {

@@ -44,6 +44,14 @@ impl Signals {
         })
     }
 
+    /// Waits for SIGTERM or SIGINT.
+    pub async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// Waits for SIGTERM or SIGINT; SIGHUP reads the list of bots again.
     pub async fn until_asked(&mut self, house: &House) {
         loop {
@@ -67,8 +75,7 @@ impl Signals {
         });
         tokio::select! {
             () = house.close() => tracing::info!("closed"),
-            _ = self.terminate.recv() => tracing::warn!("ended at once"),
-            _ = self.interrupt.recv() => tracing::warn!("ended at once"),
+            () = self.end() => tracing::warn!("ended at once"),
         }
     }
 }
