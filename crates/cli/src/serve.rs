@@ -79,16 +79,3 @@ impl Signals {
         }
     }
 }
-
-/// Waits for SIGTERM or SIGINT, where there is no house to close.
-pub async fn until_signalled() -> Result<()> {
-    let mut signals = Signals::catch()?;
-    loop {
-        tokio::select! {
-            _ = signals.terminate.recv() => return Ok(()),
-            _ = signals.interrupt.recv() => return Ok(()),
-            // There is no list to be read again, and a closed terminal is no reason to end.
-            _ = signals.hang_up.recv() => {}
-        }
-    }
-}
