@@ -88,7 +88,14 @@ impl Salon {
     /// What must never be done, for the test that shows why: the key in one transaction and the work in another.
     async fn arrive_in_two(&self, job: NewJob) -> Result<Enqueued, Error> {
         let seen = NewJob { queue: "nobody", lane: format!("seen:{}", job.id), ..job.clone() };
-        let enqueued = self.store.write(seen, |tx, job| Box::pin(tx.enqueue(job))).await?;
+        let enqueued = self.store.write((seen, job.now), |tx, (job, now)| {
+            Box::pin(async move {
+                let enqueued = tx.enqueue(job).await?;
+                tx.stop_unclaimed(&job.id, *now).await?;
+                Ok(enqueued)
+            })
+        });
+        let enqueued = enqueued.await?;
         if enqueued == Enqueued::New {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             let work = NewJob { id: JobId::new(self.clock.id()), key: None, ..job };
