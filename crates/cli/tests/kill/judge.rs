@@ -142,7 +142,10 @@ async fn stored(store: &Store, stage: &Stage, crowd: &Crowd) -> salon_store::Res
                 wrong.push(format!("chat {chat}: turn {} stands at place {number}", turn.number));
             }
             if turn.state != TurnState::Done || turn.answer.as_deref() != Some(&turn.question) {
-                wrong.push(format!("chat {chat}: turn {number} is {:?}, {:?}", turn.state, turn.answer));
+                wrong.push(format!(
+                    "chat {chat}: turn {number} is {:?}, {:?}, {:?}",
+                    turn.state, turn.answer, turn.error
+                ));
             }
         }
         wrong.extend(shown(&mut tx, stage, chat, &turns).await?);
