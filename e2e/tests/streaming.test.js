@@ -22,6 +22,7 @@ for (const [name, size] of [["desktop", DESKTOP], ["phone", PHONE]]) {
       await say(page, "Tell me a story");
       await page.locator(".bubble.is-thinking .dots").waitFor();
       await lastAnswer(page).waitFor();
+      if (size === DESKTOP) await page.locator(".chip-run.is-running").waitFor();
       await shoot(page, `streaming-${name}`);
       await whole(page).waitFor({ timeout: 60_000 });
       const { bubbles, steps, onPage } = await page.evaluate(() => ({ bubbles: window.seen.elements.size, steps: window.seen.lengths.length, onPage: document.querySelectorAll("#timeline-list .bubble.bot").length }));
@@ -39,7 +40,7 @@ test("whoever reads further up is left there, and told of news", () =>
     await say(page, "Tell me a story");
     await whole(page).waitFor({ timeout: 60_000 });
     await say(page, "Tell me another story");
-    await lastAnswer(page).waitFor();
+    await page.locator(".bubble.bot:not(.is-thinking)").nth(1).waitFor();
     const list = page.locator("#timeline-list");
     await list.evaluate((element) => element.scrollTo(0, 30));
     await page.locator("#jump-btn").waitFor();

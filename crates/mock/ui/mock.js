@@ -8,7 +8,7 @@ import * as profiles from "./profiles.js";
 import { avatar, drawSidebar } from "./sidebar.js";
 import { Suggest } from "./suggest.js";
 import { icon, make } from "./text.js";
-import { sizeName, Timeline, toItems, toRows } from "./timeline.js";
+import { isWriting, sizeName, Timeline, toItems, toRows } from "./timeline.js";
 import { hasWord, language, nameControl, setLanguage, t, translatePage } from "./words.js";
 
 const POLL_MS = 1000;
@@ -799,7 +799,8 @@ function drawStatus() {
   const session = found?.session ?? {};
   const name = here.label || here.bot_id || here.token;
   const agent = session.current_agent && session.current_agent !== "unknown" ? session.current_agent : (bot?.default_adapter ?? "–");
-  const run = hasWord(`run_${session.run_status}`) ? session.run_status : "idle";
+  const told = hasWord(`run_${session.run_status}`) ? session.run_status : "idle";
+  const run = isWriting(now.messages?.at(-1)) ? "running" : told;
   const ok = found?.health?.bot?.ok;
   const health = found === undefined ? "checking" : ok ? "online" : isInCatalog(here.bot_id) ? "offlineStatus" : "gone";
   $("selected-status").replaceChildren(

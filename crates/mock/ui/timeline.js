@@ -10,6 +10,19 @@ const PLACEHOLDER = /^(?:…|\.{3}|⋯)$/;
 /** Whether a bot's message only says that more is to come. */
 export const isPlaceholder = (message) => PLACEHOLDER.test((message.text ?? "").trim()) && !message.document;
 
+const WRITING_MS = 10_000;
+
+/**
+ * Whether an answer is being written: a placeholder, a draft, or a message that lately changed and offers
+ * nothing but to be stopped. Event lines say so themselves, and the diagnostics read them.
+ */
+export function isWriting(message) {
+  if (message?.direction !== "bot") return false;
+  if (isPlaceholder(message) || message.is_draft) return true;
+  const keys = (message.reply_markup?.inline_keyboard ?? []).flat().length;
+  return keys === 1 && !/(?:^|\n)(?:⚠️|⏹) /.test(message.text ?? "") && Date.now() - toMs(message.updated_at) < WRITING_MS;
+}
+
 /** Milliseconds, from whatever the server calls a time. */
 export function toMs(time) {
   if (typeof time === "string" && !/^\d+$/.test(time)) return Date.parse(time) || 0;
