@@ -64,7 +64,9 @@ impl Job for React {
         let update: Update = match serde_json::from_str(&work.job.payload) {
             Ok(update) => update,
             Err(error) => {
-                tracing::warn!(bot.name = %bot.id(), %error, "an update cannot be understood");
+                // Where, but not what: the error would quote what was said.
+                let column = error.column();
+                tracing::warn!(bot.name = %bot.id(), job.id = %work.lease.ticket.job, column, "an update cannot be understood");
                 self.give_up(salon, work, "it cannot be understood").await?;
                 salon.metrics.count(bot.id().as_str(), "dead_letters");
                 return Ok(Next::Ended);
