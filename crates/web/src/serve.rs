@@ -56,20 +56,34 @@ pub async fn serve(listener: TcpListener, router: Router, closing: CancellationT
         let Some(place) = crowd.enter(peer.ip()) else { continue };
         stream.set_nodelay(true).ok();
         let router = router.clone();
+        let asked = CancellationToken::new();
+        let mute = mute(asked.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            asked.cancel();
             request.extensions_mut().insert(Peer(peer));
             router.clone().oneshot(request.map(Body::new))
         });
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
-            // A client that goes away in the middle is his business.
-            connection.await.ok();
+            tokio::select! {
+                // A client that goes away in the middle is his business.
+                ended = connection => drop(ended),
+                () = mute => {}
+            }
             drop((slot, place));
         });
     }
     drop(listener);
     tokio::time::timeout(CLOSING_PATIENCE, graceful.shutdown()).await.ok();
+}
+
+/// Resolves if nothing is asked in time. The builder's own deadlines begin once it knows which HTTP is spoken, and a caller
+/// who says nothing at all would keep it guessing for ever.
+async fn mute(asked: CancellationToken) {
+    if tokio::time::timeout(HEADER_DEADLINE, asked.cancelled()).await.is_ok() {
+        std::future::pending().await
+    }
 }
 
 fn builder() -> Builder<TokioExecutor> {
