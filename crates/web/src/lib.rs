@@ -17,7 +17,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::any;
 use salon::Salon;
 use salon_core::BotId;
 use tokio::time::Instant;
@@ -95,16 +95,18 @@ pub struct Web {
 
 /// Every route of the public listener.
 pub fn router(web: Web) -> Router {
+    // Asked by another method a path looks like one that is not there. A fallback for methods would still tell, in an
+    // `Allow` header, which ones it takes.
+    let hidden = || any(async || error::not_found());
     Router::new()
-        .route("/", get(page::front))
-        .route("/assets/front.css", get(page::style))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
-        .route("/telegram/webhook/{bot}/{secret}", post(webhook::named))
-        .route("/tg/{secret}", post(webhook::default))
-        .fallback(|| async { error::not_found() })
-        .method_not_allowed_fallback(|| async { error::not_found() })
+        .route("/", hidden().get(page::front))
+        .route("/assets/front.css", hidden().get(page::style))
+        .route("/healthz", hidden().get(health::healthz))
+        .route("/readyz", hidden().get(health::readyz))
+        .route("/metrics", hidden().get(health::metrics))
+        .route("/telegram/webhook/{bot}/{secret}", hidden().post(webhook::named))
+        .route("/tg/{secret}", hidden().post(webhook::default))
+        .fallback(async || error::not_found())
         .layer(middleware::from_fn_with_state(web.clone(), watch))
         .with_state(web)
 }
