@@ -55,3 +55,14 @@ test("ticks are remembered, and a bot that fails says so while the others go on"
     await page.locator(".parallel-result-row", { hasText: "parrot" }).locator(".parallel-status-pass").waitFor();
     await shoot(page, "parallel-failed");
   }));
+
+test("a command named in a column goes to the bot that named it", () =>
+  house.visit({ chat: 56 }, async (page) => {
+    for (const bot of ["parrot", "model"]) await page.locator(".bot-item", { hasText: `bot_id=${bot}` }).locator(".bot-item-check").check();
+    await page.locator("#parallel-message-input").fill("/help");
+    await page.locator("#parallel-send-btn").click();
+    await page.locator('.compare-column[data-profile="profile-model"] .command-link', { hasText: "/status" }).click();
+    await page.locator(".bot-item.is-selected", { hasText: "bot_id=model" }).waitFor();
+    await page.locator("#timeline-list .bubble.user", { hasText: "/status" }).waitFor();
+    assert.ok(await page.locator("#compare-board").isHidden());
+  }));

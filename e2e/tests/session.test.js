@@ -40,12 +40,11 @@ test("changing the chat by hand leads to that chat, and nonsense is refused", ()
     await page.locator(".toast.is-bad", { hasText: "whole numbers" }).waitFor();
   }));
 
+// A bot of the demo would take its webhook back at once, for it polls; this token has no bot behind it.
 test("a webhook is set, seen and removed", () =>
-  house.visit({ chat: 36 }, async (page) => {
-    await page.locator("#add-profile-btn").click();
-    const item = page.locator(".bot-item.is-selected", { hasText: /bot_id=bot-/ });
-    await item.waitFor();
+  house.visit({ path: "/_mock/ui?token=mock_token_77&chat_id=36" }, async (page) => {
     const token = await page.locator("#token-input").inputValue();
+    assert.equal(token, "mock_token_77");
     await open(page, "webhook-fold");
     await page.locator("#webhook-url-input").fill("http://127.0.0.1:9/hook");
     await page.locator("#webhook-secret-input").fill("a-secret");
@@ -56,9 +55,6 @@ test("a webhook is set, seen and removed", () =>
     await shoot(page, "webhook");
     await page.locator("#delete-webhook-btn").click();
     await page.locator("#delivery-mode", { hasText: "polling" }).waitFor();
-    page.once("dialog", (dialog) => dialog.accept());
-    await item.locator(".bot-item-delete-btn").click();
-    await item.waitFor({ state: "detached" });
   }));
 
 test("a rate limit delays the bot, and the answer comes all the same", () =>

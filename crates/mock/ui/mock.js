@@ -492,7 +492,12 @@ async function onTimelineClick(event) {
   const spoiler = at.closest(".spoiler:not(.is-revealed)");
   if (spoiler) return (event.preventDefault(), spoiler.classList.add("is-revealed"));
   const command = at.closest(".command-link");
-  if (command) return say(command.dataset.command);
+  if (command) {
+    // Side by side, a command belongs to the bot that named it.
+    const column = at.closest(".compare-column");
+    if (column) choose(column.dataset.profile);
+    return say(command.dataset.command);
+  }
   const copyButton = at.closest(".copy-btn");
   if (copyButton) return copy(copyButton.closest(".code-block").querySelector("code").textContent);
   const expand = at.closest(".expand-btn");
