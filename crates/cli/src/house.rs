@@ -17,7 +17,7 @@ use salon_bots::roster::Intake;
 use salon_bots::{Fleet, Source};
 use salon_core::BotId;
 use salon_engine::{Missing, OpenAiSpec, Spec, build};
-use salon_store::{Place, Store};
+use salon_store::{Place, Store, Worker};
 use salon_web::{BotHealth, Disk, Doors, Rejected, Web};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -77,10 +77,11 @@ impl House {
         }
         let clock = staged.clock;
         if let Some(ms) = store.clock_ms().await? {
-            clock.follow(ms);
+            clock.set(ms);
         }
         let engines = Engines::new([engines(config)?.all(), &staged.engines].concat());
-        let salon = Salon::new(store, clock, engines, keys, config.settings.clone(), &owner);
+        let worker = Worker { owner, boot: clock.id(), only: config.only.clone() };
+        let salon = Salon::new(store, clock, engines, keys, config.settings.clone(), worker);
         let fleet = Fleet::new(
             salon.clone(),
             Source {
@@ -293,23 +294,34 @@ async fn keep_house(salon: Arc<Salon>, closing: CancellationToken) {
     loop {
         tokio::select! {
             _ = clock.tick() => match salon.store.clock_ms().await {
-                Ok(Some(ms)) => salon.clock.follow(ms),
-                Ok(None) => {}
+                Ok(theirs) => salon.clock.follow(theirs.unwrap_or(salon.clock.wall().0), salon.settings.lease / 3),
                 Err(error) => tracing::debug!(%error, "the database's clock could not be read"),
             },
-            _ = sweep.tick() => {
-                let now = salon.clock.now();
-                let swept = salon.store.write((now - KEEP_JOBS, now), |tx, (before, now)| {
-                    Box::pin(async move { Ok((tx.sweep_jobs(*before).await?, tx.sweep_tokens(*now).await?)) })
-                });
-                match swept.await {
-                    Ok((0, 0)) => {}
-                    Ok((jobs, tokens)) => tracing::info!(jobs, tokens, "swept what was too old"),
-                    Err(error) => tracing::warn!(%error, "nothing could be swept"),
-                }
-            }
+            _ = sweep.tick() => match swept(&salon).await {
+                Ok((0, 0, 0)) => {}
+                Ok((jobs, tokens, parts)) => tracing::info!(jobs, tokens, parts, "swept what was too old"),
+                Err(error) => tracing::warn!(%error, "not everything could be swept"),
+            },
             () = closing.cancelled() => return,
         }
+    }
+}
+
+/// Sweeps in small pieces until nothing is left that is too old.
+async fn swept(salon: &Salon) -> Result<(u64, u64, u64)> {
+    let now = salon.clock.now();
+    let mut all = (0, 0, 0);
+    loop {
+        let some = salon.store.write((now - KEEP_JOBS, now), |tx, (before, now)| {
+            Box::pin(async move {
+                Ok((tx.sweep_jobs(*before).await?, tx.sweep_tokens(*now).await?, tx.sweep_outbox(*before).await?))
+            })
+        });
+        let some = some.await?;
+        if some == (0, 0, 0) {
+            return Ok(all);
+        }
+        all = (all.0 + some.0, all.1 + some.1, all.2 + some.2);
     }
 }
 

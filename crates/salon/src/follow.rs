@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use salon_core::{Stamped, TurnId};
-use salon_store::Result;
+use salon_store::{Error, Result};
 use tokio::sync::watch;
 
 use crate::Salon;
@@ -33,6 +33,10 @@ impl Salon {
 }
 
 impl Follow<'_> {
+    async fn read(&self) -> Result<Vec<Stamped>> {
+        self.salon.store.read().await?.list_events(&self.turn, self.after, AT_MOST).await
+    }
+
     /// The next events, at least one; `None` after the terminal one. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Option<Vec<Stamped>>> {
         loop {
@@ -40,7 +44,15 @@ impl Follow<'_> {
                 return Ok(None);
             }
             self.grown.mark_unchanged();
-            let events = self.salon.store.read().await?.list_events(&self.turn, self.after, AT_MOST).await?;
+            let events = match self.read().await {
+                Ok(events) => events,
+                // Whoever follows waits for the answer anyway; the store's return is part of that.
+                Err(Error::Unavailable(_)) => {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if let Some(last) = events.last() {
                 self.after = last.seq;
                 for event in &events {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use salon_store::{Claimed, Error, Ticket};
+use salon_store::{Claimed, Error, Operation, Ticket};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +58,35 @@ pub enum Next {
 pub struct Work {
     pub job: Claimed,
     pub lease: Lease,
+}
+
+/// How long a worker waits before it asks again a store that is away.
+const STORE_PAUSE: Duration = Duration::from_millis(250);
+
+impl Work {
+    /// Writes what this job did. While the store is away it waits, as long as the lease allows: what was done outside
+    /// the database, a message that was sent or an answer that was paid for, is not thrown away for a busy second.
+    pub async fn write<A, T>(&self, salon: &Salon, args: A, operation: Operation<A, T>) -> Result<T, Error>
+    where
+        A: Clone + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        loop {
+            let at = Instant::now();
+            match salon.store.write(args.clone(), operation).await {
+                Err(Error::Unavailable(_) | Error::Full) => {
+                    self.lease.check()?;
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+                outcome => {
+                    if outcome.is_ok() {
+                        self.lease.renewed(at);
+                    }
+                    return outcome;
+                }
+            }
+        }
+    }
 }
 
 /// Our right to work on a job, and the ways in which it ends.

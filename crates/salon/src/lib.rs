@@ -100,19 +100,18 @@ pub struct Salon {
 }
 
 impl Salon {
-    /// `owner` is this process's lasting name: a restart under the same name takes up at once what it left.
+    /// `worker` names this process: a restart under the same lasting name takes up at once what it left.
     pub fn new(
         store: Store,
         clock: Clock,
         engines: Engines,
         keys: Keys,
         settings: Settings,
-        owner: &str,
+        worker: Worker,
     ) -> Arc<Salon> {
         let hub = Arc::new(hub::Hub::default());
         let ears = hub.clone();
         store.listen(move |signal| ears.hear(signal));
-        let worker = Worker { owner: owner.to_owned(), boot: clock.id() };
         Arc::new(Salon { store, clock, hub, metrics: metrics::Metrics::default(), engines, keys, settings, worker })
     }
 }

@@ -41,12 +41,12 @@ impl Job for RunTurn {
 
     async fn run(&self, salon: &Arc<Salon>, work: &Work) -> Result<Next, Error> {
         let turn = turn_of(work)?;
-        let (turn, dialog, brief) = prepare(salon, &turn).await?;
+        let (turn, dialog, brief, last) = prepare(salon, &turn).await?;
         if turn.state.is_final() {
             return Ok(Next::Finish);
         }
         fail_point!("run.before_start");
-        let mut run = Run::new(salon, work, turn, dialog);
+        let mut run = Run::new(salon, work, turn, dialog, last);
         let Some(configured) = salon.engines.find(&run.turn.engine) else {
             let error = EngineError::failed("unknown_engine", format!("There is no engine {} here.", run.turn.engine));
             run.push(Event::Started { engine: run.turn.engine.clone(), thread: None });
@@ -97,7 +97,9 @@ fn turn_of(work: &Work) -> Result<TurnId, Error> {
     Ok(TurnId::new(payload.turn))
 }
 
-async fn prepare(salon: &Salon, id: &TurnId) -> Result<(Turn, Dialog, Brief), Error> {
+/// The last number is the number of the last event in the log. Nobody adds to it any more: earlier attempts lost their
+/// lease when this one was claimed.
+async fn prepare(salon: &Salon, id: &TurnId) -> Result<(Turn, Dialog, Brief, i64), Error> {
     let mut tx = salon.store.read().await?;
     let turn = tx.find_turn(id).await?.ok_or_else(|| anyhow::anyhow!("the turn {id} is gone"))?;
     let dialog = tx.find_dialog(&turn.dialog).await?.ok_or_else(|| anyhow::anyhow!("the dialog of {id} is gone"))?;
@@ -105,7 +107,8 @@ async fn prepare(salon: &Salon, id: &TurnId) -> Result<(Turn, Dialog, Brief), Er
     let limit = salon.settings.window.messages as i64 + 10;
     let earlier = tx.list_turns_before(&dialog.id, turn.number, limit).await?;
     let brief = brief::compose(&salon.settings.instruction, &dialog, &earlier, &turn, salon.settings.window);
-    Ok((turn, dialog, brief))
+    let last = tx.last_event(id).await?;
+    Ok((turn, dialog, brief, last))
 }
 
 /// One attempt at a turn, on the writing side.
@@ -114,6 +117,8 @@ struct Run<'a> {
     work: &'a Work,
     turn: Turn,
     dialog: Dialog,
+    /// The number of the last event that is in the log.
+    last: i64,
     /// Events that are not in the log yet.
     bundle: Vec<Append>,
     bundle_chars: usize,
@@ -124,12 +129,13 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(salon: &'a Arc<Salon>, work: &'a Work, turn: Turn, dialog: Dialog) -> Self {
+    fn new(salon: &'a Arc<Salon>, work: &'a Work, turn: Turn, dialog: Dialog, last: i64) -> Self {
         Run {
             salon,
             work,
             turn,
             dialog,
+            last,
             bundle: Vec::new(),
             bundle_chars: 0,
             bundle_since: None,
@@ -223,36 +229,25 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Writes the bundle. While the store is away it waits, as long as the lease allows.
+    /// Writes the bundle.
     async fn flush(&mut self) -> Result<(), Error> {
         if self.bundle.is_empty() {
             return Ok(());
         }
-        loop {
-            let at = Instant::now();
-            let bundle = self.bundle.clone();
-            let args =
-                (self.work.lease.ticket.clone(), self.work.lease.until(self.salon), self.turn.id.clone(), bundle);
-            let written = self.salon.store.write(args, |tx, (ticket, until, turn, bundle)| {
+        let bundle = std::mem::take(&mut self.bundle);
+        let written = bundle.len();
+        let lease = &self.work.lease;
+        let args = (lease.ticket.clone(), lease.until(self.salon), self.turn.id.clone(), self.last, bundle);
+        self.work
+            .write(self.salon, args, |tx, (ticket, until, turn, last, bundle)| {
                 Box::pin(async move {
                     let held = tx.hold(ticket, *until).await?;
                     tx.start_turn(&held, turn).await?;
-                    tx.append(&held, turn, bundle).await
+                    tx.append_after(&held, turn, *last, bundle).await
                 })
-            });
-            match written.await {
-                Ok(()) => {
-                    self.work.lease.renewed(at);
-                    break;
-                }
-                Err(Error::Unavailable(_) | Error::Full) => {
-                    self.work.lease.check()?;
-                    tokio::time::sleep(Duration::from_millis(250)).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.bundle.clear();
+            })
+            .await?;
+        self.last += written as i64;
         self.bundle_chars = 0;
         self.bundle_since = None;
         Ok(())
@@ -296,16 +291,16 @@ impl<'a> Run<'a> {
             summary,
             engine: self.turn.engine.clone(),
             thread: self.reply.thread.clone(),
+            last: self.last,
         };
         fail_point!("run.before_finish");
         let args = (self.work.lease.ticket.clone(), self.work.lease.until(self.salon), end);
-        self.salon
-            .store
-            .write(args, |tx, (ticket, until, end)| {
+        self.work
+            .write(self.salon, args, |tx, (ticket, until, end)| {
                 Box::pin(async move {
                     let held = tx.hold(ticket, *until).await?;
                     let now = end.finished.now;
-                    tx.append(&held, &end.finished.turn, &end.bundle).await?;
+                    tx.append_after(&held, &end.finished.turn, end.last, &end.bundle).await?;
                     tx.finish_turn(&held, &end.finished).await?;
                     tx.remember(&end.dialog.id, &end.summary, &end.engine, end.thread.as_deref(), now).await?;
                     match end.finished.state {
@@ -321,6 +316,7 @@ impl<'a> Run<'a> {
 }
 
 /// What the last transaction of a run writes.
+#[derive(Clone)]
 struct End {
     finished: Finished,
     bundle: Vec<Append>,
@@ -328,6 +324,7 @@ struct End {
     summary: String,
     engine: String,
     thread: Option<String>,
+    last: i64,
 }
 
 enum Heard {

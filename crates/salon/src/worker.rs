@@ -37,6 +37,12 @@ pub struct Crew {
     closing: CancellationToken,
 }
 
+/// How long a job rests that found the store away.
+const STORE_AWAY: Duration = Duration::from_secs(2);
+/// Leases that are renewed in one transaction: one row that waits for a lock must not cost all the others.
+const RENEWED_AT_ONCE: usize = 16;
+/// An endless job forgets how often it was begun: its pauses do not grow with its age.
+const ENDLESS_ATTEMPTS: i64 = 4;
 const STOP_POLL: Duration = Duration::from_millis(500);
 const CLAIM_AT_MOST: usize = 64;
 
@@ -221,6 +227,8 @@ impl Crew {
         let next = match outcome {
             Ok(next) => next,
             Err(Error::Fenced) => return Err(Error::Fenced),
+            // The store's absence is not the job's failure, and uses up none of its attempts.
+            Err(Error::Unavailable(_) | Error::Full) => Next::Snooze(STORE_AWAY),
             Err(Error::Refused(refusal)) => Next::Retry(refusal.to_string()),
             Err(error) => Next::Retry(format!("{error:#}")),
         };
@@ -269,7 +277,8 @@ impl Crew {
             salon.metrics.count(bot, "dead_letters");
             return Ok(());
         }
-        let pause = backoff(work.job.attempts, salon.settings.longest_backoff);
+        let counted = if endless { work.job.attempts.min(ENDLESS_ATTEMPTS) } else { work.job.attempts };
+        let pause = backoff(counted, salon.settings.longest_backoff);
         let args = (work.lease.ticket.clone(), work.lease.until(salon), clipped(&error), salon.clock.now() + pause);
         salon
             .store
@@ -298,37 +307,43 @@ impl Crew {
             if old.is_empty() {
                 continue;
             }
-            let at = Instant::now();
-            let tickets: Vec<_> = old.iter().map(|work| work.lease.ticket.clone()).collect();
-            let until = self.salon.clock.now() + lease;
-            let lost = self.salon.store.write((tickets, until), |tx, (tickets, until)| {
-                Box::pin(async move {
-                    let mut lost = Vec::new();
-                    for ticket in tickets {
-                        match tx.hold(ticket, *until).await {
-                            Ok(_) => {}
-                            Err(Error::Fenced) => lost.push(ticket.clone()),
-                            Err(error) => return Err(error),
-                        }
-                    }
-                    Ok(lost)
-                })
-            });
-            match lost.await {
-                Ok(lost) => {
-                    for work in old {
-                        if lost.contains(&work.lease.ticket) {
-                            work.lease.lost.cancel();
-                        } else {
-                            work.lease.renewed(at);
-                        }
+            for some in old.chunks(RENEWED_AT_ONCE) {
+                self.renew(some).await;
+            }
+        }
+    }
+
+    async fn renew(&self, works: &[Arc<Work>]) {
+        let at = Instant::now();
+        let tickets: Vec<_> = works.iter().map(|work| work.lease.ticket.clone()).collect();
+        let until = self.salon.clock.now() + self.salon.settings.lease;
+        let lost = self.salon.store.write((tickets, until), |tx, (tickets, until)| {
+            Box::pin(async move {
+                let mut lost = Vec::new();
+                for ticket in tickets {
+                    match tx.hold(ticket, *until).await {
+                        Ok(_) => {}
+                        Err(Error::Fenced) => lost.push(ticket.clone()),
+                        Err(error) => return Err(error),
                     }
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "leases could not be renewed");
-                    for work in old.iter().filter(|work| work.lease.check().is_err()) {
+                Ok(lost)
+            })
+        });
+        match lost.await {
+            Ok(lost) => {
+                for work in works {
+                    if lost.contains(&work.lease.ticket) {
                         work.lease.lost.cancel();
+                    } else {
+                        work.lease.renewed(at);
                     }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "leases could not be renewed");
+                for work in works.iter().filter(|work| work.lease.check().is_err()) {
+                    work.lease.lost.cancel();
                 }
             }
         }

@@ -17,18 +17,27 @@ pub struct Append {
 }
 
 impl Tx {
-    /// Appends to a turn's log. The attempt is the lease's epoch; the numbers go on without gaps.
+    /// Appends to a turn's log, whatever its last number is. For those who end their job in the same transaction; a
+    /// transaction that may be run again while the job goes on numbers its events itself, see [`Tx::append_after`].
     pub async fn append(&mut self, held: &Held, turn: &TurnId, events: &[Append]) -> Result<()> {
+        let last = self.last_event(turn).await?;
+        self.append_after(held, turn, last, events).await
+    }
+
+    /// Appends to a turn's log after event number `last`. Numbers that are taken are passed by: they were written by an
+    /// earlier run of this very transaction, whose outcome was not known.
+    pub async fn append_after(&mut self, held: &Held, turn: &TurnId, last: i64, events: &[Append]) -> Result<()> {
         if events.is_empty() {
             return Ok(());
         }
-        for append in events {
+        for (seq, append) in (last + 1..).zip(events) {
             let body = serde_json::to_string(&append.event).context("an event cannot be written down")?;
             sqlx::query(
-                "INSERT INTO events (turn_id, seq, attempt, at, body) \
-                 SELECT $1, COALESCE(MAX(seq), 0) + 1, $2, $3, $4 FROM events WHERE turn_id = $1",
+                "INSERT INTO events (turn_id, seq, attempt, at, body) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (turn_id, seq) DO NOTHING",
             )
             .bind(turn.as_str())
+            .bind(seq)
             .bind(held.epoch())
             .bind(append.at.0)
             .bind(body)
@@ -37,6 +46,15 @@ impl Tx {
         }
         self.signal(Signal::Turn(turn.as_str().to_owned()));
         Ok(())
+    }
+
+    /// The number of a turn's last event; 0 if it has none.
+    pub async fn last_event(&mut self, turn: &TurnId) -> Result<i64> {
+        let row = sqlx::query("SELECT COALESCE(MAX(seq), 0) AS seq FROM events WHERE turn_id = $1")
+            .bind(turn.as_str())
+            .fetch_one(self.connection())
+            .await?;
+        row.int("seq")
     }
 
     /// The events of a turn after number `after`, in order, at most `limit`.

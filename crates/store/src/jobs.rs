@@ -71,6 +71,8 @@ impl JobState {
 pub struct Worker {
     pub owner: String,
     pub boot: String,
+    /// Works for this bot alone.
+    pub only: Option<BotId>,
 }
 
 /// A lease as its holder remembers it. Worth nothing until [`Tx::hold`] says it still counts.
@@ -211,6 +213,7 @@ impl Tx {
             .bind(&worker.owner)
             .bind(&worker.boot)
             .bind(lease_until.0)
+            .bind(worker.only.as_ref().map(BotId::as_str))
             .fetch_all(self.connection())
             .await?;
         let mut jobs: Vec<Claimed> = rows.iter().map(claimed).collect::<Result<_>>()?;
@@ -381,6 +384,19 @@ impl Tx {
         rows.iter().map(|row| Ok(JobId::new(row.text("id")?))).collect()
     }
 
+    /// The oldest open job of one kind in a lane.
+    pub async fn find_open(&mut self, lane: &str, kind: &str) -> Result<Option<Claimed>> {
+        let row = sqlx::query(
+            "SELECT id, epoch, kind, lane, seq, bot_id, payload, attempts, stop_requested, created_at FROM jobs \
+             WHERE lane = $1 AND kind = $2 AND state IN ('queued', 'running') ORDER BY seq LIMIT 1",
+        )
+        .bind(lane)
+        .bind(kind)
+        .fetch_optional(self.connection())
+        .await?;
+        row.as_ref().map(claimed).transpose()
+    }
+
     /// How many jobs of each kind, bot and state there are.
     pub async fn count_jobs(&mut self) -> Result<Vec<JobCounts>> {
         let rows = sqlx::query(
@@ -401,12 +417,16 @@ impl Tx {
             .collect()
     }
 
-    /// Forgets jobs that ended before `before`, and with them their keys.
+    /// Forgets some jobs that ended before `before`, and with them their keys; 0 once none is left. A few at a time, so
+    /// that nobody waits long for them.
     pub async fn sweep_jobs(&mut self, before: Time) -> Result<u64> {
-        let swept = sqlx::query("DELETE FROM jobs WHERE finished_at IS NOT NULL AND finished_at < $1")
-            .bind(before.0)
-            .execute(self.connection())
-            .await?;
+        let swept = sqlx::query(
+            "DELETE FROM jobs WHERE id IN ( \
+               SELECT id FROM jobs WHERE finished_at IS NOT NULL AND finished_at < $1 LIMIT 500)",
+        )
+        .bind(before.0)
+        .execute(self.connection())
+        .await?;
         Ok(swept.rows_affected())
     }
 }
@@ -421,6 +441,7 @@ fn claim_text(dialect: Dialect) -> &'static str {
            SELECT j.id FROM jobs j \
            WHERE j.queue = $1 AND j.state IN ('queued', 'running') AND j.available_at <= $2 \
              AND (j.state = 'queued' OR j.lease_until < $2 OR j.lease_until > $3) \
+             AND (CAST($8 AS TEXT) IS NULL OR j.bot_id = $8) \
              AND NOT EXISTS (SELECT 1 FROM jobs k WHERE k.lane = j.lane AND k.seq < j.seq \
                                AND k.state IN ('queued', 'running')) \
            ORDER BY j.created_at, j.id LIMIT $4",

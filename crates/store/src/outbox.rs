@@ -119,6 +119,41 @@ impl Tx {
         Ok(())
     }
 
+    /// Notes which parts show what they must say in the end, so that whoever goes on need not say it again.
+    pub async fn mark_shown(&mut self, _held: &Held, owner: &str, parts: &[i64], now: Time) -> Result<()> {
+        for part in parts {
+            sqlx::query("UPDATE outbox SET state = 'shown', updated_at = $3 WHERE owner = $1 AND part = $2")
+                .bind(owner)
+                .bind(*part)
+                .bind(now.0)
+                .execute(self.connection())
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The parts of `owner` that show what they must say in the end.
+    pub async fn list_shown(&mut self, owner: &str) -> Result<Vec<i64>> {
+        let rows = sqlx::query("SELECT part FROM outbox WHERE owner = $1 AND state = 'shown' ORDER BY part")
+            .bind(owner)
+            .fetch_all(self.connection())
+            .await?;
+        rows.iter().map(|row| row.int("part")).collect()
+    }
+
+    /// Forgets some parts that were done with before `before`; 0 once none is left.
+    pub async fn sweep_outbox(&mut self, before: Time) -> Result<u64> {
+        let swept = sqlx::query(
+            "DELETE FROM outbox WHERE owner IN ( \
+               SELECT owner FROM outbox WHERE state IN ('shown', 'dropped') AND updated_at < $1 LIMIT 500) \
+             AND state IN ('shown', 'dropped') AND updated_at < $1",
+        )
+        .bind(before.0)
+        .execute(self.connection())
+        .await?;
+        Ok(swept.rows_affected())
+    }
+
     /// Parts by state.
     pub async fn count_parts(&mut self) -> Result<Vec<(String, i64)>> {
         let rows = sqlx::query("SELECT state, COUNT(*) AS count FROM outbox GROUP BY state ORDER BY state")

@@ -69,6 +69,8 @@ struct Stage {
     folder: TempDir,
     mock: Mock,
     house: Option<House>,
+    /// Whether the story closed the house, so that it opens only when told to.
+    closed: bool,
     config: Config,
     clock: Clock,
     desk: Arc<Desk>,
@@ -126,8 +128,9 @@ impl Stage {
             folder,
             mock,
             house: None,
+            closed: false,
             config,
-            clock: Clock::running(),
+            clock: Clock::default(),
             desk: Arc::default(),
             videos,
             bots: Vec::new(),
@@ -167,8 +170,14 @@ impl Stage {
         if let Some(id) = text.strip_prefix("bot ").and_then(|rest| rest.strip_suffix(" is gone")) {
             return self.cast(id, None).await;
         }
-        self.open().await?;
+        if text == "salon opens" {
+            self.closed = false;
+        }
+        if !self.closed {
+            self.open().await?;
+        }
         match text {
+            "salon opens" => return Ok(()),
             "bots.yaml is broken" => {
                 std::fs::write(&self.config.bots_file, "bots: [{bot_id: 'parrot'")?;
                 self.house()?.fleet.reload();
@@ -182,10 +191,11 @@ impl Stage {
                 self.desk.signal.give();
                 return Ok(());
             }
-            "salon restarts" => {
+            "salon closes" | "salon restarts" => {
                 let house = self.house.take().context("nothing runs")?;
                 house.close().await;
-                return self.open().await;
+                self.closed = text == "salon closes";
+                return if self.closed { Ok(()) } else { self.open().await };
             }
             "everything is read" => return self.all_read().await,
             "all is quiet" => return self.all_quiet().await,

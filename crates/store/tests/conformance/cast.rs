@@ -23,7 +23,7 @@ pub fn parrot() -> BotId {
 pub const ALICE: ChatId = ChatId(1001);
 
 pub fn worker(name: &str) -> Worker {
-    Worker { owner: name.to_owned(), boot: "1".to_owned() }
+    Worker { owner: name.to_owned(), boot: "1".to_owned(), only: None }
 }
 
 /// A job without a key at the end of `lane`.

@@ -82,7 +82,7 @@ async fn what_has_ended_never_opens_again(Scratch { store, .. }: Scratch) {
         assert!(!held.expect("stop"));
     }
     let reclaimed = transact!(store, worker("w"), |tx, _| {
-        let reborn = salon_store::Worker { owner: "w".to_owned(), boot: "2".to_owned() };
+        let reborn = salon_store::Worker { owner: "w".to_owned(), boot: "2".to_owned(), only: None };
         tx.reclaim(&reborn).await
     });
     assert_eq!(reclaimed.expect("reclaim"), 0);
