@@ -210,7 +210,9 @@ fn client() -> Result<reqwest::Client> {
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(5))
         .timeout(Duration::from_secs(60))
-        .pool_idle_timeout(Duration::from_secs(50))
+        // Sooner than servers close an idle connection, so that none is used while it closes. And some are opened in
+        // vain, because another one came free meanwhile: Node's server waits for those when it is to end.
+        .pool_idle_timeout(Duration::from_secs(2))
         .build()
         .context("cannot build the HTTP client")
 }
