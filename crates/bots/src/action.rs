@@ -23,7 +23,7 @@ impl Job for Promote {
 
     async fn run(&self, salon: &Arc<Salon>, work: &Work) -> Result<Next> {
         let Some(bot) = work.job.bot.as_ref().and_then(|id| self.fleet.find(id)) else {
-            return Ok(crate::absent(&self.fleet));
+            return Ok(crate::absent(salon, work));
         };
         let deferred: Deferred = serde_json::from_str(&work.job.payload).map_err(anyhow::Error::new)?;
         let cx = Context {

@@ -92,17 +92,20 @@ impl Context {
     /// but not before the turn's own message stands in its place.
     pub async fn tell(&self, tx: &mut Tx, mut notice: Notice) -> Result<()> {
         let lane = out_lane(self);
-        let head = tx.list_open(&lane).await?.into_iter().next();
-        let beside = head.as_ref().and_then(delivered_turn);
-        let lane = if beside.is_some() { format!("out-beside:{}:{}", self.bot.id(), self.chat) } else { lane };
+        let shown = tx.find_open(&lane, crate::deliver::KIND).await?;
+        let beside = shown.as_ref().and_then(delivered_turn);
+        let lane = if beside.is_some() { self.beside_lane() } else { lane };
         notice.after = beside;
         self.enqueue(tx, crate::notice::KIND, lane, None, &notice).await
     }
 
     /// Queues a notice that is told once, whatever asks for it how often.
     pub async fn tell_once(&self, tx: &mut Tx, key: String, notice: Notice) -> Result<()> {
-        let lane = format!("out-beside:{}:{}", self.bot.id(), self.chat);
-        self.enqueue(tx, crate::notice::KIND, lane, Some(key), &notice).await
+        self.enqueue(tx, crate::notice::KIND, self.beside_lane(), Some(key), &notice).await
+    }
+
+    fn beside_lane(&self) -> String {
+        format!("out-beside:{}:{}", self.bot.id(), self.chat)
     }
 
     /// Queues the showing of a turn, behind what the chat is shown already.
@@ -139,7 +142,8 @@ impl Context {
             bot: Some(self.bot.id().clone()),
             payload,
             now: self.salon.clock.now(),
-            room: None,
+            // Somebody who sends commands faster than a chat can show their replies is not told everything.
+            room: (kind == crate::notice::KIND).then_some(NOTICES),
         })
         .await?;
         Ok(())
@@ -157,6 +161,9 @@ fn delivered_turn(job: &Claimed) -> Option<String> {
     }
     serde_json::from_str::<Delivery>(&job.payload).ok().map(|delivery| delivery.turn)
 }
+
+/// Notices that may wait in one lane of a chat.
+const NOTICES: i64 = 50;
 
 /// How long tokens of buttons are good for.
 pub const BUTTON_LIFE: Duration = Duration::from_secs(24 * 60 * 60);

@@ -12,9 +12,10 @@ use salon_store::{Error, NewToken, Part, PartState, fail_point, failpoint};
 use salon_telegram::text::{Formatted, plain};
 use salon_telegram::types::{EditMessageText, InlineKeyboardMarkup, ReplyParameters, SendMessage};
 use salon_telegram::{Act, CallError, Class};
-use tokio::time::Instant;
 
+use crate::context::Context;
 use crate::fleet::Bot;
+use crate::notice::Notice;
 
 pub const PLACEHOLDER: &str = "…";
 /// A wait longer than this is spent in the queue, not in a worker's slot.
@@ -71,6 +72,14 @@ pub struct Courier<'a> {
 struct Standing {
     message: i64,
     shows: Option<Page>,
+    /// Whether that is what it must say in the end.
+    done: bool,
+}
+
+impl Standing {
+    fn placeholder(message: i64) -> Standing {
+        Standing { message, shows: None, done: false }
+    }
 }
 
 impl<'a> Courier<'a> {
@@ -84,8 +93,13 @@ impl<'a> Courier<'a> {
         let mut parts = Vec::new();
         // A first attempt cannot have placed anything.
         if work.job.attempts > 1 || work.lease.ticket.epoch > 1 {
-            let stored = salon.store.read().await?.list_parts(&owner).await?;
-            parts = stored.iter().filter_map(|p| p.message).map(|message| Standing { message, shows: None }).collect();
+            let mut tx = salon.store.read().await?;
+            let done = tx.list_shown(&owner).await?;
+            let stored = tx.list_parts(&owner).await?;
+            let standing = stored.iter().filter_map(|part| {
+                Some(Standing { done: done.contains(&part.part), ..Standing::placeholder(part.message?) })
+            });
+            parts = standing.collect();
         }
         let heir = work.job.attempts > 1;
         Ok(Courier {
@@ -123,21 +137,31 @@ impl<'a> Courier<'a> {
 
     /// Places the next part as a placeholder and records its number.
     pub async fn place(&mut self) -> Result<(), Halt> {
+        self.place_at(self.parts.len()).await
+    }
+
+    /// Places part `at`, which is the next one or one whose message is gone.
+    async fn place_at(&mut self, at: usize) -> Result<(), Halt> {
         self.go(Act::Send).await?;
         fail_point!("deliver.before_place");
-        let mut message = SendMessage::new(self.chat.0, plain(PLACEHOLDER));
-        message.message_thread_id = self.topic;
-        if self.parts.is_empty() {
-            message.reply_parameters = self.reply_to.map(ReplyParameters::to);
+        let mut sent = self.bot.client.send_message(&self.placeholder()).await;
+        if let Err(error) = &sent
+            && self.adapt(error)
+        {
+            self.go(Act::Send).await?;
+            sent = self.bot.client.send_message(&self.placeholder()).await;
         }
-        let sent = self.bot.client.send_message(&message).await;
         fail_point!("deliver.after_place");
         match sent {
             Ok(sent) => {
                 self.bot.reached();
-                self.parts.push(Standing { message: sent.message_id, shows: None });
+                let standing = Standing::placeholder(sent.message_id);
+                match self.parts.get_mut(at) {
+                    Some(part) => *part = standing,
+                    None => self.parts.push(standing),
+                }
                 fail_point!("deliver.before_record");
-                self.record(Some(self.parts.len() - 1)).await?;
+                self.record(Some(at)).await?;
                 fail_point!("deliver.after_record");
                 Ok(())
             }
@@ -151,12 +175,41 @@ impl<'a> Courier<'a> {
         }
     }
 
-    /// Puts `page` into part `at`. Repeating it changes nothing.
-    pub async fn edit(&mut self, at: usize, page: &Page, act: Act) -> Result<(), Halt> {
+    fn placeholder(&self) -> SendMessage {
+        let mut message = SendMessage::new(self.chat.0, plain(PLACEHOLDER));
+        message.message_thread_id = self.topic;
+        if self.parts.is_empty() {
+            message.reply_parameters = self.reply_to.map(ReplyParameters::to);
+        }
+        message
+    }
+
+    /// Follows the chat where it went: a group became a supergroup, a topic was closed. `false` if nothing changed.
+    fn adapt(&mut self, error: &CallError) -> bool {
+        match error.class() {
+            Class::Migrated(chat) if self.chat.0 != chat => {
+                self.chat = ChatId(chat);
+                self.reply_to = None;
+                true
+            }
+            Class::BadRequest if self.topic.is_some() => {
+                self.topic = None;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Puts `page` into part `at`. Repeating it changes nothing. The budget for it has been taken, by [`Courier::go`] or
+    /// from the pacer.
+    pub async fn edit(&mut self, at: usize, page: &Page) -> Result<(), Halt> {
         let mut body = page.body.clone();
         let mut tries = 0;
         loop {
-            self.go(act).await?;
+            if tries > 0 {
+                self.go(Act::FinalEdit).await?;
+            }
+            self.work.lease.check()?;
             tries += 1;
             let mut edit = EditMessageText::new(self.chat.0, self.parts[at].message, body.clone());
             edit.reply_markup = page.keyboard.clone();
@@ -166,7 +219,8 @@ impl<'a> Courier<'a> {
             let Err(error) = edited else { break };
             match error.class() {
                 Class::NotModified => break,
-                Class::MessageGone if tries < EDIT_TRIES => self.replace(at).await?,
+                Class::MessageGone if tries < EDIT_TRIES => self.place_at(at).await?,
+                Class::Migrated(_) if self.adapt(&error) => self.place_at(at).await?,
                 Class::BadRequest if !body.entities.is_empty() => {
                     tracing::warn!(bot.name = %self.bot.id(), %error, "a formatted text was refused, sending it plain");
                     self.salon.metrics.count(self.bot.id().as_str(), "plain_fallback");
@@ -179,6 +233,7 @@ impl<'a> Courier<'a> {
                 _ => return Err(self.halt("editMessageText", &error)),
             }
         }
+        self.bot.reached();
         self.parts[at].shows = Some(page.clone());
         Ok(())
     }
@@ -192,9 +247,11 @@ impl<'a> Courier<'a> {
             while self.parts.len() <= at {
                 self.place().await?;
             }
-            if !self.shows(at, page) {
-                self.edit(at, page, Act::FinalEdit).await?;
+            if !self.parts[at].done && !self.shows(at, page) {
+                self.go(Act::FinalEdit).await?;
+                self.edit(at, page).await?;
             }
+            self.parts[at].done = true;
         }
         // An earlier attempt may have said more.
         for surplus in self.parts.split_off(pages.len().max(1).min(self.parts.len())) {
@@ -232,7 +289,10 @@ impl<'a> Courier<'a> {
     pub async fn stop_for(self, halt: Halt) -> Result<Next, Error> {
         match halt {
             Halt::Store(error) => Err(error),
-            Halt::Wait(pause) => Ok(Next::Snooze(pause)),
+            Halt::Wait(pause) => {
+                self.remember().await?;
+                Ok(Next::Snooze(pause))
+            }
             Halt::Retry(error) => Ok(Next::Retry(error)),
             Halt::Parked(why) => {
                 tracing::info!(bot.name = %self.bot.id(), why, "a chat takes no messages and is parked");
@@ -241,6 +301,26 @@ impl<'a> Courier<'a> {
                 Ok(Next::Ended)
             }
         }
+    }
+
+    /// Notes which parts are done, so that an answer of many pages does not begin anew after each pause.
+    async fn remember(&self) -> Result<(), Error> {
+        let done = self.parts.iter().zip(0..).filter(|(part, _)| part.done).map(|(_, number)| number);
+        let done: Vec<i64> = done.collect();
+        if done.is_empty() {
+            return Ok(());
+        }
+        let lease = &self.work.lease;
+        let now = self.salon.clock.now();
+        let args = (lease.ticket.clone(), lease.until(self.salon), self.owner.clone(), done, now);
+        self.work
+            .write(self.salon, args, |tx, (ticket, until, owner, done, now)| {
+                Box::pin(async move {
+                    let held = tx.hold(ticket, *until).await?;
+                    tx.mark_shown(&held, owner, done, *now).await
+                })
+            })
+            .await
     }
 
     async fn close(&self, state: PartState, parked: Option<String>) -> Result<(), Error> {
@@ -255,9 +335,8 @@ impl<'a> Courier<'a> {
             parked,
             now: salon.clock.now(),
         };
-        salon
-            .store
-            .write(args, |tx, c| {
+        self.work
+            .write(salon, args, |tx, c| {
                 Box::pin(async move {
                     let held = tx.hold(&c.ticket, c.until).await?;
                     tx.close_parts(&held, &c.owner, c.state, c.parked.as_deref(), c.now).await?;
@@ -272,7 +351,6 @@ impl<'a> Courier<'a> {
 
     /// Writes down what is not in the database yet: a placed part, waiting tokens, sends that may have got through.
     async fn record(&mut self, placed: Option<usize>) -> Result<(), Error> {
-        let at = Instant::now();
         let part = |number: i64, message: Option<i64>| Part {
             owner: self.owner.clone(),
             part: number,
@@ -296,9 +374,8 @@ impl<'a> Courier<'a> {
             now: self.salon.clock.now(),
         };
         let orphaned = recording.orphans.len();
-        self.salon
-            .store
-            .write(recording, |tx, r| {
+        self.work
+            .write(self.salon, recording, |tx, r| {
                 Box::pin(async move {
                     let held = tx.hold(&r.ticket, r.until).await?;
                     if let Some(part) = &r.placed {
@@ -314,24 +391,11 @@ impl<'a> Courier<'a> {
                 })
             })
             .await?;
-        self.work.lease.renewed(at);
         if orphaned > 0 {
             self.salon.metrics.add(self.bot.id().as_str(), "orphans", orphaned as u64);
         }
         self.heir &= placed.is_none();
         self.lost_sends = 0;
-        Ok(())
-    }
-
-    /// A new message for a part whose message is gone.
-    async fn replace(&mut self, at: usize) -> Result<(), Halt> {
-        self.go(Act::Send).await?;
-        let mut message = SendMessage::new(self.chat.0, plain(PLACEHOLDER));
-        message.message_thread_id = self.topic;
-        let sent = self.bot.client.send_message(&message).await;
-        let sent = sent.map_err(|error| self.halt("sendMessage", &error))?;
-        self.parts[at] = Standing { message: sent.message_id, shows: None };
-        self.record(Some(at)).await?;
         Ok(())
     }
 
@@ -368,7 +432,7 @@ impl<'a> Courier<'a> {
             Class::RateLimited(pause) => {
                 self.salon.metrics.count(bot, "telegram_rate_limit_retry_total");
                 self.salon.metrics.count(bot, &format!("telegram_rate_limit_retry.{method}"));
-                self.bot.pacer.pause_chat(self.chat.0, pause);
+                self.bot.pause(self.chat.0, pause);
                 Halt::Wait(pause)
             }
             Class::Blocked | Class::Migrated(_) => Halt::Parked(error.to_string()),
@@ -383,6 +447,7 @@ impl<'a> Courier<'a> {
     }
 }
 
+#[derive(Clone)]
 struct Recording {
     ticket: salon_store::Ticket,
     until: salon_core::Time,
@@ -392,6 +457,7 @@ struct Recording {
     now: salon_core::Time,
 }
 
+#[derive(Clone)]
 struct Closing {
     ticket: salon_store::Ticket,
     until: salon_core::Time,
@@ -401,6 +467,31 @@ struct Closing {
     state: PartState,
     parked: Option<String>,
     now: salon_core::Time,
+}
+
+/// Gives up what cannot be shown: its parts are closed, and the chat is told once if `notice` says how.
+pub async fn give_up(
+    salon: &Salon,
+    work: &Work,
+    owner: String,
+    notice: Option<(Context, Notice)>,
+    error: &str,
+) -> Result<(), Error> {
+    let lease = &work.lease;
+    let args = (lease.ticket.clone(), lease.until(salon), owner, notice, error.to_owned(), salon.clock.now());
+    salon
+        .store
+        .write(args, |tx, (ticket, until, owner, notice, error, now)| {
+            Box::pin(async move {
+                let held = tx.hold(ticket, *until).await?;
+                tx.close_parts(&held, owner, PartState::Dropped, Some(error), *now).await?;
+                if let Some((cx, notice)) = notice {
+                    cx.tell_once(tx, format!("undelivered:{owner}"), notice.clone()).await?;
+                }
+                tx.bury(held, error, *now).await
+            })
+        })
+        .await
 }
 
 /// A number for the drafts of a turn: any number but zero, the same for every attempt.

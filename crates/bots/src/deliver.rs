@@ -19,9 +19,10 @@ use tokio::time::Instant;
 
 use crate::bridge;
 use crate::buttons::{Action, Buttons};
-use crate::courier::{Courier, Halt, PLACEHOLDER, Page, draft_id};
+use crate::context::Context;
+use crate::courier::{self, Courier, Halt, PLACEHOLDER, Page, draft_id};
 use crate::fleet::Fleet;
-use crate::notice::MESSAGE_UNITS;
+use crate::notice::{MESSAGE_UNITS, Notice};
 
 pub const KIND: &str = "deliver";
 
@@ -58,7 +59,7 @@ impl Job for Deliver {
 
     async fn run(&self, salon: &Arc<Salon>, work: &Work) -> Result<Next, Error> {
         let Some(bot) = work.job.bot.as_ref().and_then(|id| self.fleet.find(id)) else {
-            return Ok(crate::absent(&self.fleet));
+            return Ok(crate::absent(salon, work));
         };
         let delivery: Delivery = serde_json::from_str(&work.job.payload).map_err(anyhow::Error::new)?;
         let turn = TurnId::new(delivery.turn.as_str());
@@ -76,11 +77,32 @@ impl Job for Deliver {
         };
         courier.keep_tokens(tokens).await?;
         let drafts = bot.config.drafts && chat.is_private() && view == View::Answer;
-        let reader = Reader { turn, view, lang, buttons, drafts, events: Vec::new(), reply: Reply::default() };
+        let reader =
+            Reader { turn, view, lang, buttons, drafts, events: Vec::new(), reply: Reply::default(), changed: true };
         match reader.read_out(&mut courier).await {
             Ok(()) => courier.finish().await,
             Err(halt) => courier.stop_for(halt).await,
         }
+    }
+
+    async fn give_up(&self, salon: &Arc<Salon>, work: &Work, error: &str) -> Result<(), Error> {
+        let delivery: Delivery = serde_json::from_str(&work.job.payload).map_err(anyhow::Error::new)?;
+        let bot = work.job.bot.as_ref().and_then(|id| self.fleet.find(id));
+        let lang = Lang::from_tag(Some(&delivery.lang));
+        let notice = bot.map(|bot| {
+            let cx = Context {
+                salon: salon.clone(),
+                bot,
+                chat: ChatId(delivery.chat),
+                topic: None,
+                user: delivery.user,
+                lang,
+                message: None,
+            };
+            let notice = Notice::plain(&cx, lang.say("undelivered", &[]));
+            (cx, notice)
+        });
+        courier::give_up(salon, work, delivery.turn, notice, error).await
     }
 }
 
@@ -93,6 +115,8 @@ struct Reader {
     drafts: bool,
     events: Vec<Stamped>,
     reply: Reply,
+    /// Whether the messages may show less than the log tells.
+    changed: bool,
 }
 
 impl Reader {
@@ -122,10 +146,8 @@ impl Reader {
             }
             if self.drafts {
                 again_at = again_at.min(self.draft(courier, &mut drafted).await?);
-            } else if !self.reply.text.is_empty() || !self.events.is_empty() || since.elapsed() > STOP_BUTTON_AFTER {
-                again_at = again_at.min(self.stream(courier, since).await?);
             } else {
-                again_at = again_at.min(since + STOP_BUTTON_AFTER);
+                again_at = again_at.min(self.stream(courier, since).await?);
             }
             tokio::select! {
                 more = follow.next() => match more? {
@@ -134,6 +156,7 @@ impl Reader {
                             self.reply.push(event);
                         }
                         self.events.extend(events);
+                        self.changed = true;
                     }
                     None => return Err(Halt::Retry("the log ended without an end".to_owned())),
                 },
@@ -145,28 +168,33 @@ impl Reader {
     }
 
     /// Brings the messages up to date as far as the pace allows; answers when to try again.
-    async fn stream(&self, courier: &mut Courier<'_>, since: Instant) -> Result<Instant, Halt> {
+    async fn stream(&mut self, courier: &mut Courier<'_>, since: Instant) -> Result<Instant, Halt> {
         let later = Instant::now() + Duration::from_secs(60);
-        let pages = self.pages();
-        for (at, page) in pages.iter().enumerate() {
-            if courier.shows(at, page) {
-                continue;
-            }
-            if at >= courier.placed() {
-                courier.place().await?;
-            }
-            // The bare placeholder is as good as a page that only adds a button, for a while.
-            if self.events.is_empty() && since.elapsed() < STOP_BUTTON_AFTER {
-                return Ok(since + STOP_BUTTON_AFTER);
-            }
-            let wait = courier.bot.pacer.wait(courier.chat.0, Act::Edit);
-            if !wait.is_zero() {
-                return Ok(Instant::now() + wait);
-            }
-            // The budget was taken just now; `Other` costs nothing of the stream's.
-            courier.edit(at, page, Act::Other).await?;
+        // The bare placeholder is as good as a page that only adds a button, for a while.
+        let button_at = since + STOP_BUTTON_AFTER;
+        if self.events.is_empty() && Instant::now() < button_at {
+            return Ok(button_at);
         }
-        Ok(later)
+        if !self.changed {
+            return Ok(later);
+        }
+        // Asked before anything is drawn: drawing a long answer for nothing is most of the work.
+        let wait = courier.bot.pacer.wait(courier.chat.0, Act::Edit);
+        if !wait.is_zero() {
+            return Ok(Instant::now() + wait);
+        }
+        let pages = self.pages();
+        let Some(at) = (0..pages.len()).find(|at| !courier.shows(*at, &pages[*at])) else {
+            self.changed = false;
+            return Ok(later);
+        };
+        if at >= courier.placed() {
+            courier.place().await?;
+        }
+        courier.edit(at, &pages[at]).await?;
+        self.changed = at + 1 < pages.len();
+        // A further page waits for a budget of its own.
+        Ok(if self.changed { Instant::now() } else { later })
     }
 
     async fn draft(&self, courier: &Courier<'_>, drafted: &mut Option<(Formatted, Instant)>) -> Result<Instant, Halt> {

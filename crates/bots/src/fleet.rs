@@ -13,12 +13,13 @@ use salon_store::NewJob;
 use salon_telegram::types::{BotCommand, SetWebhook};
 use salon_telegram::{CallError, Class, Client, ClientConfig, Pacer};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::roster::{self, BotConfig, Intake, Surroundings};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(400);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 /// A bot at work.
@@ -29,6 +30,8 @@ pub struct Bot {
     /// Cancelled when the roster no longer has this bot as it is here.
     pub gone: CancellationToken,
     status: Mutex<Status>,
+    /// Which chat was refused for its pace last, and when.
+    refused: Mutex<Option<(i64, Instant)>>,
 }
 
 /// How a bot is doing, for people.
@@ -49,7 +52,14 @@ impl Bot {
             timeout: CALL_TIMEOUT,
         })?;
         let pacer = if config.paced { Pacer::new() } else { Pacer::unlimited() };
-        Ok(Bot { config, client, pacer, gone: CancellationToken::new(), status: Mutex::default() })
+        Ok(Bot {
+            config,
+            client,
+            pacer,
+            gone: CancellationToken::new(),
+            status: Mutex::default(),
+            refused: Mutex::default(),
+        })
     }
 
     pub fn id(&self) -> &BotId {
@@ -64,6 +74,17 @@ impl Bot {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.error = None;
         status.receiving = true;
+    }
+
+    /// Keeps the pause that Telegram asked for. When a second chat is refused within a second, it is the bot that is too
+    /// fast, and every chat waits: each would only run into a refusal of its own.
+    pub fn pause(&self, chat: i64, pause: Duration) {
+        self.pacer.pause_chat(chat, pause);
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.is_some_and(|(other, at)| other != chat && at.elapsed() < Duration::from_secs(1)) {
+            self.pacer.pause_bot(pause);
+        }
+        *refused = Some((chat, Instant::now()));
     }
 
     /// Updates do not come in.
@@ -149,11 +170,6 @@ impl Fleet {
         self.all().into_iter().find(|bot| bot.id() == id)
     }
 
-    /// Whether this process serves some of the bots only, and leaves the others' work to others.
-    pub fn is_partial(&self) -> bool {
-        self.source.only.is_some()
-    }
-
     /// Whether a webhook call for `bot` shows the right secrets; every mistake takes the same work.
     pub fn admit(&self, bot: &str, path: &str, header: Option<&str>) -> Admission {
         let found = self.all().into_iter().find(|candidate| candidate.id().as_str() == bot);
@@ -170,7 +186,7 @@ impl Fleet {
         for bot in self.all() {
             self.begin(&bot);
         }
-        let mut seen = self.source.stamp();
+        let (mut taken, mut seen) = (self.source.stamp(), self.source.stamp());
         loop {
             self.queue_pollers().await;
             tokio::select! {
@@ -178,16 +194,21 @@ impl Fleet {
                 () = closing.cancelled() => return,
             }
             let now = self.source.stamp();
-            if now != seen {
-                seen = now;
+            // Only once the file has kept still: a file that is being written is half a list.
+            if now == seen && now != taken {
+                taken = now;
                 self.reload();
             }
+            seen = now;
         }
     }
 
     /// Looks at the roster now.
     pub fn reload(&self) {
         match self.source.read() {
+            Ok(configs) if configs.is_empty() && !self.all().is_empty() && self.source.is_blank() => {
+                tracing::warn!("the list of bots is missing or blank, nothing was changed");
+            }
             Ok(configs) => self.become_like(configs),
             Err(error) => tracing::warn!(error = %error, "the list of bots is broken, nothing was changed"),
         }
@@ -203,6 +224,10 @@ impl Fleet {
             }
             match Bot::new(config) {
                 Ok(bot) => {
+                    // The same token is the same bot at Telegram: its name need not be asked for again.
+                    if let Some(before) = old.iter().find(|known| known.config.token == bot.config.token) {
+                        bot.status.lock().unwrap_or_else(PoisonError::into_inner).username = before.status().username;
+                    }
                     tracing::info!(bot.name = %bot.config.id, "a bot was added or changed");
                     new.push(Arc::new(bot));
                 }
@@ -260,6 +285,11 @@ impl Source {
             bots.retain(|bot| &bot.id == only);
         }
         Ok(bots)
+    }
+
+    /// Whether there is no file, or nothing in it; a list that is meant to be empty says so.
+    fn is_blank(&self) -> bool {
+        std::fs::read_to_string(&self.path).is_ok_and(|text| text.trim().is_empty()) || !self.path.exists()
     }
 
     /// Changes when the file does.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use salon::youtube::YouTube;
-use salon::{Job, Next};
+use salon::{Job, Next, Salon, Work};
 
 pub use fleet::{Fleet, Source, Status};
 pub use roster::{BotConfig, Surroundings};
@@ -41,10 +41,14 @@ pub fn jobs(fleet: &Arc<Fleet>, youtube: YouTube) -> Vec<Arc<dyn Job>> {
     ]
 }
 
-/// What becomes of a job whose bot is not here: left to others, or over with its bot.
-fn absent(fleet: &Fleet) -> Next {
-    if fleet.is_partial() {
-        return Next::Snooze(Duration::from_secs(2));
+/// What becomes of a job whose bot is not here. Another process may have it, or it may come back: a list is edited, a
+/// file is put in place a second later. What was acknowledged is not dropped for that.
+fn absent(salon: &Salon, work: &Work) -> Next {
+    let age = salon.clock.now().since(work.job.created_at);
+    if age < PATIENCE_FOR_A_BOT {
+        return Next::Snooze((age / 4).clamp(Duration::from_secs(1), Duration::from_secs(60)));
     }
-    Next::Finish
+    Next::Retry("its bot is gone".to_owned())
 }
+
+const PATIENCE_FOR_A_BOT: Duration = Duration::from_secs(24 * 60 * 60);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::buttons::{Action, Buttons};
 use crate::context::Context;
-use crate::courier::{Courier, Page};
+use crate::courier::{self, Courier, Page};
 use crate::fleet::Fleet;
 
 pub const KIND: &str = "notice";
@@ -62,7 +62,7 @@ impl Job for ShowNotice {
 
     async fn run(&self, salon: &Arc<Salon>, work: &Work) -> Result<Next, Error> {
         let Some(bot) = work.job.bot.as_ref().and_then(|id| self.fleet.find(id)) else {
-            return Ok(crate::absent(&self.fleet));
+            return Ok(crate::absent(salon, work));
         };
         let notice: Notice = serde_json::from_str(&work.job.payload).map_err(anyhow::Error::new)?;
         let chat = ChatId(notice.chat);
@@ -89,6 +89,12 @@ impl Job for ShowNotice {
             Ok(()) => courier.finish().await,
             Err(halt) => courier.stop_for(halt).await,
         }
+    }
+
+    async fn give_up(&self, salon: &Arc<Salon>, work: &Work, error: &str) -> Result<(), Error> {
+        let owner = work.lease.ticket.job.as_str().to_owned();
+        // Saying that something could not be said would fail for the same reason.
+        courier::give_up(salon, work, owner, None, error).await
     }
 }
 

@@ -12,6 +12,7 @@ use salon::{Job, Next, Salon, Work};
 use salon_store::{Error, Seat};
 use salon_telegram::types::ALLOWED_UPDATES;
 use salon_telegram::{CallError, Class, RawUpdate};
+use tokio::time::Instant;
 
 use crate::fleet::{Bot, Fleet};
 use crate::roster::Intake;
@@ -40,8 +41,8 @@ impl Job for Poll {
     async fn run(&self, salon: &Arc<Salon>, work: &Work) -> Result<Next, Error> {
         let bot = work.job.bot.as_ref().and_then(|id| self.fleet.find(id));
         let Some(bot) = bot.filter(|bot| bot.config.intake == Intake::Polling) else {
-            // Another process may know the bot; if none does, nobody queues this again.
-            return Ok(if self.fleet.is_partial() { Next::Snooze(Duration::from_secs(2)) } else { Next::Finish });
+            // Whoever has the bot queues its poller again.
+            return Ok(Next::Finish);
         };
         if bot.poll_lane() != work.job.lane {
             return Ok(Next::Finish);
@@ -66,6 +67,7 @@ async fn poll(salon: &Salon, work: &Work, bot: &Bot) -> Result<(), Error> {
     bot.well();
     loop {
         work.lease.check()?;
+        let asked = Instant::now();
         let updates = match bot.client.get_updates(offset, BATCH, LONG_POLL_S, ALLOWED_UPDATES).await {
             Ok(updates) => updates,
             Err(error) => {
@@ -76,7 +78,13 @@ async fn poll(salon: &Salon, work: &Work, bot: &Bot) -> Result<(), Error> {
         };
         trouble = Trouble::default();
         bot.well();
-        let Some(last) = updates.last() else { continue };
+        let Some(last) = updates.last() else {
+            // A server that does not know how to wait is not asked a thousand times a second.
+            if asked.elapsed() < Duration::from_secs(1) {
+                tokio::time::sleep(salon.settings.poll_interval).await;
+            }
+            continue;
+        };
         let next = last.update_id + 1;
         let seat = Seat { bot: bot.id().clone(), token_hash: hash.clone(), offset: next };
         let arrivals = read(salon, bot, &updates);

@@ -182,7 +182,12 @@ pub fn parse(text: &str, around: &Surroundings) -> Result<Vec<BotConfig>, Roster
     };
     let mut items = file.map_or_else(Vec::new, |file| file.bots);
     if items.is_empty() && around.token.is_some() {
-        items.push(Item { bot_id: around.bot_id.clone(), name: around.bot_name.clone(), ..Item::default() });
+        let webhook = WebhookItem {
+            path_secret: around.path_secret.clone(),
+            secret_token: around.secret_token.clone(),
+            public_url: around.public_url.clone(),
+        };
+        items.push(Item { bot_id: around.bot_id.clone(), name: around.bot_name.clone(), webhook, ..Item::default() });
     }
     let bots: Vec<_> =
         items.into_iter().enumerate().map(|(at, item)| bot(at + 1, item, around)).collect::<Result<_, _>>()?;
@@ -228,9 +233,9 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
         Some("off") => Intake::Off,
         Some(_) => return Err(wrong("mode is polling, webhook or off (embedded and gateway are read as polling)")),
     };
-    let public_url = given(item.webhook.public_url).or_else(|| around.public_url.clone());
-    let path = given(item.webhook.path_secret).or_else(|| around.path_secret.clone());
-    let header = given(item.webhook.secret_token).or_else(|| around.secret_token.clone());
+    let public_url = given(item.webhook.public_url);
+    let path = given(item.webhook.path_secret);
+    let header = given(item.webhook.secret_token);
     let secrets = match (path, header) {
         (Some(path), Some(header)) => {
             check_secret(&id, "path_secret", &path).map_err(|problem| wrong(&problem))?;

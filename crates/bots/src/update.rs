@@ -22,8 +22,14 @@ use crate::notice::Notice;
 
 /// How often a stranger is told that the bot is not for him.
 const REFUSE_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How long an update that names somebody waits for the bot to learn its own name, after a start.
+const NAME_PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// A press that is older than this has been forgotten by Telegram.
 const QUERY_LIFE: Duration = Duration::from_secs(150);
+
+/// How long a message waits for the bot's name.
+const NAME_PAUSE: Duration = Duration::from_secs(1);
 
 /// What an update asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +65,7 @@ impl Job for React {
 
     async fn run(&self, salon: &Arc<Salon>, work: &Work) -> Result<Next> {
         let Some(bot) = work.job.bot.as_ref().and_then(|id| self.fleet.find(id)) else {
-            return Ok(crate::absent(&self.fleet));
+            return Ok(crate::absent(salon, work));
         };
         let update: Update = match serde_json::from_str(&work.job.payload) {
             Ok(update) => update,
@@ -72,6 +78,14 @@ impl Job for React {
                 return Ok(Next::Ended);
             }
         };
+        // Not knowing whether it is meant, a bot would overhear what was said to it, or obey what was said to others.
+        let waited = salon.clock.now().since(work.job.created_at);
+        if names_somebody(&update) && bot.status().username.is_none() && waited < NAME_PATIENCE {
+            return Ok(Next::Snooze(LOOK_AGAIN));
+        }
+        if must_know_name(&bot, &update) {
+            return Ok(Next::Snooze(NAME_PAUSE));
+        }
         let Some((cx, wish)) = understand(salon, &bot, &update) else { return Ok(Next::Finish) };
         let video = match &wish {
             Wish::Video(query) => Some(self.search(&cx, query).await),
@@ -282,6 +296,14 @@ async fn answer_query(cx: &Context, work: &Work, query: &str, answer: &str) {
     cx.salon.metrics.count(cx.bot.id().as_str(), outcome);
 }
 
+/// Whether the message can only be understood by somebody who knows the bot's name, which Telegram has not told yet.
+fn must_know_name(bot: &Bot, update: &Update) -> bool {
+    let Some(message) = update.message.as_ref().or(update.edited_message.as_ref()) else { return false };
+    let text = message.text.as_deref().or(message.caption.as_deref()).unwrap_or_default();
+    let named = text.contains('@') && (!ChatId(message.chat.id).is_private() || text.starts_with('/'));
+    named && bot.status().username.is_none()
+}
+
 /// What an update asks for, of whom. `None` if it is of a kind that we do not react to.
 fn understand(salon: &Arc<Salon>, bot: &Arc<Bot>, update: &Update) -> Option<(Context, Wish)> {
     let context =
@@ -296,11 +318,11 @@ fn understand(salon: &Arc<Salon>, bot: &Arc<Bot>, update: &Update) -> Option<(Co
         };
     if let Some(query) = &update.callback_query {
         let message = query.message.as_ref()?;
-        let cx = context(message.chat.id, message.message_thread_id, Some(&query.from), None);
+        let cx = context(message.chat.id, message.topic(), Some(&query.from), None);
         return Some((cx, of_press(bot, query)));
     }
     if let Some(message) = update.message.as_ref().or(update.edited_message.as_ref()) {
-        let topic = message.message_thread_id;
+        let topic = message.topic();
         let cx = context(message.chat.id, topic, message.from.as_ref(), Some(message.message_id));
         let wish = of_message(bot, message, update.edited_message.is_some());
         return Some((cx, wish));
@@ -369,6 +391,12 @@ fn of_message(bot: &Bot, message: &Message, edited: bool) -> Wish {
         Some(query) => Wish::Video(query),
         None => Wish::Say(text),
     }
+}
+
+fn names_somebody(update: &Update) -> bool {
+    let message = update.message.as_ref().or(update.edited_message.as_ref());
+    let text = message.and_then(|message| message.text.as_deref().or(message.caption.as_deref()));
+    text.is_some_and(|text| text.contains('@'))
 }
 
 /// In a group a bot is meant if it is named, answered, or commanded; the text without its name.

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use crate::control::{Answer, ControlError, Controls, read, result};
 
 /// What a bot of the catalog may answer with.
-const ADAPTERS: [&str; 6] = ["echo", "storyteller", "model", "codex", "gemini", "claude"];
+const ADAPTERS: [&str; 7] = ["echo", "parrot", "storyteller", "model", "codex", "gemini", "claude"];
 const DEFAULT_ADAPTER: &str = "gemini";
 /// Bots of one catalog.
 const BOTS: usize = 1000;
@@ -80,7 +80,7 @@ pub async fn add(State(controls): State<Controls>, body: Bytes) -> Answer {
         "mode": "embedded",
         "telegram_token": token,
         "adapter": adapter,
-        "webhook": {"path_secret": format!("{bot_id}-path"), "secret_token": format!("{bot_id}-secret"), "public_url": ""},
+        "webhook": {"path_secret": secret(), "secret_token": secret(), "public_url": ""},
     });
     let list = file.as_object_mut().map(|root| root.entry("bots").or_insert_with(|| json!([])));
     let Some(list) = list else { return Err(ControlError::invalid("the bots file is no mapping")) };
@@ -197,6 +197,13 @@ fn masked(token: &str) -> String {
     }
     let (head, tail) = (&characters[..4], &characters[characters.len() - 4..]);
     format!("{}***{}", head.iter().collect::<String>(), tail.iter().collect::<String>())
+}
+
+/// A webhook secret that nobody can guess: whoever reads the list refuses one that is made of the bot's name.
+fn secret() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    // Keyed by the system's randomness; each state is a key of its own.
+    (0..4u8).map(|n| format!("{:016x}", RandomState::new().hash_one(n))).collect()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ const FIRST_LIMIT = 120;
 const MOST_MESSAGES = 1000;
 const PRESS_MS = 15_000;
 /** What the catalog takes for a new bot; one like any other bot, the demo's parrot say, is an echo. */
-const ADAPTERS = ["echo", "storyteller", "model", "codex", "gemini", "claude"];
+const ADAPTERS = ["echo", "parrot", "storyteller", "model", "codex", "gemini", "claude"];
 const MOST_FILE_BYTES = 20 * 1024 * 1024;
 
 const $ = (id) => document.getElementById(id);

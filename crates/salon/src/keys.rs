@@ -65,18 +65,16 @@ impl Keys {
         derive(&self.tokens, token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Whether this is the data's key. Changes nothing.
+    pub async fn fits(&self, store: &Store) -> Result<bool, Error> {
+        Ok(store.read().await?.find_setting(CANARY).await?.as_deref() == Some(&self.canary))
+    }
+
     /// Refuses a key that is not the data's. New data takes this one for good.
     pub async fn check(&self, store: &Store) -> Result<(), KeyError> {
-        let known = store.read().await?.find_setting(CANARY).await?;
-        if known.is_none() {
-            store.write(self.canary.clone(), |tx, canary| Box::pin(tx.add_setting(CANARY, canary))).await?;
-        }
-        let known = match known {
-            Some(known) => Some(known),
-            // Another process may have been faster with another key.
-            None => store.read().await?.find_setting(CANARY).await?,
-        };
-        if known.as_deref() == Some(&self.canary) { Ok(()) } else { Err(KeyError::Wrong) }
+        // Changes nothing if there is a canary already; another process may be faster with another key.
+        store.write(self.canary.clone(), |tx, canary| Box::pin(tx.add_setting(CANARY, canary))).await?;
+        if self.fits(store).await? { Ok(()) } else { Err(KeyError::Wrong) }
     }
 }
 

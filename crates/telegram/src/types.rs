@@ -28,8 +28,11 @@ pub struct Update {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Message {
     pub message_id: i64,
+    /// Of a topic only if `is_topic_message`; otherwise the thread of replies that an ordinary group counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_thread_id: Option<i64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_topic_message: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<User>,
     /// The channel or group that speaks, when no person does.
@@ -85,6 +88,13 @@ pub struct Chat {
     pub kind: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+}
+
+impl Message {
+    /// The forum topic to answer in. A thread of replies is no topic: naming it would be refused.
+    pub fn topic(&self) -> Option<i64> {
+        self.message_thread_id.filter(|_| self.is_topic_message)
+    }
 }
 
 /// A press of an inline button.
