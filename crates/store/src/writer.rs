@@ -33,7 +33,9 @@ const QUEUE_PATIENCE: Duration = Duration::from_secs(2);
 /// Operations in one SQLite commit.
 const GROUP: usize = 128;
 /// Commits between two checkpoints: some megabytes of log at most, in the usual sizes.
-const CHECKPOINT_EVERY: u32 = 64;
+const CHECKPOINT_EVERY: u32 = 16;
+/// Pages in a log that is begun anew even if somebody must be waited for: two megabytes.
+const LONG_LOG: i64 = 512;
 /// Runs of one PostgreSQL transaction.
 const TRIES: u32 = 3;
 /// After this long nothing is run again: a lock or a free connection has been waited for in vain, and the caller knows
@@ -325,9 +327,14 @@ impl Pen {
         }
     }
 
+    /// Where somebody reads all the time, a log that was moved is still not begun anew and grows without an end. So
+    /// one that has become long waits for those who read just now.
     async fn checkpoint(&mut self) -> Result<()> {
         self.since_checkpoint = 0;
-        sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut self.connection).await?;
+        let moved = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&mut self.connection).await?;
+        if moved.try_get::<i64, _>(1)? > LONG_LOG {
+            sqlx::query("PRAGMA wal_checkpoint(RESTART)").execute(&mut self.connection).await?;
+        }
         Ok(())
     }
 
