@@ -46,9 +46,16 @@ async fn die_at(point: &str, database: Database) {
     let stage = Stage::set(database, intake).await;
     stage.write_bots("model");
     // An answer that comes in pieces passes the points of a stream as well.
-    let start = stage.one().with("OPENAI_BASE_URL", &slow_parrot().await).with("OPENAI_API_KEY", "sk-nobody");
-    // Commits come at the start already; the others are passed a few times in such a conversation.
-    let times = if point.starts_with("commit.") { 15 } else { 2 };
+    let start =
+        [("OPENAI_BASE_URL", slow_parrot().await.as_str()), ("OPENAI_API_KEY", "sk-nobody"), ("OPENAI_MODEL", "p")]
+            .into_iter()
+            .fold(stage.one(), |start, (name, value)| start.with(name, value));
+    // Commits come at the start already, and one poll may bring everything.
+    let times = match point.split('.').next() {
+        Some("commit") => 15,
+        Some("poll") => 1,
+        _ => 2,
+    };
     let mut doomed = start.clone().with("SALON_FAIL_POINT", &format!("{point}@{times}")).spawn();
     let mut crowd = Crowd::new(&stage, CHATS, CHATS);
     crowd.ask_until(QUESTIONS);
