@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use salon::Salon;
+use salon::arrive::Rejected;
 use salon_core::{BotId, Lang};
 use salon_store::NewJob;
 use salon_telegram::types::{BotCommand, SetWebhook};
@@ -120,16 +121,7 @@ pub struct Fleet {
     bots: RwLock<Vec<Arc<Bot>>>,
 }
 
-/// What became of a webhook call at the door.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admission {
-    Admitted(BotId),
-    UnknownBot,
-    WrongPath,
-    WrongHeader,
-}
-
-fn admit(bot: Option<Arc<Bot>>, path: &str, header: Option<&str>) -> Admission {
+fn admit(bot: Option<Arc<Bot>>, path: &str, header: Option<&str>) -> Result<BotId, Rejected> {
     let secrets = bot.as_ref().and_then(|bot| bot.config.secrets.clone());
     let (known_path, known_header) = secrets.map_or_else(Default::default, |known| (known.path, known.header));
     // Hashes are compared, so the time says nothing about how much of a guess was right.
@@ -137,10 +129,10 @@ fn admit(bot: Option<Arc<Bot>>, path: &str, header: Option<&str>) -> Admission {
     let path_right = same(&known_path, path) & !known_path.is_empty();
     let header_right = same(&known_header, header.unwrap_or_default()) & !known_header.is_empty();
     match (bot, path_right, header_right) {
-        (None, _, _) => Admission::UnknownBot,
-        (Some(_), false, _) => Admission::WrongPath,
-        (Some(_), true, false) => Admission::WrongHeader,
-        (Some(bot), true, true) => Admission::Admitted(bot.id().clone()),
+        (None, _, _) => Err(Rejected::UnknownBot),
+        (Some(bot), false, _) => Err(Rejected::WrongPath(bot.id().clone())),
+        (Some(bot), true, false) => Err(Rejected::WrongHeader(bot.id().clone())),
+        (Some(bot), true, true) => Ok(bot.id().clone()),
     }
 }
 
@@ -171,13 +163,13 @@ impl Fleet {
     }
 
     /// Whether a webhook call for `bot` shows the right secrets; every mistake takes the same work.
-    pub fn admit(&self, bot: &str, path: &str, header: Option<&str>) -> Admission {
+    pub fn admit(&self, bot: &str, path: &str, header: Option<&str>) -> Result<BotId, Rejected> {
         let found = self.all().into_iter().find(|candidate| candidate.id().as_str() == bot);
         admit(found, path, header)
     }
 
     /// The same for the first bot, on the short route.
-    pub fn admit_default(&self, path: &str, header: Option<&str>) -> Admission {
+    pub fn admit_default(&self, path: &str, header: Option<&str>) -> Result<BotId, Rejected> {
         admit(self.all().into_iter().next(), path, header)
     }
 

@@ -42,11 +42,12 @@ pub async fn demo(mut config: Config, mock_listen: SocketAddr) -> Result<()> {
     config.around.public_url = None;
     config.around.engine = "storyteller".to_owned();
     config.messenger = Some(messenger.clone());
-    let house = House::open(&config).await?;
+    let mut house = House::open(&config).await?;
     greet(&messenger, &public, &config);
-    signals.until_asked(&house).await;
+    let asked = signals.until_asked(&mut house).await;
     signals.close(house).await;
-    mock.shutdown().await
+    mock.shutdown().await?;
+    asked
 }
 
 fn greet(messenger: &str, public: &str, config: &Config) {

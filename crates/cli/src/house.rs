@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use salon::arrive::Rejected;
 use salon::keys::KeyError;
 use salon::run::RunTurn;
 use salon::youtube::YouTube;
 use salon::{Clock, Configured, Crew, Engines, Keys, Queue, Salon};
-use salon_bots::fleet::Admission;
 use salon_bots::roster::Intake;
 use salon_bots::{Fleet, Source};
 use salon_core::BotId;
 use salon_engine::{Missing, OpenAiSpec, Spec, build};
 use salon_store::{Place, Store, Worker};
-use salon_web::{BotHealth, Disk, Doors, Rejected, Web};
+use salon_web::{BotHealth, Disk, Doors, Probed, Web};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -115,6 +115,7 @@ impl House {
                 metrics_token: config.metrics_token.clone(),
                 messenger: config.messenger.clone(),
                 closing: closing.clone(),
+                probed: Probed::default(),
             };
             tasks.spawn(salon_web::serve::serve(listener, salon_web::router(web), closing.clone()));
             Some(address)
@@ -126,6 +127,16 @@ impl House {
         tasks.spawn(fleet.clone().supervise(closing.clone()));
         tasks.spawn(keep_house(salon.clone(), closing.clone()));
         Ok(House { salon, fleet, address, crew, tasks, closing, _instance: instance })
+    }
+
+    /// Resolves when a part of the house has ended by itself, which none of them should: better no process than one that
+    /// looks alive and hears nothing.
+    pub async fn broken(&mut self) {
+        match self.tasks.join_next().await {
+            Some(Err(error)) => tracing::error!(%error, "a part of the house broke down"),
+            Some(Ok(())) => tracing::error!("a part of the house ended by itself"),
+            None => std::future::pending().await,
+        }
     }
 
     /// Closes in order: doors, claims, running work, leases, files. Nothing that was accepted is lost.
@@ -183,15 +194,21 @@ fn keys(config: &Config) -> Result<(Keys, Option<PathBuf>)> {
     }
     let path = config.data.join("master.key");
     let wrong = || format!("the master key in {}", path.display());
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok((Keys::parse(&text).with_context(wrong)?, None)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let text = Keys::generate();
-            write_private(&path, &text).with_context(wrong)?;
-            Ok((Keys::parse(&text).with_context(wrong)?, Some(path)))
+    let mut made = None;
+    if !path.exists() {
+        // Whole or not at all, and never in the place of another that was made meanwhile.
+        let beside = config.data.join(format!("master.key.{}", std::process::id()));
+        write_private(&beside, &Keys::generate()).with_context(wrong)?;
+        let linked = std::fs::hard_link(&beside, &path);
+        std::fs::remove_file(&beside).ok();
+        match linked {
+            Ok(()) => made = Some(path.clone()),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).with_context(wrong),
         }
-        Err(error) => Err(error).with_context(wrong),
     }
+    let text = std::fs::read_to_string(&path).with_context(wrong)?;
+    Ok((Keys::parse(&text).with_context(wrong)?, made))
 }
 
 fn jobs(fleet: &Arc<Fleet>, config: &Config) -> Result<Vec<Arc<dyn salon::Job>>> {
@@ -333,11 +350,11 @@ struct FrontDoors {
 
 impl Doors for FrontDoors {
     fn admit(&self, bot: &str, path: &str, header: Option<&str>) -> Result<BotId, Rejected> {
-        admitted(self.fleet.admit(bot, path, header))
+        self.fleet.admit(bot, path, header)
     }
 
     fn admit_default(&self, path: &str, header: Option<&str>) -> Result<BotId, Rejected> {
-        admitted(self.fleet.admit_default(path, header))
+        self.fleet.admit_default(path, header)
     }
 
     fn bots(&self) -> Vec<BotHealth> {
@@ -362,15 +379,6 @@ impl Doors for FrontDoors {
 
     fn disk(&self) -> Option<Disk> {
         disk(&self.data)
-    }
-}
-
-fn admitted(admission: Admission) -> Result<BotId, Rejected> {
-    match admission {
-        Admission::Admitted(bot) => Ok(bot),
-        Admission::UnknownBot => Err(Rejected::UnknownBot),
-        Admission::WrongPath => Err(Rejected::WrongPath),
-        Admission::WrongHeader => Err(Rejected::WrongHeader),
     }
 }
 

@@ -14,7 +14,7 @@ const EXIT_HUNG: i32 = 75;
 
 pub async fn serve(config: Config) -> Result<()> {
     let mut signals = Signals::catch()?;
-    let house = House::open(&config).await?;
+    let mut house = House::open(&config).await?;
     if let Some(address) = house.address {
         tracing::info!(%address, "listening");
     }
@@ -22,9 +22,9 @@ pub async fn serve(config: Config) -> Result<()> {
         0 => tracing::info!("open, without a bot yet: `salon bot add` adds one, and it is taken in at once"),
         bots => tracing::info!(bots, "open"),
     }
-    signals.until_asked(&house).await;
+    let asked = signals.until_asked(&mut house).await;
     signals.close(house).await;
-    Ok(())
+    asked
 }
 
 /// What the system may ask of us. To be caught before anything is opened: a request that comes while the house opens
@@ -52,12 +52,13 @@ impl Signals {
         }
     }
 
-    /// Waits for SIGTERM or SIGINT; SIGHUP reads the list of bots again.
-    pub async fn until_asked(&mut self, house: &House) {
+    /// Waits for SIGTERM or SIGINT; SIGHUP reads the list of bots again. An error if the house broke down meanwhile.
+    pub async fn until_asked(&mut self, house: &mut House) -> Result<()> {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return Ok(()),
+                _ = self.interrupt.recv() => return Ok(()),
+                () = house.broken() => anyhow::bail!("a part of Salon broke down; see the log"),
                 _ = self.hang_up.recv() => {
                     tracing::info!("reading the list of bots again");
                     house.fleet.reload();

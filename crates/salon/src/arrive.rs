@@ -26,6 +26,14 @@ pub enum BadUpdate {
     NoId,
 }
 
+/// Why a webhook call is not let in. Counted, and never told: from outside all of them look the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    UnknownBot,
+    WrongPath(BotId),
+    WrongHeader(BotId),
+}
+
 /// An update that can be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {

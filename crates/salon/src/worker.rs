@@ -70,7 +70,13 @@ impl Crew {
         loops.spawn(async move { crew.keep_leases().await });
         let crew = self.clone();
         loops.spawn(async move { crew.heed_stops().await });
-        while loops.join_next().await.is_some() {}
+        while let Some(ended) = loops.join_next().await {
+            // Dropping the set ends the other loops too, and whoever waits for this one sees that nothing works.
+            if let Err(error) = ended {
+                tracing::error!(%error, "a loop of the worker broke down");
+                return;
+            }
+        }
     }
 
     /// Stops claiming and asks running jobs to put themselves back, then waits for them up to `patience`.

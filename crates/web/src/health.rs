@@ -2,44 +2,86 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use salon::Salon;
+use salon::keys::KeyError;
 use salon_store::JobCounts;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::error::{self, not_found};
 use crate::serve::Peer;
 use crate::{Disk, Web};
 
 const PROBE_DEADLINE: Duration = Duration::from_secs(1);
+const PROBE_EVERY: Duration = Duration::from_millis(500);
 
 pub async fn healthz() -> Response {
     Json(json!({ "ok": true })).into_response()
 }
 
-/// 200 only if a write would succeed now, the master key fits the data, there is room on the disk, and we are not closing. Bots are shown, but one
-/// bot's trouble does not take the others out of service.
-pub async fn readyz(State(web): State<Web>) -> Response {
-    let probed = tokio::time::timeout(PROBE_DEADLINE, web.salon.store.probe()).await;
-    let store = match probed {
-        Ok(Ok(())) => "ok".to_owned(),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "a write takes longer than a second".to_owned(),
-    };
-    let key = match web.salon.keys.check(&web.salon.store).await {
-        Ok(()) => "ok".to_owned(),
-        Err(error) => error.to_string(),
-    };
+/// The last probe, shared by all who ask: the store is tried at most once a second, however many do.
+#[derive(Clone, Default)]
+pub struct Probed {
+    last: Arc<Mutex<Option<(Instant, Verdict)>>>,
+}
+
+/// What the store said; `ok`, or why not.
+#[derive(Clone)]
+struct Verdict {
+    store: String,
+    key: String,
+}
+
+impl Probed {
+    async fn verdict(&self, salon: &Salon) -> Verdict {
+        let mut last = self.last.lock().await;
+        if let Some((at, verdict)) = &*last
+            && at.elapsed() < PROBE_EVERY
+        {
+            return verdict.clone();
+        }
+        let asked = async { (salon.store.probe().await, salon.keys.fits(&salon.store).await) };
+        let verdict = match tokio::time::timeout(PROBE_DEADLINE, asked).await {
+            Ok((store, key)) => Verdict {
+                store: store.map_or_else(|error| error.to_string(), |()| "ok".to_owned()),
+                key: match key {
+                    Ok(true) => "ok".to_owned(),
+                    Ok(false) => KeyError::Wrong.to_string(),
+                    Err(error) => error.to_string(),
+                },
+            },
+            Err(_) => {
+                let late = "it takes longer than a second".to_owned();
+                Verdict { store: late.clone(), key: late }
+            }
+        };
+        *last = Some((Instant::now(), verdict.clone()));
+        verdict
+    }
+}
+
+/// 200 only if a write would succeed now, the master key fits the data, there is room on the disk, and we are not closing.
+/// Bots are shown to those who may watch, but one bot's trouble does not take the others out of service.
+pub async fn readyz(State(web): State<Web>, peer: Option<Extension<Peer>>, headers: HeaderMap) -> Response {
+    let Verdict { store, key } = web.probed.verdict(&web.salon).await;
     let disk = web.doors.disk();
     let roomy = disk.is_none_or(Disk::has_room);
     let closing = web.closing.is_cancelled();
     let ok = store == "ok" && key == "ok" && roomy && !closing;
+    let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if !may_watch(&web, peer.map(|Extension(peer)| peer), &headers) {
+        return (status, Json(json!({ "ok": ok }))).into_response();
+    }
     let bots: Vec<_> = web
         .doors
         .bots()
@@ -59,7 +101,6 @@ pub async fn readyz(State(web): State<Web>) -> Response {
         "closing": closing,
         "bots": bots,
     });
-    let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
 }
 
@@ -81,7 +122,12 @@ pub async fn metrics(
     }
     let counts = async {
         let mut tx = web.salon.store.read().await?;
-        Ok::<_, salon_store::Error>((tx.count_jobs().await?, tx.count_turns().await?, tx.count_parts().await?, tx.count_parked().await?))
+        Ok::<_, salon_store::Error>((
+            tx.count_jobs().await?,
+            tx.count_turns().await?,
+            tx.count_parts().await?,
+            tx.count_parked().await?,
+        ))
     };
     let (jobs, turns, parts, parked) = match counts.await {
         Ok(counts) => counts,
@@ -127,7 +173,7 @@ fn gauge(text: &mut String, name: &str, help: &str) {
 }
 
 /// A process on this machine, unless it speaks for somebody else; or whoever shows the token.
-fn may_watch(web: &Web, peer: Option<Peer>, headers: &HeaderMap) -> bool {
+pub(crate) fn may_watch(web: &Web, peer: Option<Peer>, headers: &HeaderMap) -> bool {
     let forwarded = headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
     if !forwarded && peer.is_some_and(|Peer(address)| address.ip().is_loopback()) {
         return true;
@@ -232,10 +278,7 @@ mod tests {
         let turns = [("parrot".to_owned(), "running".to_owned(), 1), ("parrot".to_owned(), "failed".to_owned(), 1)];
         let form = bridge_form(&list, &turns, &BTreeMap::new(), Some("parrot"));
         assert_eq!(form["telegram_update_jobs_by_status"], json!({ "completed": 3 }));
-        assert_eq!(
-            form["cli_run_jobs_by_status"],
-            json!({ "completed": 1, "failed": 1, "in_flight": 1, "leased": 1 })
-        );
+        assert_eq!(form["cli_run_jobs_by_status"], json!({ "completed": 1, "failed": 1, "in_flight": 1, "leased": 1 }));
         assert_eq!(form["in_flight_runs"], 2);
     }
 }

@@ -19,9 +19,12 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::any;
 use salon::Salon;
+use salon::arrive::Rejected;
 use salon_core::BotId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+pub use health::Probed;
 
 /// What the listener asks about bots and the machine.
 pub trait Doors: Send + Sync {
@@ -32,24 +35,6 @@ pub trait Doors: Send + Sync {
     fn bots(&self) -> Vec<BotHealth>;
     /// The room where the data lives; `None` if that is another machine's.
     fn disk(&self) -> Option<Disk>;
-}
-
-/// Why a webhook call is not let in. Counted, and never told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    UnknownBot,
-    WrongPath,
-    WrongHeader,
-}
-
-impl Rejected {
-    fn counter(self) -> &'static str {
-        match self {
-            Rejected::UnknownBot => "webhook_reject_unknown_bot",
-            Rejected::WrongPath => "webhook_reject_invalid_path_secret",
-            Rejected::WrongHeader => "webhook_reject_invalid_secret_token",
-        }
-    }
 }
 
 /// A bot as the health pages show it.
@@ -91,6 +76,8 @@ pub struct Web {
     pub messenger: Option<String>,
     /// Cancelled once the process is ending: updates are sent back to Telegram for a moment.
     pub closing: CancellationToken,
+    /// What `/readyz` saw last: asking often costs the store nothing.
+    pub probed: Probed,
 }
 
 /// Every route of the public listener.

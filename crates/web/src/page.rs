@@ -1,18 +1,21 @@
 //! The front door: a short page for people, a line for `curl`.
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::json;
 
 use crate::Web;
+use crate::health::may_watch;
+use crate::serve::Peer;
 
 const STYLE: &str = include_str!("../assets/front.css");
 
-pub async fn front(State(web): State<Web>, headers: HeaderMap) -> Response {
+pub async fn front(State(web): State<Web>, peer: Option<Extension<Peer>>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("text/html") {
-        return Html(page(&web)).into_response();
+        let watching = may_watch(&web, peer.map(|Extension(peer)| peer), &headers);
+        return Html(page(&web, watching)).into_response();
     }
     if accept.contains("application/json") {
         return axum::Json(json!({ "name": "salon", "version": env!("CARGO_PKG_VERSION") })).into_response();
@@ -25,7 +28,8 @@ pub async fn style() -> Response {
         .into_response()
 }
 
-fn page(web: &Web) -> String {
+/// Troubles are shown only to those who may watch.
+fn page(web: &Web, watching: bool) -> String {
     let mut bots = String::new();
     for bot in web.doors.bots() {
         let (class, state) = match (&bot.error, bot.receiving) {
@@ -33,7 +37,7 @@ fn page(web: &Web) -> String {
             (None, true) => ("good", "listening"),
             (None, false) => ("idle", "not listening yet"),
         };
-        let detail = bot.error.as_deref().unwrap_or(&bot.intake);
+        let detail = bot.error.as_deref().filter(|_| watching).unwrap_or(&bot.intake);
         bots.push_str(&format!(
             "<li><strong>{}</strong> <span class=\"{class}\">{state}</span><br><small>{} · {}</small></li>",
             escape(&bot.name),

@@ -9,12 +9,12 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use salon::arrive::{Arrival, BadUpdate};
+use salon::arrive::{Arrival, BadUpdate, Rejected};
 use salon_core::BotId;
 use salon_store::{Enqueued, Error};
 
+use crate::Web;
 use crate::error::{self, not_found};
-use crate::{Rejected, Web};
 
 pub const SECRET_HEADER: &str = "x-telegram-bot-api-secret-token";
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -32,12 +32,7 @@ pub async fn named(
 }
 
 /// `POST /tg/{secret}`, for the first bot of the list.
-pub async fn default(
-    State(web): State<Web>,
-    Path(path): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
+pub async fn default(State(web): State<Web>, Path(path): Path<String>, headers: HeaderMap, body: Body) -> Response {
     let admitted = web.doors.admit_default(&path, shown(&headers));
     arrive(&web, admitted, &headers, body).await
 }
@@ -51,7 +46,12 @@ async fn arrive(web: &Web, admitted: Result<BotId, Rejected>, headers: &HeaderMa
     let bot = match admitted {
         Ok(bot) => bot,
         Err(rejected) => {
-            metrics.count("__global__", rejected.counter());
+            let (bot, counter) = match &rejected {
+                Rejected::UnknownBot => ("__global__", "webhook_reject_unknown_bot"),
+                Rejected::WrongPath(bot) => (bot.as_str(), "webhook_reject_invalid_path_secret"),
+                Rejected::WrongHeader(bot) => (bot.as_str(), "webhook_reject_invalid_secret_token"),
+            };
+            metrics.count(bot, counter);
             return not_found();
         }
     };
