@@ -7,30 +7,18 @@ use thiserror::Error;
 /// The sentences here are the English ones; `locale` has them in every language under `refusal.<code>`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
-    #[error("A run is already active in this chat. Use /stop first.")]
-    Busy,
     #[error("There are already {limit} questions waiting here. Please wait for an answer.")]
     QueueFull { limit: i64 },
-    #[error("Unsupported provider: {name}")]
-    UnknownEngine { name: String },
     #[error("There is no such thing here.")]
     NotFound,
-    #[error("{0}")]
-    Invalid(String),
-    #[error("The store is not available just now.")]
-    Unavailable,
 }
 
 impl Refusal {
     /// A stable machine-readable name.
     pub fn code(&self) -> &'static str {
         match self {
-            Refusal::Busy => "busy",
             Refusal::QueueFull { .. } => "queue_full",
-            Refusal::UnknownEngine { .. } => "unknown_engine",
             Refusal::NotFound => "not_found",
-            Refusal::Invalid(_) => "invalid",
-            Refusal::Unavailable => "unavailable",
         }
     }
 }

@@ -66,10 +66,6 @@ number_id!(
     /// A Telegram chat. Groups and channels are negative.
     ChatId
 );
-number_id!(
-    /// A Telegram user.
-    UserId
-);
 
 impl ChatId {
     /// Whether this is a private chat; Telegram gives groups and channels negative ids.

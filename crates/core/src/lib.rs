@@ -32,7 +32,7 @@ pub use brief::{Brief, Message, Role};
 pub use dialog::{Channel, Dialog, View};
 pub use error::Refusal;
 pub use event::{Event, Note, Reply, ReplyState, Stamped, Usage};
-pub use id::{BotId, ChatId, DialogId, JobId, TurnId, UserId};
+pub use id::{BotId, ChatId, DialogId, JobId, TurnId};
 pub use locale::Lang;
 pub use time::Time;
 pub use turn::{Turn, TurnState};
