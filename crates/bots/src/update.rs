@@ -22,9 +22,6 @@ use crate::notice::Notice;
 
 /// How often a stranger is told that the bot is not for him.
 const REFUSE_EVERY: Duration = Duration::from_secs(60 * 60);
-/// How long an update that names somebody waits for the bot to learn its own name, after a start.
-const NAME_PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// A press that is older than this has been forgotten by Telegram.
 const QUERY_LIFE: Duration = Duration::from_secs(150);
 
@@ -78,11 +75,6 @@ impl Job for React {
                 return Ok(Next::Ended);
             }
         };
-        // Not knowing whether it is meant, a bot would overhear what was said to it, or obey what was said to others.
-        let waited = salon.clock.now().since(work.job.created_at);
-        if names_somebody(&update) && bot.status().username.is_none() && waited < NAME_PATIENCE {
-            return Ok(Next::Snooze(LOOK_AGAIN));
-        }
         if must_know_name(&bot, &update) {
             return Ok(Next::Snooze(NAME_PAUSE));
         }
@@ -391,12 +383,6 @@ fn of_message(bot: &Bot, message: &Message, edited: bool) -> Wish {
         Some(query) => Wish::Video(query),
         None => Wish::Say(text),
     }
-}
-
-fn names_somebody(update: &Update) -> bool {
-    let message = update.message.as_ref().or(update.edited_message.as_ref());
-    let text = message.and_then(|message| message.text.as_deref().or(message.caption.as_deref()));
-    text.is_some_and(|text| text.contains('@'))
 }
 
 /// In a group a bot is meant if it is named, answered, or commanded; the text without its name.
