@@ -226,7 +226,8 @@ async fn every_mistake_at_the_webhook_looks_like_a_page_that_is_not_there() {
     let head = door.ask(&Asked { method: "HEAD", path: HOOK, headers: &[SECRET], body: b"" }).await;
     assert_eq!((head.status, head.header("allow"), head.body.as_str()), (404, "", ""));
     assert_eq!(door.updates().await, 0);
-    assert_eq!(door.counted("__global__", "webhook_reject_invalid_secret_token"), 6);
+    assert_eq!(door.counted("parrot", "webhook_reject_invalid_secret_token"), 6);
+    assert_eq!(door.counted("__global__", "webhook_reject_unknown_bot"), 1);
     door.close().await;
 }
 
@@ -454,7 +455,7 @@ async fn metrics_are_told_as_text_and_as_the_bridge_told_them() {
     let value = |name: &str| samples.get(name).copied().unwrap_or_else(|| panic!("no {name} in {samples:?}"));
     assert_eq!(value(r#"salon_events_total{bot="parrot",event="webhook_accept_total"}"#), 1.0);
     assert_eq!(value(r#"salon_events_total{bot="parrot",event="webhook_duplicate_update"}"#), 1.0);
-    assert_eq!(value(r#"salon_events_total{bot="__global__",event="webhook_reject_invalid_secret_token"}"#), 1.0);
+    assert_eq!(value(r#"salon_events_total{bot="parrot",event="webhook_reject_invalid_secret_token"}"#), 1.0);
     assert_eq!(value(r#"salon_jobs{kind="update",bot="parrot",state="completed"}"#), 1.0);
     assert_eq!(value("salon_chats_parked"), 0.0);
 
@@ -615,7 +616,7 @@ async fn logs_keep_secrets_and_conversations_to_themselves() {
     tokio::time::timeout(PATIENCE, said("by webhook")).await.expect("an answer");
     // And then Telegram is gone altogether.
     mock.shutdown().await.expect("the mock ends");
-    child.wrote("a bot cannot be reached").await;
+    child.wrote("Telegram cannot be reached").await;
     let log = child.end().await;
     assert!(log.contains("DEBUG") && log.contains("answered"), "the log is not at its most talkative:\n{log}");
     for secret in [token, "canary-token", PATH, HEADER, "canary-words"] {
