@@ -62,14 +62,7 @@ async fn a_full_disk_is_waited_out() {
         let share = QUESTIONS * round / 4;
         assert!(crowd.ask_all(&[stage.port], share, long_patience()).await, "{}", tail(&stage.one().said()));
         disk.fill();
-            let e = entry.unwrap();
-            println!("{round} {:?} {}", e.file_name(), e.metadata().unwrap().len());
-        }
         turned_away(&stage, round).await;
-            let e = entry.unwrap();
-            println!("after {round} {:?} {}", e.file_name(), e.metadata().unwrap().len());
-        }
-
         // These wait at Telegram.
         crowd.ask_until(share + 15);
         ready(&stage, false).await;
@@ -85,9 +78,6 @@ async fn a_full_disk_is_waited_out() {
     let log = tail(&stage.one().said());
     assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{log}");
     let (damage, traces) = judge(&stage, &crowd).await;
-        let e = entry.unwrap();
-        println!("{:?} {}", e.file_name(), e.metadata().unwrap().len());
-    }
     assert!(settled, "work is left: {damage:?}\n{log}");
     assert!(damage.none(), "{damage:?}\n{log}");
     assert!(traces.orphans <= traces.listed, "{traces:?}");

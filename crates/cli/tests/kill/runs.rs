@@ -65,6 +65,7 @@ async fn check(name: &str, database: Database, intake: Intake) {
     let Outcome { damage, traces, settled, log } = &outcome;
     assert!(settled, "work is left: {damage:?}\n{log}");
     assert!(damage.none(), "{damage:?}\n{log}");
+    assert!(traces.ambiguous > 0, "no answer was lost on purpose, so nothing was tried");
     assert_eq!(traces.unexcused, 0, "a placeholder was left without a reason: {traces:?}\n{log}");
     assert!(traces.orphans <= traces.listed, "the outbox does not know every orphan: {traces:?}");
 }
