@@ -469,18 +469,8 @@ fn claimed(row: &sqlx::any::AnyRow) -> Result<Claimed> {
 
 #[cfg(test)]
 mod tests {
-    use sqlx::Row;
-
     use super::*;
-    use crate::testing::Scratch;
-
-    /// How SQLite would find the rows of a statement, a line each.
-    async fn plan(tx: &mut Tx, text: &'static str) -> Vec<String> {
-        #[expect(clippy::disallowed_methods, reason = "a static text behind two words")]
-        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"));
-        let rows = sqlx::raw_sql(explain).fetch_all(tx.connection()).await.expect("a plan");
-        rows.iter().map(|row| row.get("detail")).collect()
-    }
+    use crate::testing::{Scratch, plan};
 
     #[tokio::test]
     async fn no_statement_that_runs_all_day_walks_through_the_table() {

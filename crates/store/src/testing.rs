@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
-use crate::{Place, Store};
+use crate::{Place, Store, Tx};
 
 /// A fresh, migrated database that goes with the test.
 pub struct Scratch {
@@ -87,6 +87,14 @@ pub async fn pretend_newer(folder: &Path) {
         .await
         .expect("a row");
     connection.close().await.expect("close");
+}
+
+/// How SQLite would find the rows of a statement, a line each.
+pub async fn plan(tx: &mut Tx, text: &'static str) -> Vec<String> {
+    #[expect(clippy::disallowed_methods, reason = "a static text behind three words")]
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"));
+    let rows = sqlx::raw_sql(explain).fetch_all(tx.connection()).await.expect("a plan");
+    rows.iter().map(|row| row.get("detail")).collect()
 }
 
 /// Makes a test of each function on each database: `async fn name(scratch: Scratch)`.
