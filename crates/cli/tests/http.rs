@@ -231,6 +231,9 @@ async fn every_mistake_at_the_webhook_looks_like_a_page_that_is_not_there() {
     door.close().await;
 }
 
+/// What is posted, its headers and body, and the status and body it is answered by.
+type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], u16, &'a str);
+
 /// The webhook's own words, once somebody is let in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_let_in_is_judged_by_its_body() {
@@ -246,7 +249,7 @@ async fn what_is_let_in_is_judged_by_its_body() {
     let gzip = [SECRET, ("Content-Encoding", "gzip")];
     let identity = [SECRET, ("Content-Encoding", "identity")];
     let ok = r#"{"ok":true}"#;
-    let rows: &[(&str, &[(&str, &str)], &[u8], u16, &str)] = &[
+    let rows: &[Row] = &[
         ("an update", &[SECRET], &good, 200, ok),
         ("the same again", &[SECRET], &good, 200, ok),
         ("one of exactly a mebibyte", &[SECRET], &full, 200, ok),

@@ -65,6 +65,7 @@ impl Desk {
                     script.thread = Some(rest.to_owned());
                     continue;
                 }
+                "is" if rest == "silent" => continue,
                 "says" => Step::Text(text(rest)?),
                 "echoes" => Step::Question,
                 "thinks" => Step::Note(Note::Reasoning { text: text(rest)? }),

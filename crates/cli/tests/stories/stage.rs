@@ -381,7 +381,7 @@ impl Stage {
         let fleet = house.fleet.clone();
         self.house = Some(house);
         // Until then a bot does not know what it is called.
-        let all_ready = async || fleet.all().iter().all(|bot| ready(bot)).then_some(());
+        let all_ready = async || fleet.all().iter().all(ready).then_some(());
         self.until(|| "a bot was not introduced to Telegram".to_owned(), all_ready).await
     }
 
