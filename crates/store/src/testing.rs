@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
