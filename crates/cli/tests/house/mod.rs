@@ -28,6 +28,7 @@ pub fn config(folder: &Path, place: Place, telegram: &str) -> Config {
         },
         runs: 16,
         metrics_token: None,
+        master_key: None,
         // Nobody answers there.
         youtube_search: "http://127.0.0.1:9".to_owned(),
         youtube_fallback: "http://127.0.0.1:9".to_owned(),
