@@ -27,6 +27,10 @@ const QUERY_LIFE: Duration = Duration::from_secs(150);
 
 /// How long a message waits for the bot's name.
 const NAME_PAUSE: Duration = Duration::from_secs(1);
+const NAME_PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// How long a `/stop` waits for the question that was sent before it and is being read at the same moment.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+const STOP_PAUSE: Duration = Duration::from_millis(100);
 
 /// What an update asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,10 +79,15 @@ impl Job for React {
                 return Ok(Next::Ended);
             }
         };
-        if must_know_name(&bot, &update) {
+        let age = salon.clock.now().since(work.job.created_at);
+        if age < NAME_PATIENCE && must_know_name(&bot, &update) {
             return Ok(Next::Snooze(NAME_PAUSE));
         }
         let Some((cx, wish)) = understand(salon, &bot, &update) else { return Ok(Next::Finish) };
+        let stops = matches!(&wish, Wish::Command(command) if command.name == "stop");
+        if stops && age < STOP_PATIENCE && older_waits(salon, work, &cx).await? {
+            return Ok(Next::Snooze(STOP_PAUSE));
+        }
         let video = match &wish {
             Wish::Video(query) => Some(self.search(&cx, query).await),
             Wish::Command(command) if matches!(command.name.as_str(), "youtube" | "yt") => match command.words.as_str()
@@ -286,6 +295,14 @@ async fn answer_query(cx: &Context, work: &Work, query: &str, answer: &str) {
     let answered = cx.bot.client.answer_callback_query(query, Some(answer), false).await;
     let outcome = if answered.is_ok() { "callback_ack_success" } else { "callback_ack_failed" };
     cx.salon.metrics.count(cx.bot.id().as_str(), outcome);
+}
+
+/// Whether something that was said before this is still unread: of a batch of updates all are begun at once, and a
+/// `/stop` means what stands above it.
+async fn older_waits(salon: &Salon, work: &Work, cx: &Context) -> Result<bool> {
+    let lane = format!("chat:{}:{}", cx.bot.id(), cx.chat);
+    let oldest = salon.store.read().await?.find_open(&lane, salon::KIND_UPDATE).await?;
+    Ok(oldest.is_some_and(|oldest| oldest.created_at <= work.job.created_at))
 }
 
 /// Whether the message can only be understood by somebody who knows the bot's name, which Telegram has not told yet.

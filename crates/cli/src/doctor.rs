@@ -20,6 +20,7 @@ pub async fn doctor(config: &Config) -> Result<bool> {
     disk(config, &mut sheet);
     database(config, &mut sheet).await;
     port(config, &mut sheet).await;
+    clock(config, &mut sheet).await;
     bots(config, &mut sheet).await;
     for engine in &config.engines {
         model(engine, &mut sheet).await;
@@ -136,6 +137,38 @@ async fn port(config: &Config, sheet: &mut Sheet) {
         Err(_) => {
             sheet.note(&format!("{} is taken; fine if that is Salon itself, otherwise see --listen", config.listen))
         }
+    }
+}
+
+/// Compares this machine's clock with the one of the Bot API's server, which every answer of its carries.
+async fn clock(config: &Config, sheet: &mut Sheet) {
+    let asked = async {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(10))
+            .build()
+            .ok()?;
+        let answer = client.get(&config.around.api_base).send().await.ok()?;
+        let date = answer.headers().get(reqwest::header::DATE)?.to_str().ok()?;
+        let date = httpdate::parse_http_date(date).ok()?;
+        let since = date.duration_since(std::time::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_millis()).ok()
+    };
+    let Some(theirs) = asked.await else {
+        sheet.note("the clock cannot be compared: the Bot API's server does not answer");
+        return;
+    };
+    // The header counts whole seconds, and the answer took a while.
+    let apart_s = (salon::Clock::default().wall().0 - theirs).abs() / 1000;
+    if apart_s > 5 {
+        sheet.bad(
+            &format!("this clock and the Bot API's are {apart_s} s apart"),
+            "let the machine take its time from the network (NTP)",
+        );
+    } else {
+        sheet.good("this clock and the Bot API's agree");
     }
 }
 

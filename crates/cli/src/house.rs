@@ -21,6 +21,7 @@ use salon_store::{Place, Store, Worker};
 use salon_web::{BotHealth, Disk, Doors, Probed, Web};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bot::write_private;
@@ -34,6 +35,7 @@ const POLLERS: usize = 256;
 /// Keys of updates are kept this long; Telegram repeats for a day.
 const KEEP_JOBS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
 
 /// A running Salon.
@@ -65,7 +67,7 @@ impl House {
 
     /// The same with a test's time and engines.
     pub async fn open_staged(config: &Config, staged: Staged) -> Result<House> {
-        let (owner, instance) = instance(&config.data, &config.place)?;
+        let (owner, instance) = instance(&config.data, &config.place).await?;
         let (keys, made) = keys(config)?;
         let store = Store::open(&config.place, &owner).await?;
         if let Err(error) = keys.check(&store).await {
@@ -156,7 +158,7 @@ impl House {
 
 /// This process's lasting name, kept beside the data. A restart under it takes up at once what it left, so no two
 /// processes may have the same.
-fn instance(data: &Path, place: &Place) -> Result<(String, Option<File>)> {
+async fn instance(data: &Path, place: &Place) -> Result<(String, Option<File>)> {
     let folder = || format!("the data folder {} cannot be used", data.display());
     make_private_folder(data).with_context(folder)?;
     let path = data.join("instance");
@@ -166,7 +168,13 @@ fn instance(data: &Path, place: &Place) -> Result<(String, Option<File>)> {
         Place::Postgres(_) => {
             let file = File::options().create(true).truncate(false).write(true).open(data.join("instance.lock"));
             let file = file.with_context(folder)?;
-            if file.try_lock().is_err() {
+            // The process before this one may be at its very end: whoever restarts a service does not wait for that.
+            let began = Instant::now();
+            while file.try_lock().is_err() {
+                if began.elapsed() < LOCK_PATIENCE {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
                 bail!(
                     "another Salon is using the data folder {}; processes that share a database each need their own, \
                      see --data",

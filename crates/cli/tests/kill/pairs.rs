@@ -79,8 +79,9 @@ pub async fn two(name: &str, seed: u64, measure: Measure, sabotage: Option<&str>
             asking(&mut crowd, share, SLEEP).await;
             programs[at].signal(Signal::CONT);
         } else {
-            let dead = std::mem::replace(&mut programs[at], starts[at].spawn());
-            stage.kill(dead).await;
+            // Dead before the next one starts: two processes never share a folder.
+            stage.kill(programs.remove(at)).await;
+            programs.insert(at, starts[at].spawn());
         }
     }
     let settled = crowd.ask_all(&ports, measure.questions, long_patience()).await;
