@@ -16,7 +16,7 @@ for (const [name, size] of [["desktop", DESKTOP], ["phone", PHONE]]) {
       const added = page.locator(".bot-item.is-selected");
       const botId = (await added.locator(".bot-item-meta").first().innerText()).replace("bot_id=", "");
       const { bots } = await house.call("/_mock/bot_catalog");
-      assert.equal(bots.find((bot) => bot.bot_id === botId)?.default_adapter, "echo", "a bot like the parrot is an echo");
+      assert.equal(bots.find((bot) => bot.bot_id === botId)?.default_adapter, "parrot", "a new bot is like the chosen one");
       await page.locator(`.bot-item[data-bot-id="${botId}"] .bot-item-status.ok`).waitFor();
       await shoot(page, `added-${name}`);
 
