@@ -286,7 +286,8 @@ async function say(text) {
     toast(t("notSent", { error: reason(error) }), "bad");
     return false;
   } finally {
-    await refreshMessages();
+    // Not waited for: words that were not sent come back together with the reason, not a round trip later.
+    refreshMessages();
     refreshState();
   }
 }
