@@ -62,6 +62,26 @@ text_id!(
     /// A bot's name in the configuration, such as `bot-1`; never its Telegram token.
     BotId
 );
+text_id!(
+    /// Who pays: a team.
+    OrgId
+);
+text_id!(
+    /// A person, or a program that acts for the team.
+    UserId
+);
+text_id!(
+    /// An API key of ours. Its name in the ledger; never the key itself.
+    KeyId
+);
+text_id!(
+    /// A secret in the vault.
+    SecretId
+);
+text_id!(
+    /// One stateless call through the relay, or one turn's, as the ledger knows it.
+    CallId
+);
 number_id!(
     /// A Telegram chat. Groups and channels are negative.
     ChatId

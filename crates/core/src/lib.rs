@@ -14,6 +14,7 @@
 //! | Turn | one numbered exchange: question, answer, times, state | [`turn`] |
 //! | Event | one line of a turn's story | [`event`] |
 //! | Brief | what an engine is told before it answers | [`brief`] |
+//! | Micros, Tokens, Rates | money to the millionth of a dollar, and what costs it | [`money`] |
 //! | Refusal | the ways we say no, each with a code and a sentence | [`error`] |
 //!
 //! Types are not `Serialize`, with one exception: [`Event`], which is our own durable format.
@@ -24,6 +25,7 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod locale;
+pub mod money;
 pub mod summary;
 pub mod time;
 pub mod turn;
@@ -32,7 +34,8 @@ pub use brief::{Brief, Message, Role};
 pub use dialog::{Channel, Dialog, View};
 pub use error::Refusal;
 pub use event::{Event, Note, Reply, ReplyState, Stamped, Usage};
-pub use id::{BotId, ChatId, DialogId, JobId, TurnId};
+pub use id::{BotId, CallId, ChatId, DialogId, JobId, KeyId, OrgId, SecretId, TurnId, UserId};
 pub use locale::Lang;
+pub use money::{Micros, Rates, Tokens};
 pub use time::Time;
 pub use turn::{Turn, TurnState};

@@ -25,6 +25,7 @@ pub mod storyteller;
 #[cfg(test)]
 mod testing;
 pub mod upstream;
+pub mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;

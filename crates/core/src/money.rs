@@ -1,0 +1,242 @@
+//! Money in whole millionths of a dollar, tokens by what they cost, and the one multiplication between the two.
+//!
+//! There is no float anywhere near money. A price is micro-dollars for a million tokens, so `$2.50 / 1M` is `2_500_000`;
+//! a cost is summed exactly and rounded up once, so that parts never add up to less than the whole.
+
+use std::fmt;
+use std::iter::Sum;
+use std::ops::{Add, Sub};
+
+/// Millionths of a dollar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Micros(pub i64);
+
+impl Micros {
+    pub const ZERO: Micros = Micros(0);
+
+    /// Reads dollars as people write them, such as `12`, `0.05` or `1.000001`. More than six decimals is an error, not a
+    /// rounding.
+    pub fn parse(dollars: &str) -> Option<Micros> {
+        let (sign, digits) = match dollars.strip_prefix('-') {
+            Some(rest) => (-1, rest),
+            None => (1, dollars),
+        };
+        let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+        let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty()
+            || !plain(whole)
+            || !plain(part)
+            || part.len() > 6
+            || (digits.contains('.') && part.is_empty())
+        {
+            return None;
+        }
+        let whole: i64 = whole.parse().ok()?;
+        let part: i64 = format!("{part:0<6}").parse().ok()?;
+        whole.checked_mul(1_000_000)?.checked_add(part)?.checked_mul(sign).map(Micros)
+    }
+}
+
+impl fmt::Display for Micros {
+    /// Dollars with as many decimals as there are, two at least: `0.05`, `12.00`, `0.000125`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let amount = self.0.unsigned_abs();
+        let mut part = format!("{:06}", amount % 1_000_000);
+        while part.len() > 2 && part.ends_with('0') {
+            part.pop();
+        }
+        write!(f, "{}{}.{part}", if self.0 < 0 { "-" } else { "" }, amount / 1_000_000)
+    }
+}
+
+impl Add for Micros {
+    type Output = Micros;
+
+    fn add(self, other: Micros) -> Micros {
+        Micros(self.0.saturating_add(other.0))
+    }
+}
+
+impl Sub for Micros {
+    type Output = Micros;
+
+    fn sub(self, other: Micros) -> Micros {
+        Micros(self.0.saturating_sub(other.0))
+    }
+}
+
+impl Sum for Micros {
+    fn sum<I: Iterator<Item = Micros>>(amounts: I) -> Micros {
+        amounts.fold(Micros::ZERO, Add::add)
+    }
+}
+
+/// What a call used, in the classes that have prices of their own. No token is in two classes.
+///
+/// Providers nest them differently (OpenAI counts cached tokens within the input, Anthropic beside it); whoever reads a
+/// wire untangles that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tokens {
+    /// Read, and neither from nor into a cache, and no audio.
+    pub input: i64,
+    /// Written, thoughts and audio not counted.
+    pub output: i64,
+    /// Thoughts, where the provider tells them apart.
+    pub reasoning: i64,
+    pub cache_read: i64,
+    pub cache_write_5m: i64,
+    pub cache_write_1h: i64,
+    pub audio_in: i64,
+    pub audio_out: i64,
+}
+
+impl Tokens {
+    pub fn new(input: i64, output: i64) -> Tokens {
+        Tokens { input, output, ..Tokens::default() }
+    }
+
+    /// Everything that was read.
+    pub fn read(&self) -> i64 {
+        [self.input, self.cache_read, self.cache_write_5m, self.cache_write_1h, self.audio_in]
+            .into_iter()
+            .fold(0, i64::saturating_add)
+    }
+
+    /// Everything that was written.
+    pub fn written(&self) -> i64 {
+        self.output.saturating_add(self.reasoning).saturating_add(self.audio_out)
+    }
+
+    pub fn total(&self) -> i64 {
+        self.read().saturating_add(self.written())
+    }
+}
+
+/// Prices: micro-dollars for a million tokens of each class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rates {
+    pub input: i64,
+    pub output: i64,
+    pub reasoning: i64,
+    pub cache_read: i64,
+    pub cache_write_5m: i64,
+    pub cache_write_1h: i64,
+    pub audio_in: i64,
+    pub audio_out: i64,
+}
+
+impl Rates {
+    /// Two prices, and the usual meaning of the others: thoughts are output, what a cache has to do with is input.
+    pub fn new(input: i64, output: i64) -> Rates {
+        Rates {
+            input,
+            output,
+            reasoning: output,
+            cache_read: input,
+            cache_write_5m: input,
+            cache_write_1h: input,
+            audio_in: input,
+            audio_out: output,
+        }
+    }
+
+    /// What these tokens cost, rounded up to a micro-dollar. Negative counts cost nothing.
+    pub fn cost(&self, tokens: &Tokens) -> Micros {
+        let parts = [
+            (tokens.input, self.input),
+            (tokens.output, self.output),
+            (tokens.reasoning, self.reasoning),
+            (tokens.cache_read, self.cache_read),
+            (tokens.cache_write_5m, self.cache_write_5m),
+            (tokens.cache_write_1h, self.cache_write_1h),
+            (tokens.audio_in, self.audio_in),
+            (tokens.audio_out, self.audio_out),
+        ];
+        let sum: i128 = parts.into_iter().map(|(count, rate)| i128::from(count.max(0)) * i128::from(rate.max(0))).sum();
+        Micros(i64::try_from((sum + 999_999) / 1_000_000).unwrap_or(i64::MAX))
+    }
+
+    /// The most that a call can cost which reads at most `input` and writes at most `output` tokens, of whatever class.
+    pub fn most(&self, input: i64, output: i64) -> Micros {
+        let dearest = |rates: &[i64]| rates.iter().copied().max().unwrap_or_default();
+        let read = dearest(&[self.input, self.cache_read, self.cache_write_5m, self.cache_write_1h, self.audio_in]);
+        let write = dearest(&[self.output, self.reasoning, self.audio_out]);
+        Rates::new(read, write).cost(&Tokens::new(input, output))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn dollars_are_read_to_the_millionth_and_not_rounded() {
+        for (text, micros) in
+            [("0", 0), ("12", 12_000_000), ("0.05", 50_000), ("1.000001", 1_000_001), ("-2.5", -2_500_000)]
+        {
+            assert_eq!(Micros::parse(text), Some(Micros(micros)), "{text}");
+        }
+        for text in ["", ".", "1.", ".5", "1.0000001", "1e3", "+1", "1,5", " 1", "--1", "99999999999999"] {
+            assert_eq!(Micros::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn dollars_are_shown_with_two_decimals_at_least() {
+        for (micros, text) in
+            [(0, "0.00"), (50_000, "0.05"), (125, "0.000125"), (12_000_000, "12.00"), (-1, "-0.000001")]
+        {
+            assert_eq!(Micros(micros).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_cost_is_exact_and_rounded_up_once() {
+        let rates = Rates { cache_read: 250_000, ..Rates::new(2_500_000, 10_000_000) };
+        assert_eq!(rates.cost(&Tokens::new(1_000_000, 0)), Micros(2_500_000));
+        assert_eq!(rates.cost(&Tokens::new(1, 0)), Micros(3), "2.5 millionths");
+        assert_eq!(rates.cost(&Tokens { cache_read: 4, ..Tokens::new(2, 1) }), Micros(16));
+        assert_eq!(rates.cost(&Tokens::new(-5, -5)), Micros::ZERO);
+        assert_eq!(Rates::new(i64::MAX, i64::MAX).cost(&Tokens::new(i64::MAX, i64::MAX)), Micros(i64::MAX));
+    }
+
+    fn counts() -> impl Strategy<Value = Tokens> {
+        prop::array::uniform8(0..1_000_000_i64).prop_map(|n| Tokens {
+            input: n[0],
+            output: n[1],
+            reasoning: n[2],
+            cache_read: n[3],
+            cache_write_5m: n[4],
+            cache_write_1h: n[5],
+            audio_in: n[6],
+            audio_out: n[7],
+        })
+    }
+
+    fn rates() -> impl Strategy<Value = Rates> {
+        prop::array::uniform8(0..100_000_000_i64).prop_map(|n| Rates {
+            input: n[0],
+            output: n[1],
+            reasoning: n[2],
+            cache_read: n[3],
+            cache_write_5m: n[4],
+            cache_write_1h: n[5],
+            audio_in: n[6],
+            audio_out: n[7],
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_costs_more_than_the_most(tokens in counts(), rates in rates()) {
+            prop_assert!(rates.cost(&tokens) <= rates.most(tokens.read(), tokens.written()));
+        }
+
+        #[test]
+        fn what_is_shown_is_read_again(micros in any::<i32>()) {
+            let amount = Micros(i64::from(micros));
+            prop_assert_eq!(Micros::parse(&amount.to_string()), Some(amount));
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The protocols that the world's clients and servers speak, read as bytes.
+//!
+//! Where a client and an upstream speak the same [`Wire`], nothing here changes what passes between them but the model's
+//! name; where they do not, one translation does.
+
+/// A protocol, and which of its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Wire {
+    /// OpenAI's `/chat/completions`.
+    Chat,
+    /// OpenAI's older `/completions`.
+    Completions,
+    /// OpenAI's `/responses`.
+    Responses,
+    /// OpenAI's `/embeddings`.
+    Embeddings,
+    /// Anthropic's `/messages`.
+    Messages,
+    /// Gemini's `generateContent` and `streamGenerateContent`.
+    Generate,
+    /// The `midm` server's `/chat` and `/chat/stream`.
+    Midm,
+}
+
+impl Wire {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Wire::Chat => "chat",
+            Wire::Completions => "completions",
+            Wire::Responses => "responses",
+            Wire::Embeddings => "embeddings",
+            Wire::Messages => "messages",
+            Wire::Generate => "generate",
+            Wire::Midm => "midm",
+        }
+    }
+}
