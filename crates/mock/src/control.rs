@@ -115,6 +115,8 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/_mock/upload", post(people::upload))
         .route("/_mock/block", post(block))
         .route("/_mock/groups", post(groups))
+        .route("/_mock/topics", post(topics))
+        .route("/_mock/migrate", post(migrate))
         .route("/_mock/inject", post(inject))
         .route("/_mock/threads", get(threads))
         .route("/_mock/messages", get(messages))
@@ -167,6 +169,15 @@ async fn block(State(controls): State<Controls>, body: Bytes) -> Answer {
 
 async fn groups(State(controls): State<Controls>, body: Bytes) -> Answer {
     result(controls.add_group(read(&body)?)?)
+}
+
+async fn topics(State(controls): State<Controls>, body: Bytes) -> Answer {
+    result(json!({"topic": controls.set_topic(read(&body)?)?}))
+}
+
+async fn migrate(State(controls): State<Controls>, body: Bytes) -> Answer {
+    controls.migrate(read(&body)?)?;
+    result(true)
 }
 
 async fn inject(State(controls): State<Controls>, body: Bytes) -> Answer {

@@ -22,6 +22,9 @@ pub struct Fault {
     /// How many calls are spoiled before the rule ends; without it, it never does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+    /// How many fitting calls go through before the first is spoiled.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub after: u64,
     pub mode: String,
     /// Whether the call still has its effect; each mode has its own answer if this is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,6 +41,11 @@ fn always() -> f64 {
     1.0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl Fault {
     /// A rule that spoils every call of a method in one way.
     pub fn new(method: &str, mode: &str) -> Fault {
@@ -47,6 +55,7 @@ impl Fault {
             chat_id: None,
             p: 1.0,
             count: None,
+            after: 0,
             mode: mode.to_owned(),
             apply: None,
             seed: 0,
@@ -55,6 +64,11 @@ impl Fault {
 
     pub fn times(mut self, count: u64) -> Fault {
         self.count = Some(count);
+        self
+    }
+
+    pub fn after(mut self, calls: u64) -> Fault {
+        self.after = calls;
         self
     }
 }
@@ -132,6 +146,8 @@ struct Rule {
     dice: Dice,
     left: u64,
     hits: u64,
+    /// Calls that fitted and were let through by `after`.
+    passed: u64,
 }
 
 /// Rules at a time.
@@ -155,7 +171,7 @@ impl Faults {
         self.next += 1;
         let (dice, left) = (Dice::new(fault.seed), fault.count.unwrap_or(u64::MAX));
         let apply = fault.apply.unwrap_or(apply);
-        self.rules.push(Rule { id: self.next, fault, mode, apply, dice, left, hits: 0 });
+        self.rules.push(Rule { id: self.next, fault, mode, apply, dice, left, hits: 0, passed: 0 });
         Ok(self.next)
     }
 
@@ -179,6 +195,10 @@ impl Faults {
             let fits = (fault.method == "*" || fault.method.eq_ignore_ascii_case(method))
                 && fault.token.as_deref().is_none_or(|wanted| wanted == token)
                 && fault.chat_id.is_none_or(|wanted| chat_id == Some(wanted));
+            if fits && rule.passed < fault.after {
+                rule.passed += 1;
+                continue;
+            }
             if fits && rule.dice.chance(fault.p) {
                 rule.left -= 1;
                 rule.hits += 1;
@@ -207,6 +227,14 @@ mod tests {
         assert_eq!((hit.mode, hit.apply), (Mode::TooMany(7), false));
         assert_eq!(faults.strike("t", "sendmessage", Some(5)), None);
         assert!(faults.list().is_empty());
+    }
+
+    #[test]
+    fn a_rule_may_let_the_first_calls_through() {
+        let mut faults = Faults::default();
+        faults.add(Fault::new("sendMessage", "rst").after(2).times(1)).unwrap();
+        let hits: Vec<bool> = (0..4).map(|_| faults.strike("t", "sendmessage", None).is_some()).collect();
+        assert_eq!(hits, [false, false, true, false]);
     }
 
     #[test]

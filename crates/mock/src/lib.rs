@@ -55,7 +55,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::net::TcpListener;
 
 pub use control::people::{Correct, Press, Say, Sent};
-pub use control::places::{Block, Group};
+pub use control::places::{Block, Group, Migrate, TopicChange};
 pub use control::watch::{Calls, Cleared, Timeline};
 pub use control::{ControlError, Controls};
 pub use entities::shown;

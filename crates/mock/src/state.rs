@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use bot::{Bot, Callback, File, LoggedUpdate, Pending, Queue, Webhook};
-pub use chat::{Chat, ChatKind, Draft, Media, MediaKind, Message, Person, message_value};
+pub use chat::{Chat, ChatKind, Draft, Media, MediaKind, Message, Person, Topic, message_value};
 
 use crate::MockConfig;
 use crate::clock::Clock;

@@ -181,6 +181,7 @@ fn is_question(asked: &Verify, message: &Message) -> bool {
     !message.from_bot
         && message.update_id.is_some()
         && message.media.is_none()
+        && message.service.is_none()
         && message.text.starts_with(&asked.prefix)
         && (asked.commands || !message.text.starts_with('/'))
 }

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::Response;
 use serde_json::json;
 
-use super::messages::{add, find_chat, find_reply, formatted, refuse_barred, refuse_long};
+use super::messages::{add, find_chat, find_reply, find_thread, formatted, refuse_barred, refuse_long};
 use super::{ApiError, Ctx, Done, markup, reply, token_of};
 use crate::entities::CAPTION_UNITS;
 use crate::params::{Params, Upload};
@@ -31,6 +31,7 @@ pub fn send(ctx: &mut Ctx, params: &Params, name: &'static str) -> Result<Done, 
     refuse_barred(ctx, chat_id)?;
     refuse_long(&caption, CAPTION_UNITS, "message caption is too long")?;
     let reply_to = find_reply(ctx, params, chat_id)?;
+    let thread_id = find_thread(ctx, params, chat_id, reply_to)?;
     ctx.pace(chat_id)?;
     let now = ctx.now;
     let file = match source {
@@ -42,7 +43,7 @@ pub fn send(ctx: &mut Ctx, params: &Params, name: &'static str) -> Result<Done, 
     };
     let mut message = Message::new(true, now);
     (message.text, message.entities) = (caption.text, caption.entities);
-    (message.reply_markup, message.reply_to) = (reply_markup, reply_to);
+    (message.reply_markup, message.reply_to, message.thread_id) = (reply_markup, reply_to, thread_id);
     message.media = Some(Media { kind, file });
     let value = add(ctx, chat_id, message);
     ctx.state.trim_files(ctx.shared.config.file_bytes);

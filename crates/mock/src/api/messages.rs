@@ -32,11 +32,11 @@ pub fn send_message(ctx: &mut Ctx, params: &Params) -> Result<Done, ApiError> {
     refuse_barred(ctx, chat_id)?;
     refuse_long(&body, TEXT_UNITS, "message is too long")?;
     let reply_to = find_reply(ctx, params, chat_id)?;
+    let thread_id = find_thread(ctx, params, chat_id, reply_to)?;
     ctx.pace(chat_id)?;
     let mut message = Message::new(true, ctx.now);
     (message.text, message.entities) = (body.text, body.entities);
-    (message.reply_markup, message.reply_to) = (reply_markup, reply_to);
-    message.thread_id = params.int("message_thread_id").filter(|&id| id != 0);
+    (message.reply_markup, message.reply_to, message.thread_id) = (reply_markup, reply_to, thread_id);
     Ok(add(ctx, chat_id, message).into())
 }
 
@@ -311,6 +311,27 @@ pub fn find_reply(ctx: &mut Ctx, params: &Params, chat_id: i64) -> Result<Option
         Some(id) if ctx.bot().chat(chat_id, now).messages.contains_key(&id) => Ok(Some(id)),
         Some(_) if is_optional => Ok(None),
         Some(_) => Err(ApiError::bad("message to be replied not found")),
+    }
+}
+
+/// The thread in which a new message will stand. Only topics of a forum may be named; an answer goes where the message
+/// stands that it answers, so a closed topic is in its way even if it is not named.
+pub fn find_thread(
+    ctx: &mut Ctx,
+    params: &Params,
+    chat_id: i64,
+    reply_to: Option<i64>,
+) -> Result<Option<i64>, ApiError> {
+    let now = ctx.now;
+    let chat = ctx.bot().chat(chat_id, now);
+    let named = params.int("message_thread_id").filter(|&id| id != 0);
+    if named.is_some_and(|id| !chat.topics.contains_key(&id)) {
+        return Err(ApiError::bad("message thread not found"));
+    }
+    let thread = named.or_else(|| chat.thread_of_reply(reply_to));
+    match thread.and_then(|id| chat.topics.get(&id)) {
+        Some(topic) if topic.closed => Err(ApiError::bad("TOPIC_CLOSED")),
+        _ => Ok(thread),
     }
 }
 

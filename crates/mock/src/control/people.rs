@@ -51,6 +51,9 @@ pub struct Say {
     pub sender_chat: Option<Value>,
     #[serde(default, deserialize_with = "some_id")]
     pub reply_to: Option<i64>,
+    /// The topic of a forum in which it is written.
+    #[serde(default, deserialize_with = "some_id")]
+    pub topic: Option<i64>,
 }
 
 fn mock_user() -> i64 {
@@ -161,6 +164,12 @@ impl Controls {
             if say.reply_to.is_some_and(|id| !chat.messages.contains_key(&id)) {
                 return Err(ControlError::not_found("the message to reply to is not in this chat"));
             }
+            match say.topic.map(|id| chat.topics.get(&id)) {
+                Some(None) => return Err(ControlError::not_found("there is no such topic in this chat")),
+                Some(Some(topic)) if topic.closed => return Err(ControlError::invalid("this topic is closed")),
+                _ => {}
+            }
+            message.thread_id = say.topic.or_else(|| chat.thread_of_reply(say.reply_to));
             let message_id = chat.add(message, shared.config.messages_per_chat);
             let body = shown(state, &token, say.chat_id, message_id);
             let kind = if kind == ChatKind::Channel { "channel_post" } else { "message" };
@@ -218,8 +227,8 @@ impl Controls {
         let now = shared.clock.now();
         shared.change(|state| {
             let message = find_message(state, &edit.token, edit.chat_id, edit.message_id)?;
-            if message.from_bot {
-                return Err(ControlError::invalid("this is a message of the bot"));
+            if message.from_bot || message.service.is_some() {
+                return Err(ControlError::invalid("this message was not written by a user"));
             }
             message.entities = detect(&text);
             message.text = text;
@@ -319,6 +328,9 @@ fn enter(state: &mut MockState, say: &Say, kind: ChatKind, now: i64) -> Result<(
     if chat.barred.is_some() {
         return Err(ControlError::invalid("the bot is barred from this chat; unblock it first"));
     }
+    if let Some(new_id) = chat.migrated_to {
+        return Err(ControlError::invalid(format!("this group became the supergroup {new_id}; write there")));
+    }
     if let Some(title) = &say.title {
         chat.title.clone_from(title);
     } else if chat.title.is_empty() && chat.kind != ChatKind::Private {
@@ -377,7 +389,7 @@ fn find_message<'a>(
     message.ok_or_else(|| ControlError::not_found("there is no such message"))
 }
 
-fn shown(state: &MockState, token: &str, chat_id: i64, message_id: i64) -> Value {
+pub fn shown(state: &MockState, token: &str, chat_id: i64, message_id: i64) -> Value {
     let Some(bot) = state.bots.get(token) else { return Value::Null };
     let Some(chat) = bot.chats.get(&chat_id) else { return Value::Null };
     chat.messages.get(&message_id).map_or(Value::Null, |message| message_value(bot, chat, message, true))

@@ -22,9 +22,21 @@ pub struct Chat {
     /// Why the bot may not write here: `blocked`, `kicked` or `deactivated`.
     pub barred: Option<String>,
     pub migrated_to: Option<i64>,
+    /// The topics of a forum by the number of the message that opened each. A chat with a topic stays a forum.
+    #[serde(default)]
+    pub topics: BTreeMap<i64, Topic>,
+    #[serde(default)]
+    pub is_forum: bool,
     /// Messages that had to make room: whoever counts answers must know.
     pub trimmed: u64,
     pub updated_at: i64,
+}
+
+/// A topic of a forum. One that was deleted is gone with its messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topic {
+    pub name: String,
+    pub closed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +108,9 @@ pub struct Message {
     /// The update that carried a user's message to the bot.
     pub update_id: Option<i64>,
     pub acknowledged: bool,
+    /// What happened, if nobody said anything: fields of Telegram's message such as `migrate_to_chat_id`.
+    #[serde(default)]
+    pub service: Option<Value>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +155,21 @@ impl Message {
             reactions: Vec::new(),
             update_id: None,
             acknowledged: false,
+            service: None,
+        }
+    }
+
+    /// What the page shows of a message that nobody wrote.
+    pub fn shown_text(&self) -> String {
+        let Some(service) = &self.service else { return self.text.clone() };
+        let name = |topic: &Value| topic["name"].as_str().unwrap_or("?").to_owned();
+        match service.as_object().and_then(|service| service.iter().next()) {
+            Some((kind, topic)) if kind == "forum_topic_created" => format!("The topic {} was opened.", name(topic)),
+            Some((kind, _)) if kind == "forum_topic_closed" => "The topic was closed.".to_owned(),
+            Some((kind, _)) if kind == "forum_topic_reopened" => "The topic was opened again.".to_owned(),
+            Some((kind, chat)) if kind == "migrate_to_chat_id" => format!("This group became the supergroup {chat}."),
+            Some((kind, chat)) if kind == "migrate_from_chat_id" => format!("This supergroup was the group {chat}."),
+            _ => service.to_string(),
         }
     }
 }
@@ -156,6 +186,8 @@ impl Chat {
             drafts: BTreeMap::new(),
             barred: None,
             migrated_to: None,
+            topics: BTreeMap::new(),
+            is_forum: false,
             trimmed: 0,
             updated_at: now,
         }
@@ -178,7 +210,18 @@ impl Chat {
             }
             _ => chat["title"] = json!(self.title),
         }
+        if self.is_forum {
+            chat["is_forum"] = json!(true);
+        }
         chat
+    }
+
+    /// The thread that an answer to `reply_to` belongs to: its topic, or in an ordinary supergroup the thread of replies
+    /// that Telegram counts from the first of them.
+    pub fn thread_of_reply(&self, reply_to: Option<i64>) -> Option<i64> {
+        let replied = self.messages.get(&reply_to?)?;
+        let counted = (self.kind == ChatKind::Supergroup && !self.is_forum).then_some(replied.message_id);
+        replied.thread_id.or(counted)
     }
 
     /// Adds a message under the next id and lets the oldest go if there are more than `limit`.
@@ -204,6 +247,9 @@ pub fn message_value(bot: &Bot, chat: &Chat, message: &Message, with_reply: bool
     put("message_id", json!(message.message_id));
     if let Some(thread_id) = message.thread_id {
         put("message_thread_id", json!(thread_id));
+        if chat.is_forum {
+            put("is_topic_message", json!(true));
+        }
     }
     if message.from_bot {
         put("from", bot.user());
@@ -243,6 +289,13 @@ pub fn message_value(bot: &Bot, chat: &Chat, message: &Message, with_reply: bool
             }
         }
     }
+    if let Some(Value::Object(service)) = &message.service {
+        value.extend(service.clone());
+        return Value::Object(value);
+    }
+    let mut put = |name: &str, item: Value| {
+        value.insert(name.to_owned(), item);
+    };
     if !message.text.is_empty() || message.media.is_none() {
         put(text, json!(message.text));
     }

@@ -6,6 +6,7 @@ mod delivery;
 mod encodings;
 mod messages;
 mod page;
+mod places;
 mod polling;
 mod server;
 mod verdicts;
