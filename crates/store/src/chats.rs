@@ -58,6 +58,46 @@ impl Tx {
         Ok(())
     }
 
+    /// Follows a group that lives on under another id: its dialogs go on there, and so do its buttons. A dialog that
+    /// somebody began there already stays the active one. Doing it again changes nothing.
+    pub async fn move_chat(&mut self, bot: &BotId, from: ChatId, to: ChatId) -> Result<()> {
+        if from == to {
+            return Ok(());
+        }
+        sqlx::query(
+            "UPDATE dialogs SET active = 0 WHERE bot_id = $1 AND chat_id = $2 AND active = 1 AND EXISTS \
+               (SELECT 1 FROM dialogs there WHERE there.bot_id = $1 AND there.chat_id = $3 AND there.active = 1)",
+        )
+        .bind(bot.as_str())
+        .bind(from.0)
+        .bind(to.0)
+        .execute(self.connection())
+        .await?;
+        // Messages are numbered anew: a correction there must not find a question that was asked here.
+        sqlx::query(
+            "UPDATE turns SET source_message_id = NULL WHERE source_message_id IS NOT NULL \
+               AND dialog_id IN (SELECT id FROM dialogs WHERE bot_id = $1 AND chat_id = $2)",
+        )
+        .bind(bot.as_str())
+        .bind(from.0)
+        .execute(self.connection())
+        .await?;
+        for moved in [
+            "UPDATE dialogs SET chat_id = $3 WHERE bot_id = $1 AND chat_id = $2",
+            "UPDATE tokens SET chat_id = $3 WHERE bot_id = $1 AND chat_id = $2",
+            "INSERT INTO chats (bot_id, chat_id, lang, refused_at) SELECT bot_id, $3, lang, refused_at FROM chats \
+             WHERE bot_id = $1 AND chat_id = $2 ON CONFLICT DO NOTHING",
+        ] {
+            sqlx::query(moved).bind(bot.as_str()).bind(from.0).bind(to.0).execute(self.connection()).await?;
+        }
+        sqlx::query("DELETE FROM chats WHERE bot_id = $1 AND chat_id = $2")
+            .bind(bot.as_str())
+            .bind(from.0)
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
     /// Whether a stranger may be told again that the bot is not for him: at most once since `before`.
     pub async fn may_refuse(&mut self, bot: &BotId, chat: ChatId, now: Time, before: Time) -> Result<bool> {
         let told = sqlx::query(

@@ -64,12 +64,12 @@ impl Tx {
             .collect()
     }
 
-    /// Records where a part stands. A part that lost its message gets a new number.
+    /// Records where a part stands. A part that lost its message gets a new number, and another chat if that one moved.
     pub async fn place_part(&mut self, _held: &Held, part: &Part, now: Time) -> Result<()> {
         sqlx::query(
             "INSERT INTO outbox (owner, part, bot_id, chat_id, message_id, state, updated_at) \
              VALUES ($1, $2, $3, $4, $5, 'open', $6) \
-             ON CONFLICT (owner, part) DO UPDATE SET message_id = $5, state = 'open', updated_at = $6",
+             ON CONFLICT (owner, part) DO UPDATE SET chat_id = $4, message_id = $5, state = 'open', updated_at = $6",
         )
         .bind(&part.owner)
         .bind(part.part)

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use salon_core::{BotId, ChatId, Lang, Time};
+use salon_core::{BotId, Channel, ChatId, DialogId, Lang, Time, TurnId};
 use salon_store::testing::Scratch;
-use salon_store::{Chat, Seat, Store, Ticket, on_both_databases};
+use salon_store::{Chat, NewToken, Seat, Store, Ticket, on_both_databases};
 
 use crate::cast::*;
 
@@ -14,6 +14,8 @@ on_both_databases! {
     parked_chats_are_counted
     a_stranger_is_refused_at_most_once_an_hour
     a_refusal_leaves_the_rest_of_the_chat_alone
+    a_chat_that_moved_takes_its_dialogs_and_buttons_along
+    a_dialog_that_was_begun_where_a_chat_moved_stays_the_active_one
 }
 
 async fn seat(store: &Store, ticket: &Ticket, token: &str, offset: i64) -> salon_store::Result<()> {
@@ -119,4 +121,72 @@ async fn a_refusal_leaves_the_rest_of_the_chat_alone(Scratch { store, .. }: Scra
     let before = chat(&store, ALICE).await;
     assert!(may_refuse(&store, ALICE, Time(1_700_000_000_000)).await);
     assert_eq!(chat(&store, ALICE).await, before);
+}
+
+const GROUP: ChatId = ChatId(-7);
+const SUPERGROUP: ChatId = ChatId(-100_007);
+
+async fn move_group(store: &Store) {
+    transact!(store, (), |tx, ()| tx.move_chat(&parrot(), GROUP, SUPERGROUP).await).expect("move");
+}
+
+async fn active(store: &Store, chat: ChatId) -> Option<String> {
+    let dialog = read(store).await.find_active_dialog(&parrot(), chat).await.expect("find");
+    dialog.map(|dialog| dialog.id.as_str().to_owned())
+}
+
+async fn a_chat_that_moved_takes_its_dialogs_and_buttons_along(Scratch { store, .. }: Scratch) {
+    add_dialog(&store, dialog("old", GROUP)).await;
+    transact!(store, (), |tx, ()| tx.close_dialog(&DialogId::new("old"), false, Time(1_500)).await).expect("close");
+    add_dialog(&store, dialog("new", GROUP)).await;
+    add_dialog(&store, dialog("of alice", ALICE)).await;
+    add_turn(&store, turn("t", "new")).await;
+    for (hash, chat) in [("here", GROUP), ("elsewhere", ALICE)] {
+        let token = NewToken {
+            hash: hash.to_owned(),
+            kind: "action:stop".to_owned(),
+            bot: parrot(),
+            chat,
+            user: None,
+            turn: Some(TurnId::new("t")),
+            now: Time(1_000),
+            expires_at: Time(5_000),
+        };
+        transact!(store, token, |tx, token| tx.add_token(token).await).expect("add");
+    }
+    transact!(store, (), |tx, ()| {
+        tx.hear_chat(&parrot(), GROUP, Lang::Ko).await?;
+        tx.park_chat(&parrot(), GROUP, "it moved", Time(1_000)).await
+    })
+    .expect("a chat");
+    for _ in 0..2 {
+        move_group(&store).await;
+        assert_eq!((active(&store, GROUP).await, active(&store, SUPERGROUP).await), (None, Some("new".to_owned())));
+        let mut tx = read(&store).await;
+        let left = tx.find_dialog(&DialogId::new("old")).await.expect("find").expect("a dialog");
+        assert_eq!(left.channel, Channel::Telegram { bot: parrot(), chat: SUPERGROUP });
+        for (hash, chat, is_found) in [("here", SUPERGROUP, true), ("here", GROUP, false), ("elsewhere", ALICE, true)] {
+            let found = tx.find_token(hash, &parrot(), chat, 42).await.expect("find");
+            assert_eq!(found.is_some(), is_found, "{hash} in {chat}");
+        }
+        assert_eq!(
+            tx.find_chat(&parrot(), SUPERGROUP).await.expect("find"),
+            Chat { lang: Some(Lang::Ko), parked_at: None }
+        );
+        assert_eq!(tx.find_chat(&parrot(), GROUP).await.expect("find"), Chat::default());
+        drop(tx);
+        assert_eq!(active(&store, ALICE).await.as_deref(), Some("of alice"));
+        // Number 7 is another message there.
+        let amended = transact!(store, (), |tx, ()| tx.amend_question(&parrot(), SUPERGROUP, 7, "x").await);
+        assert!(!amended.expect("amend"));
+    }
+}
+
+async fn a_dialog_that_was_begun_where_a_chat_moved_stays_the_active_one(Scratch { store, .. }: Scratch) {
+    add_dialog(&store, dialog("before", GROUP)).await;
+    add_dialog(&store, dialog("after", SUPERGROUP)).await;
+    move_group(&store).await;
+    assert_eq!((active(&store, GROUP).await, active(&store, SUPERGROUP).await), (None, Some("after".to_owned())));
+    transact!(store, (), |tx, ()| tx.move_chat(&parrot(), SUPERGROUP, SUPERGROUP).await).expect("move");
+    assert_eq!(active(&store, SUPERGROUP).await.as_deref(), Some("after"), "a chat does not move to itself");
 }

@@ -1,4 +1,4 @@
-use salon_core::Time;
+use salon_core::{ChatId, Time};
 use salon_store::testing::Scratch;
 use salon_store::{Part, PartState, Result, Store, Ticket, on_both_databases};
 
@@ -7,6 +7,7 @@ use crate::cast::*;
 on_both_databases! {
     parts_are_placed_and_listed_in_order
     a_part_that_lost_its_message_gets_a_new_one
+    what_is_shown_is_remembered_until_it_is_placed_anew
     closing_ends_only_what_is_open
     an_orphan_is_recorded_once_for_each_lease
     who_lost_the_lease_places_nothing
@@ -62,6 +63,33 @@ async fn a_part_that_lost_its_message_gets_a_new_one(Scratch { store, .. }: Scra
     place(&store, &ticket, part(0, Some(11))).await.expect("place");
     assert_eq!(read(&store).await.list_parts("turn-1").await.expect("list"), [part(0, Some(11))]);
     assert_eq!(counts(&store).await, [("open".to_owned(), 1)]);
+}
+
+async fn what_is_shown_is_remembered_until_it_is_placed_anew(Scratch { store, .. }: Scratch) {
+    let ticket = running(&store, "deliver").await;
+    for number in 0..3 {
+        place(&store, &ticket, part(number, Some(10 + number))).await.expect("place");
+    }
+    let mark = async |ticket: &Ticket| {
+        transact!(store, ticket.clone(), |tx, ticket| {
+            let held = tx.hold(ticket, Time(1_000) + LEASE).await?;
+            tx.mark_shown(&held, "turn-1", &[0, 2], Time(1_000)).await
+        })
+    };
+    let shown = async || read(&store).await.list_shown("turn-1").await.expect("list");
+    assert!(shown().await.is_empty());
+    mark(&ticket).await.expect("mark");
+    assert_eq!(shown().await, [0, 2]);
+    assert_eq!(counts(&store).await, [("open".to_owned(), 1), ("shown".to_owned(), 2)]);
+    // Its message was deleted, or its chat moved: it must be said again, wherever it stands now.
+    let moved = Part { chat: ChatId(-100), ..part(2, Some(1)) };
+    place(&store, &ticket, moved.clone()).await.expect("place");
+    assert_eq!(shown().await, [0]);
+    assert_eq!(read(&store).await.list_parts("turn-1").await.expect("list")[2], moved);
+    close(&store, &ticket, PartState::Dropped, None).await;
+    assert_eq!(shown().await, [0], "what is shown stays so");
+    claim_one(&store, &worker("two"), Time(60_000)).await;
+    assert!(is_fenced(&mark(&ticket).await));
 }
 
 async fn closing_ends_only_what_is_open(Scratch { store, .. }: Scratch) {
