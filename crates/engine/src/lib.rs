@@ -16,8 +16,10 @@
 pub mod echo;
 pub mod emitter;
 pub mod estimate;
+pub mod guard;
 pub mod missing;
 pub mod openai;
+pub mod outbound;
 pub mod scripted;
 pub mod secret;
 pub mod sse;
