@@ -3,6 +3,17 @@
 //! Where a client and an upstream speak the same [`Wire`], nothing here changes what passes between them but the model's
 //! name; where they do not, one translation does.
 
+pub mod head;
+pub mod refusal;
+pub mod tap;
+mod unasked;
+pub mod usage;
+
+pub use head::{BadAsk, Changes, Head, Outside};
+pub use refusal::{Kind, Refused, Verdict, judge_refusal};
+pub use tap::{Tap, Tapped};
+pub use unasked::Unasked;
+
 /// A protocol, and which of its calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Wire {
