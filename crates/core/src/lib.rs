@@ -15,6 +15,7 @@
 //! | Event | one line of a turn's story | [`event`] |
 //! | Brief | what an engine is told before it answers | [`brief`] |
 //! | Micros, Tokens, Rates | money to the millionth of a dollar, and what costs it | [`money`] |
+//! | Limit, Policy, Period, Scope | sentences about the ledger, and windows in a zone | [`limit`] |
 //! | Refusal | the ways we say no, each with a code and a sentence | [`error`] |
 //!
 //! Types are not `Serialize`, with one exception: [`Event`], which is our own durable format.
@@ -24,6 +25,7 @@ pub mod dialog;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod limit;
 pub mod locale;
 pub mod money;
 pub mod summary;
