@@ -82,6 +82,10 @@ text_id!(
     /// One stateless call through the relay, or one turn's, as the ledger knows it.
     CallId
 );
+text_id!(
+    /// A limit.
+    LimitId
+);
 number_id!(
     /// A Telegram chat. Groups and channels are negative.
     ChatId

@@ -15,6 +15,8 @@
 //! | Event | one line of a turn's story | [`event`] |
 //! | Brief | what an engine is told before it answers | [`brief`] |
 //! | Micros, Tokens, Rates | money to the millionth of a dollar, and what costs it | [`money`] |
+//! | Org, User, Owner | who may speak and who pays | [`people`] |
+//! | Scopes | what a key may be used for | [`scopes`] |
 //! | Limit, Policy, Period, Scope | sentences about the ledger, and windows in a zone | [`limit`] |
 //! | Refusal | the ways we say no, each with a code and a sentence | [`error`] |
 //!
@@ -28,6 +30,8 @@ pub mod id;
 pub mod limit;
 pub mod locale;
 pub mod money;
+pub mod people;
+pub mod scopes;
 pub mod summary;
 pub mod time;
 pub mod turn;
@@ -36,8 +40,11 @@ pub use brief::{Brief, Message, Role};
 pub use dialog::{Channel, Dialog, View};
 pub use error::Refusal;
 pub use event::{Event, Note, Reply, ReplyState, Stamped, Usage};
-pub use id::{BotId, CallId, ChatId, DialogId, JobId, KeyId, OrgId, SecretId, TurnId, UserId};
+pub use id::{BotId, CallId, ChatId, DialogId, JobId, KeyId, LimitId, OrgId, SecretId, TurnId, UserId};
+pub use limit::{Amounts, Limit, Limits, Measure, Period, Policy, Scope, Window, Zone};
 pub use locale::Lang;
 pub use money::{Micros, Rates, Tokens};
+pub use people::{Org, Owner, User};
+pub use scopes::Scopes;
 pub use time::Time;
 pub use turn::{Turn, TurnState};

@@ -4,10 +4,13 @@
 //! ([`Measure`]), over which [`Period`], how much, and what happens beyond it ([`Policy`]). Periods are those of the
 //! organisation's time zone, so that a day ends when people go home and not when Greenwich does.
 
+use std::collections::HashMap;
+
 use jiff::ToSpan;
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 
+use crate::id::{LimitId, OrgId};
 use crate::time::Time;
 
 /// What is counted.
@@ -230,6 +233,76 @@ impl Zone {
     }
 }
 
+/// A sentence about the ledger: how much of something may be used in a period, by whom, and what happens beyond it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub id: LimitId,
+    pub org: OrgId,
+    pub scope: Scope,
+    /// Whom it is about: the key, user, chat or run. `None` is each of them by itself, and for [`Scope::Org`] the pool.
+    pub subject: Option<String>,
+    pub measure: Measure,
+    pub period: Period,
+    pub amount: i64,
+    pub policy: Policy,
+    /// Shares of the amount, in percent, at which people are told.
+    pub thresholds: Vec<i64>,
+}
+
+/// The limits of every organisation, as they were at one revision.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    pub revision: i64,
+    orgs: HashMap<OrgId, OrgLimits>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct OrgLimits {
+    each: Vec<Limit>,
+    own: HashMap<(Scope, String), Vec<Limit>>,
+}
+
+impl Limits {
+    /// `removed` are organisations that once had limits: accounts that they left are still kept.
+    pub fn new(
+        revision: i64,
+        limits: impl IntoIterator<Item = Limit>,
+        removed: impl IntoIterator<Item = OrgId>,
+    ) -> Self {
+        let mut orgs: HashMap<OrgId, OrgLimits> = HashMap::new();
+        for limit in limits {
+            let org = orgs.entry(limit.org.clone()).or_default();
+            match &limit.subject {
+                Some(subject) if limit.scope != Scope::Org => {
+                    org.own.entry((limit.scope, subject.clone())).or_default().push(limit);
+                }
+                _ => org.each.push(limit),
+            }
+        }
+        for org in removed {
+            orgs.entry(org).or_default();
+        }
+        Limits { revision, orgs }
+    }
+
+    /// Whether this organisation has, or ever had, a limit. Of one that never had any there are no accounts.
+    pub fn know(&self, org: &OrgId) -> bool {
+        self.orgs.contains_key(org)
+    }
+
+    /// The limits on one subject. A limit that names it takes the place of those for each, where both speak of the same
+    /// measure and period: "everyone five dollars, alice twenty".
+    pub fn on<'a>(&'a self, org: &OrgId, scope: Scope, subject: &str) -> impl Iterator<Item = &'a Limit> + use<'a> {
+        let limits = self.orgs.get(org);
+        let own = limits.and_then(|limits| limits.own.get(&(scope, subject.to_owned()))).map_or(&[][..], Vec::as_slice);
+        let each = limits.map_or(&[][..], |limits| limits.each.as_slice());
+        let replaced = move |limit: &&Limit| {
+            own.iter().any(|other| (other.measure, other.period) == (limit.measure, limit.period))
+        };
+        own.iter().chain(each.iter().filter(move |limit| limit.scope == scope && !replaced(limit)))
+    }
+}
+
 /// What is taken of an amount: promised to calls that are under way, and used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Balance {
@@ -403,6 +476,45 @@ mod tests {
         let window = Period::Total.window(&Zone::utc(), Time(0));
         assert_eq!(window, Window::EVER);
         assert_eq!(window.reset(), None);
+    }
+
+    fn limit(id: &str, org: &str, scope: Scope, subject: Option<&str>, measure: Measure) -> Limit {
+        Limit {
+            id: LimitId::new(id),
+            org: OrgId::new(org),
+            scope,
+            subject: subject.map(str::to_owned),
+            measure,
+            period: Period::Month,
+            amount: 5,
+            policy: Policy::Block,
+            thresholds: THRESHOLDS.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_limit_that_names_somebody_takes_the_place_of_the_one_for_each() {
+        let limits = Limits::new(
+            1,
+            [
+                limit("each", "birds", Scope::User, None, Measure::Micros),
+                limit("calls", "birds", Scope::User, None, Measure::Requests),
+                limit("alice", "birds", Scope::User, Some("alice"), Measure::Micros),
+                limit("pool", "birds", Scope::Org, None, Measure::Micros),
+                limit("fish", "fish", Scope::User, None, Measure::Micros),
+            ],
+            [OrgId::new("gone")],
+        );
+        let on = |org: &str, scope, subject: &str| {
+            limits.on(&OrgId::new(org), scope, subject).map(|limit| limit.id.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(on("birds", Scope::User, "alice"), ["alice", "calls"]);
+        assert_eq!(on("birds", Scope::User, "bob"), ["each", "calls"]);
+        assert_eq!(on("birds", Scope::Org, "birds"), ["pool"]);
+        assert_eq!(on("birds", Scope::Key, "alice"), [""; 0]);
+        assert_eq!(on("fish", Scope::User, "alice"), ["fish"]);
+        let known = ["birds", "fish", "gone", "new"].map(|org| limits.know(&OrgId::new(org)));
+        assert_eq!(known, [true, true, true, false]);
     }
 
     #[test]
