@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use salon::keys::KeyError;
 use salon_cli::config::{Config, Flags, Log, LogForm};
 use salon_cli::{bench, bot, demo, doctor, serve, webhook};
+use salon_mock::upstream::{Upstream, UpstreamConfig};
 use salon_mock::{Mock, MockConfig};
 use salon_store::{Error, Store};
 
@@ -57,6 +58,9 @@ enum Command {
         /// Let getUpdates work while a webhook is set, for debugging
         #[arg(long)]
         allow_get_updates_with_webhook: bool,
+        /// Start a scripted model server beside it, in the formats of OpenAI, Anthropic, Gemini and midm
+        #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:9090")]
+        upstream: Option<SocketAddr>,
     },
     /// Look at configuration, database, Telegram, models and ports, and say how to mend what is wrong
     Doctor {
@@ -216,7 +220,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Serve { common, roles, bot } => {
             serve::serve(read(&Flags { roles, only: bot, ..common.flags() })?).await?;
         }
-        Command::Mock { listen, bots, state, bot_url, allow_get_updates_with_webhook } => {
+        Command::Mock { listen, bots, state, bot_url, allow_get_updates_with_webhook, upstream } => {
             start_log(&Config::read(&Flags::default())?.log);
             let mock = Mock::start(MockConfig {
                 listen,
@@ -228,6 +232,13 @@ async fn run(command: Command) -> Result<ExitCode> {
             })
             .await?;
             println!("The mock Telegram is at {0}, its page at {0}/_mock/ui. Ctrl-C closes.", mock.base_url());
+            let upstream = match upstream {
+                Some(listen) => Some(Upstream::start(UpstreamConfig { listen, ..UpstreamConfig::default() }).await?),
+                None => None,
+            };
+            if let Some(upstream) = &upstream {
+                println!("The scripted model server is at {0}; OpenAI's clients want {0}/v1.", upstream.base_url());
+            }
             serve::Signals::catch()?.end().await;
             mock.shutdown().await?;
         }

@@ -43,6 +43,7 @@ mod persist;
 mod server;
 mod state;
 mod ui;
+pub mod upstream;
 mod verify;
 
 use std::net::{Ipv4Addr, SocketAddr};

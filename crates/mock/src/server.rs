@@ -57,7 +57,7 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
 async fn converse(shared: Arc<Shared>, router: Router, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let reset = Arc::new(AtomicBool::new(false));
-    let socket = Socket { stream, reset: reset.clone() };
+    let socket = Socket::new(stream, reset.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let (shared, router, reset) = (shared.clone(), router.clone(), reset.clone());
         async move { answer(&shared, router, &reset, request.map(Body::new)).await }
@@ -133,9 +133,15 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// A connection that can end with a reset instead of a farewell.
-struct Socket {
+pub(crate) struct Socket {
     stream: TcpStream,
     reset: Arc<AtomicBool>,
+}
+
+impl Socket {
+    pub(crate) fn new(stream: TcpStream, reset: Arc<AtomicBool>) -> Socket {
+        Socket { stream, reset }
+    }
 }
 
 impl Drop for Socket {

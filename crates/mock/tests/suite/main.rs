@@ -9,6 +9,7 @@ mod page;
 mod places;
 mod polling;
 mod server;
+mod upstream;
 mod verdicts;
 
 use std::time::Duration;
