@@ -37,14 +37,16 @@ impl Command {
     }
 }
 
-/// Runs the command and queues its reply. `/youtube` is not here: it asks the network first.
-pub async fn run(tx: &mut Tx, cx: &Context, command: &Command) -> Result<()> {
+/// Runs the command and queues its reply; answers the engine that was switched to, if one was. `/youtube` is not here:
+/// it asks the network first.
+pub async fn run(tx: &mut Tx, cx: &Context, command: &Command) -> Result<Option<String>> {
     let active = tx.find_active_dialog(cx.bot.id(), cx.chat).await?;
     let known = match &active {
         Some(dialog) => Some(dialog.clone()),
         None => tx.find_latest_dialog(cx.bot.id(), cx.chat).await?,
     };
     let words = cx.words(cx.view(known.as_ref()));
+    let mut switched = None;
     let text = match command.name.as_str() {
         "start" => words.say("start", &[("name", &cx.bot.config.name)]),
         "help" => help(words),
@@ -52,7 +54,11 @@ pub async fn run(tx: &mut Tx, cx: &Context, command: &Command) -> Result<()> {
         "reset" => new(tx, cx, words, active.as_ref(), known.as_ref(), true).await?,
         "status" => status(cx, words, known.as_ref()),
         "summary" => summary(words, known.as_ref()),
-        "mode" => mode(tx, cx, words, known.as_ref(), &command.words).await?,
+        "mode" => {
+            let (text, engine) = mode(tx, cx, words, known.as_ref(), &command.words).await?;
+            switched = engine;
+            text
+        }
         "providers" => providers(cx, words),
         "stop" => stop(tx, cx, words).await?,
         "view" => view(tx, cx, words, known.as_ref(), &command.words).await?,
@@ -64,7 +70,8 @@ pub async fn run(tx: &mut Tx, cx: &Context, command: &Command) -> Result<()> {
             format!("{said}\n{}", help(words))
         }
     };
-    cx.tell(tx, Notice::plain(cx, text)).await
+    cx.tell(tx, Notice::plain(cx, text)).await?;
+    Ok(switched)
 }
 
 pub fn help(words: Lang) -> String {
@@ -124,28 +131,34 @@ fn summary(words: Lang, dialog: Option<&Dialog>) -> String {
     }
 }
 
-async fn mode(tx: &mut Tx, cx: &Context, words: Lang, known: Option<&Dialog>, wanted: &str) -> Result<String> {
+async fn mode(
+    tx: &mut Tx,
+    cx: &Context,
+    words: Lang,
+    known: Option<&Dialog>,
+    wanted: &str,
+) -> Result<(String, Option<String>)> {
+    let stays = |text: String| Ok((text, None));
     let current = known.map_or(cx.bot.config.engine.clone(), |dialog| dialog.engine.clone());
     if wanted.is_empty() {
         let model = model(cx, &current);
         let said = words.say("mode", &[("adapter", &current), ("model", &model), ("choices", &choices(cx))]);
-        return Ok(format!("{said}\n{}", providers(cx, words)));
+        return stays(format!("{said}\n{}", providers(cx, words)));
     }
     let Some(engine) = cx.salon.engines.find(wanted).filter(|engine| engine.selectable) else {
         let wanted: String = wanted.chars().take(64).collect();
-        return Ok(words.say("mode.unknown", &[("name", &wanted), ("choices", &choices(cx))]));
+        return stays(words.say("mode.unknown", &[("name", &wanted), ("choices", &choices(cx))]));
     };
     if engine.name == current {
-        return Ok(words.say("mode.unchanged", &[("adapter", &current)]));
+        return stays(words.say("mode.unchanged", &[("adapter", &current)]));
     }
     let dialog = cx.dialog(tx).await?;
     if tx.count_open(&salon::say::lane(&dialog.id)).await? > 0 {
-        return Ok(words.say("mode.busy", &[]));
+        return stays(words.say("mode.busy", &[]));
     }
     tx.switch_engine(&dialog.id, &engine.name, cx.salon.clock.now()).await?;
-    cx.salon.metrics.count(cx.bot.id().as_str(), &format!("provider_switch_total.{}", engine.name));
     let holes = [("old", current.as_str()), ("new", &engine.name), ("session", dialog.id.as_str())];
-    Ok(words.say("mode.switched", &holes))
+    Ok((words.say("mode.switched", &holes), Some(engine.name.clone())))
 }
 
 fn providers(cx: &Context, words: Lang) -> String {

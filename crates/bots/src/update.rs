@@ -175,31 +175,50 @@ struct Reaction {
     refusal: Option<Refusal>,
 }
 
+/// What a reaction leaves to be done behind its transaction.
+#[derive(Default)]
+struct Done {
+    /// What a pressed button should say.
+    answer: Option<String>,
+    /// The engine that the chat was switched to.
+    switched: Option<String>,
+}
+
+impl Done {
+    fn answered(answer: String) -> Done {
+        Done { answer: Some(answer), switched: None }
+    }
+}
+
 impl Reaction {
     /// Writes the reaction and ends the job; answers what a pressed button should say.
     async fn commit(self, work: &Work) -> Result<Option<String>> {
-        let salon = self.cx.salon.clone();
+        let (salon, bot) = (self.cx.salon.clone(), self.cx.bot.clone());
         fail_point!("update.before_commit");
         let args = (work.lease.ticket.clone(), work.lease.until(&salon), self, salon.clock.now());
-        let answer = salon
+        let done = salon
             .store
             .write(args, |tx, (ticket, until, reaction, now)| {
                 Box::pin(async move {
                     let held = tx.hold(ticket, *until).await?;
-                    let answer = reaction.act(tx).await?;
+                    let done = reaction.act(tx).await?;
                     if matches!(reaction.wish, Wish::Ignore(_) | Wish::Refuse) {
                         tx.forget_payload(&held).await?;
                     }
                     tx.finish(held, *now).await?;
-                    Ok(answer)
+                    Ok(done)
                 })
             })
             .await?;
         fail_point!("update.after_commit");
-        Ok(answer)
+        // Not inside: a transaction may be run twice, or rolled back.
+        if let Some(engine) = done.switched {
+            salon.metrics.count(bot.id().as_str(), &format!("provider_switch_total.{engine}"));
+        }
+        Ok(done.answer)
     }
 
-    async fn act(&self, tx: &mut Tx) -> Result<Option<String>> {
+    async fn act(&self, tx: &mut Tx) -> Result<Done> {
         let cx = &self.cx;
         let now = cx.salon.clock.now();
         match &self.wish {
@@ -207,7 +226,7 @@ impl Reaction {
             _ => tx.hear_chat(cx.bot.id(), cx.chat, cx.lang).await?,
         }
         if let Some(refusal) = &self.refusal {
-            return refuse(tx, cx, refusal).await.map(|()| None);
+            return refuse(tx, cx, refusal).await.map(|()| Done::default());
         }
         match &self.wish {
             Wish::Ignore(_) => {}
@@ -217,7 +236,7 @@ impl Reaction {
                 if tx.may_refuse(cx.bot.id(), cx.chat, now, now - REFUSE_EVERY).await? {
                     cx.tell(tx, Notice::plain(cx, words.say("denied", &[]))).await?;
                 }
-                return Ok(Some(words.say("callback.denied", &[])));
+                return Ok(Done::answered(words.say("callback.denied", &[])));
             }
             Wish::Amend { message, text } => {
                 tx.amend_question(cx.bot.id(), cx.chat, *message, text).await?;
@@ -225,16 +244,19 @@ impl Reaction {
             Wish::Park(true) => tx.park_chat(cx.bot.id(), cx.chat, "the bot was blocked or removed", now).await?,
             Wish::Park(false) => tx.hear_chat(cx.bot.id(), cx.chat, cx.lang).await?,
             Wish::StopDraft => drop(cx.stop_all(tx).await?),
-            Wish::Press(data) => return buttons::press(tx, cx, data).await.map(Some),
+            Wish::Press(data) => return buttons::press(tx, cx, data).await.map(Done::answered),
             Wish::Video(_) => self.show_video(tx).await?,
             Wish::Command(_) if self.video.is_some() => self.show_video(tx).await?,
-            Wish::Command(command) => commands::run(tx, cx, command).await?,
+            Wish::Command(command) => {
+                let switched = commands::run(tx, cx, command).await?;
+                return Ok(Done { switched, ..Done::default() });
+            }
             Wish::Say(text) => {
                 let dialog = cx.dialog(tx).await?;
                 ask(tx, cx, &dialog, text).await?;
             }
         }
-        Ok(None)
+        Ok(Done::default())
     }
 
     async fn show_video(&self, tx: &mut Tx) -> Result<()> {
