@@ -67,9 +67,10 @@ pub(super) fn frames(told: &Told) -> Frames {
     parts.extend(said.pieces.iter().map(|text| json!({ "text": text })));
     parts.extend(said.calls.iter().map(call));
     let last = parts.pop().unwrap_or(json!({ "text": "" }));
-    let mut frames = Frames::default();
-    frames.pieces = parts.into_iter().map(|part| data(&response(told, vec![part], None, false))).collect();
-    frames.tail.push(data(&response(told, vec![last], Some(reason(told)), true)));
-    frames.error = data(&refusal(Wire::Generate, 503, "trouble was ordered"));
-    frames
+    Frames {
+        pieces: parts.into_iter().map(|part| data(&response(told, vec![part], None, false))).collect(),
+        tail: vec![data(&response(told, vec![last], Some(reason(told)), true))],
+        error: data(&refusal(Wire::Generate, 503, "trouble was ordered")),
+        ..Frames::default()
+    }
 }
