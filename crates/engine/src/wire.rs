@@ -3,8 +3,16 @@
 //! Where a client and an upstream speak the same [`Wire`], nothing here changes what passes between them but the model's
 //! name; where they do not, one translation does.
 
+pub mod carry;
+mod chat;
+mod completions;
+mod generate;
 pub mod head;
+mod messages;
+mod midm;
 pub mod refusal;
+mod responses;
+pub mod talk;
 pub mod tap;
 mod unasked;
 pub mod usage;

@@ -1,0 +1,59 @@
+//! Bounds of a question, and its bending to the manners of one model.
+
+use super::Terms;
+use crate::wire::talk::{Amount, Ask, CannotCarry, Effort, Part, Thinking};
+
+const MAX_MESSAGES: usize = 20_000;
+const MAX_PARTS: usize = 100_000;
+const MAX_TOOLS: usize = 2_048;
+const MAX_STOPS: usize = 64;
+
+/// Refuses what is too much of a good thing. How many bytes it is was judged when they came in.
+pub(super) fn whole(ask: &Ask) -> Result<(), CannotCarry> {
+    let too_many = |param: &str, what: &str, most: usize| {
+        Err(CannotCarry::new(param, format!("There are too many {what}: at most {most} can be carried.")))
+    };
+    let parts = |parts: &[Part]| -> usize {
+        let inner = |part: &Part| if let Part::Outcome(outcome) = part { outcome.parts.len() } else { 0 };
+        parts.len() + parts.iter().map(inner).sum::<usize>()
+    };
+    if ask.messages.is_empty() {
+        return Err(CannotCarry::new("messages", "There is nothing to answer: send at least one message."));
+    }
+    if ask.messages.len() > MAX_MESSAGES {
+        return too_many("messages", "messages", MAX_MESSAGES);
+    }
+    if ask.messages.iter().map(|message| parts(&message.parts)).sum::<usize>() > MAX_PARTS {
+        return too_many("messages", "parts in the messages", MAX_PARTS);
+    }
+    if ask.tools.len() > MAX_TOOLS {
+        return too_many("tools", "tools", MAX_TOOLS);
+    }
+    if ask.sampling.stop.len() > MAX_STOPS {
+        return too_many("stop", "stop sequences", MAX_STOPS);
+    }
+    if ask.max_output.is_some_and(|most| most < 1) {
+        return Err(CannotCarry::new("max_tokens", "The greatest number of tokens to write must be at least 1."));
+    }
+    Ok(())
+}
+
+/// Leaves out, and tells, what this model would refuse.
+pub(super) fn bend(ask: &mut Ask, terms: &Terms<'_>) {
+    if terms.quirks.no_thinking {
+        let idle = [Amount::Unsaid, Amount::Effort(Effort::None), Amount::Budget(0)];
+        if !idle.contains(&ask.thinking.amount) {
+            ask.leave_out("reasoning");
+        }
+        ask.thinking = Thinking::default();
+    }
+    if terms.quirks.no_sampling {
+        let sampling = &mut ask.sampling;
+        let gone = [
+            ("temperature", sampling.temperature.take().is_some()),
+            ("top_p", sampling.top_p.take().is_some()),
+            ("top_k", sampling.top_k.take().is_some()),
+        ];
+        gone.iter().filter(|(_, was)| *was).for_each(|(name, _)| ask.leave_out(name));
+    }
+}
