@@ -51,6 +51,16 @@ pub struct ClientConfig {
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    watch: Option<Watch>,
+}
+
+/// Is told the method of every call, right before it is made and right after it was answered or failed.
+pub type Watch = fn(method: &'static str, moment: Moment);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    Before,
+    After,
 }
 
 struct Inner {
@@ -76,7 +86,12 @@ impl Client {
             "telegram's base address must be http or https with a host and without a query"
         );
         let http = http_client(&base, config.timeout)?;
-        Ok(Client { inner: Arc::new(Inner { http, base, token: config.token, timeout: config.timeout }) })
+        Ok(Client { inner: Arc::new(Inner { http, base, token: config.token, timeout: config.timeout }), watch: None })
+    }
+
+    /// The same client with somebody who looks on, whatever it calls.
+    pub fn watched(self, watch: Watch) -> Client {
+        Client { watch: Some(watch), ..self }
     }
 
     pub fn token(&self) -> &Token {
@@ -102,7 +117,7 @@ impl Client {
         }
         let timeout = Duration::from_secs(timeout_s.into()) + POLL_GRACE;
         let request = self.inner.http.post(self.url(&["getUpdates"])).json(&body).timeout(timeout);
-        let batch: Vec<Box<RawValue>> = self.answer(request, UPDATES_BYTES).await?;
+        let batch: Vec<Box<RawValue>> = self.answer("getUpdates", request, UPDATES_BYTES).await?;
         Ok(batch.iter().filter_map(|raw| raw_update(raw)).collect())
     }
 
@@ -206,17 +221,17 @@ impl Client {
         self.done("setMyCommands", &body).await
     }
 
-    async fn call<T: DeserializeOwned>(&self, method: &str, body: &impl Serialize) -> Result<T, CallError> {
+    async fn call<T: DeserializeOwned>(&self, method: &'static str, body: &impl Serialize) -> Result<T, CallError> {
         let request = self.inner.http.post(self.url(&[method])).json(body).timeout(self.inner.timeout);
-        self.answer(request, ANSWER_BYTES).await
+        self.answer(method, request, ANSWER_BYTES).await
     }
 
     /// A call whose result says nothing beyond that it was done.
-    async fn done(&self, method: &str, body: &impl Serialize) -> Result<(), CallError> {
+    async fn done(&self, method: &'static str, body: &impl Serialize) -> Result<(), CallError> {
         self.call::<serde::de::IgnoredAny>(method, body).await.map(drop)
     }
 
-    async fn upload(&self, method: &str, field: &'static str, upload: Upload) -> Result<Message, CallError> {
+    async fn upload(&self, method: &'static str, field: &'static str, upload: Upload) -> Result<Message, CallError> {
         let mut form = Form::new().text("chat_id", upload.chat_id.to_string());
         if let Some(thread) = upload.message_thread_id {
             form = form.text("message_thread_id", thread.to_string());
@@ -232,7 +247,7 @@ impl Client {
         let part = Part::stream(upload.bytes).file_name(file_name(&upload.file_name));
         let request =
             self.inner.http.post(self.url(&[method])).multipart(form.part(field, part)).timeout(self.inner.timeout);
-        self.answer(request, ANSWER_BYTES).await
+        self.answer(method, request, ANSWER_BYTES).await
     }
 
     fn url(&self, method: &[&str]) -> Url {
@@ -242,13 +257,26 @@ impl Client {
         url
     }
 
+    /// Makes a call. Every method of the Bot API goes through here, so nobody can be forgotten who looks on.
     async fn answer<T: DeserializeOwned>(
         &self,
+        method: &'static str,
         request: reqwest::RequestBuilder,
         limit: usize,
     ) -> Result<T, CallError> {
-        let response = request.send().await.map_err(failed)?;
-        self.open(response, limit).await
+        self.tell(method, Moment::Before);
+        let answered = match request.send().await {
+            Ok(response) => self.open(response, limit).await,
+            Err(error) => Err(failed(error)),
+        };
+        self.tell(method, Moment::After);
+        answered
+    }
+
+    fn tell(&self, method: &'static str, moment: Moment) {
+        if let Some(watch) = self.watch {
+            watch(method, moment);
+        }
     }
 
     /// Opens the envelope. Only a well-formed "no" counts as a refusal: whatever else is not a result leaves

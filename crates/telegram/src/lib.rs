@@ -13,6 +13,6 @@ pub mod pace;
 pub mod text;
 pub mod types;
 
-pub use client::{CallError, Class, Client, ClientConfig, RawUpdate, Token};
+pub use client::{CallError, Class, Client, ClientConfig, Moment, RawUpdate, Token, Watch};
 pub use pace::{Act, Pacer};
 pub use text::Formatted;

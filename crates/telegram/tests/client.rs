@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use salon_telegram::{
-    CallError, Class, Client, ClientConfig, Formatted, Token, text,
+    CallError, Class, Client, ClientConfig, Formatted, Moment, Token, Watch, text,
     types::{
         BotCommand, EditMessageText, InlineKeyboardButton, InlineKeyboardMarkup, ReplyParameters, SendMessage,
         SendMessageDraft, SetWebhook, Upload,
@@ -255,6 +255,27 @@ async fn updates_keep_their_text_and_a_bad_one_does_not_hide_the_others() {
         server.body("getUpdates"),
         json!({ "limit": 100, "timeout": 25, "allowed_updates": ["message"], "offset": 1 })
     );
+}
+
+#[tokio::test]
+async fn whoever_looks_on_is_told_of_every_call_before_and_behind_it_whatever_comes_of_it() {
+    static TOLD: Mutex<Vec<(&str, Moment)>> = Mutex::new(Vec::new());
+    let told = || std::mem::take(&mut *TOLD.lock().expect("no panic"));
+    let look: Watch = |method, moment| TOLD.lock().expect("no panic").push((method, moment));
+    let around = |method| vec![(method, Moment::Before), (method, Moment::After)];
+
+    let server = answers(ok(message())).await;
+    let client = server.client.clone().watched(look);
+    client.send_message(&SendMessage::new(42, text::plain("…"))).await.expect("a message");
+    assert_eq!(told(), around("sendMessage"));
+    client.send_photo(Upload::new(42, "x", vec![1])).await.expect("a message");
+    assert_eq!(told(), around("sendPhoto"));
+
+    let nobody = self::client("http://127.0.0.1:1").watched(look);
+    nobody.delete_message(42, 7).await.expect_err("nobody is there");
+    assert_eq!(told(), around("deleteMessage"));
+    nobody.get_updates(None, 1, 0, &[]).await.expect_err("nobody is there");
+    assert_eq!(told(), around("getUpdates"));
 }
 
 #[tokio::test]
