@@ -70,6 +70,8 @@ pub struct Courier<'a> {
 
 /// A placed message, and what it shows as far as we know.
 struct Standing {
+    /// Where it stands: a group may have moved since.
+    chat: ChatId,
     message: i64,
     shows: Option<Page>,
     /// Whether that is what it must say in the end.
@@ -77,8 +79,8 @@ struct Standing {
 }
 
 impl Standing {
-    fn placeholder(message: i64) -> Standing {
-        Standing { message, shows: None, done: false }
+    fn placeholder(chat: ChatId, message: i64) -> Standing {
+        Standing { chat, message, shows: None, done: false }
     }
 }
 
@@ -97,10 +99,13 @@ impl<'a> Courier<'a> {
             let done = tx.list_shown(&owner).await?;
             let stored = tx.list_parts(&owner).await?;
             let standing = stored.iter().filter_map(|part| {
-                Some(Standing { done: done.contains(&part.part), ..Standing::placeholder(part.message?) })
+                let done = done.contains(&part.part);
+                Some(Standing { done, ..Standing::placeholder(part.chat, part.message?) })
             });
             parts = standing.collect();
         }
+        // What an earlier lease learnt of the group's new place.
+        let chat = parts.last().map_or(chat, |part| part.chat);
         let heir = work.job.attempts > 1;
         Ok(Courier {
             salon,
@@ -146,7 +151,7 @@ impl<'a> Courier<'a> {
         fail_point!("deliver.before_place");
         let mut sent = self.bot.client.send_message(&self.placeholder()).await;
         if let Err(error) = &sent
-            && self.adapt(error)
+            && self.adapt(error).await?
         {
             self.go(Act::Send).await?;
             sent = self.bot.client.send_message(&self.placeholder()).await;
@@ -155,7 +160,7 @@ impl<'a> Courier<'a> {
         match sent {
             Ok(sent) => {
                 self.bot.reached();
-                let standing = Standing::placeholder(sent.message_id);
+                let standing = Standing::placeholder(self.chat, sent.message_id);
                 match self.parts.get_mut(at) {
                     Some(part) => *part = standing,
                     None => self.parts.push(standing),
@@ -185,19 +190,39 @@ impl<'a> Courier<'a> {
     }
 
     /// Follows the chat where it went: a group became a supergroup, a topic was closed. `false` if nothing changed.
-    fn adapt(&mut self, error: &CallError) -> bool {
+    async fn adapt(&mut self, error: &CallError) -> Result<bool, Error> {
         match error.class() {
             Class::Migrated(chat) if self.chat.0 != chat => {
-                self.chat = ChatId(chat);
-                self.reply_to = None;
-                true
+                self.follow(ChatId(chat)).await?;
+                Ok(true)
             }
+            // An answer stands in the topic of what it answers, whether or not that is named.
             Class::BadRequest if self.topic.is_some() => {
-                self.topic = None;
-                true
+                (self.topic, self.reply_to) = (None, None);
+                Ok(true)
             }
-            _ => false,
+            _ => Ok(false),
         }
+    }
+
+    /// Goes on in the supergroup that the chat became, and takes everything of the chat along.
+    async fn follow(&mut self, to: ChatId) -> Result<(), Error> {
+        tracing::info!(bot.name = %self.bot.id(), "a group became a supergroup");
+        let lease = &self.work.lease;
+        let args = (lease.ticket.clone(), lease.until(self.salon), self.bot.id().clone(), self.chat, to);
+        self.work
+            .write(self.salon, args, |tx, (ticket, until, bot, from, to)| {
+                Box::pin(async move {
+                    tx.hold(ticket, *until).await?;
+                    tx.move_chat(bot, *from, *to).await
+                })
+            })
+            .await?;
+        for token in &mut self.tokens {
+            token.chat = to;
+        }
+        (self.chat, self.topic, self.reply_to) = (to, None, None);
+        Ok(())
     }
 
     /// Puts `page` into part `at`. Repeating it changes nothing. The budget for it has been taken, by [`Courier::go`] or
@@ -211,6 +236,10 @@ impl<'a> Courier<'a> {
             }
             self.work.lease.check()?;
             tries += 1;
+            // A message that was left behind in a group that moved cannot be changed any more.
+            if self.parts[at].chat != self.chat {
+                self.place_at(at).await?;
+            }
             let mut edit = EditMessageText::new(self.chat.0, self.parts[at].message, body.clone());
             edit.reply_markup = page.keyboard.clone();
             fail_point!("deliver.before_edit");
@@ -220,7 +249,7 @@ impl<'a> Courier<'a> {
             match error.class() {
                 Class::NotModified => break,
                 Class::MessageGone if tries < EDIT_TRIES => self.place_at(at).await?,
-                Class::Migrated(_) if self.adapt(&error) => self.place_at(at).await?,
+                Class::Migrated(to) if to != self.chat.0 && tries < EDIT_TRIES => self.follow(ChatId(to)).await?,
                 Class::BadRequest if !body.entities.is_empty() => {
                     tracing::warn!(bot.name = %self.bot.id(), %error, "a formatted text was refused, sending it plain");
                     self.salon.metrics.count(self.bot.id().as_str(), "plain_fallback");
@@ -256,7 +285,7 @@ impl<'a> Courier<'a> {
         // An earlier attempt may have said more.
         for surplus in self.parts.split_off(pages.len().max(1).min(self.parts.len())) {
             self.go(Act::Other).await?;
-            if let Err(error) = self.bot.client.delete_message(self.chat.0, surplus.message).await {
+            if let Err(error) = self.bot.client.delete_message(surplus.chat.0, surplus.message).await {
                 match error.class() {
                     Class::RateLimited(_) | Class::Unknown | Class::NotSent => {
                         return Err(self.halt("deleteMessage", &error));

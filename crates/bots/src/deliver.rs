@@ -69,7 +69,7 @@ impl Job for Deliver {
         let mut courier = Courier::load(salon, work, &bot, chat, delivery.turn.clone()).await?;
         courier.topic = delivery.topic;
         courier.reply_to = delivery.reply_to;
-        let place = (bot.id(), chat, delivery.user);
+        let place = (bot.id(), courier.chat, delivery.user);
         let (buttons, tokens) = match view {
             View::Answer => Buttons::make(salon, place, &turn, lang, &Action::ALL),
             // In this view the buttons stand under the line that says the turn was queued.
@@ -94,7 +94,7 @@ impl Job for Deliver {
                 salon: salon.clone(),
                 bot,
                 chat: ChatId(delivery.chat),
-                topic: None,
+                topic: delivery.topic,
                 user: delivery.user,
                 lang,
                 message: None,

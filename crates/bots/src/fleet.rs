@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 use salon::Salon;
 use salon::arrive::Rejected;
 use salon_core::{BotId, Lang};
-use salon_store::NewJob;
+use salon_store::{NewJob, failpoint};
 use salon_telegram::types::{BotCommand, SetWebhook};
-use salon_telegram::{CallError, Class, Client, ClientConfig, Pacer};
+use salon_telegram::{CallError, Class, Client, ClientConfig, Moment, Pacer};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,11 +47,7 @@ pub struct Status {
 
 impl Bot {
     fn new(config: BotConfig) -> anyhow::Result<Bot> {
-        let client = Client::new(ClientConfig {
-            base_url: config.api_base.clone(),
-            token: config.token.clone(),
-            timeout: CALL_TIMEOUT,
-        })?;
+        let client = client(&config)?;
         let pacer = if config.paced { Pacer::new() } else { Pacer::unlimited() };
         Ok(Bot {
             config,
@@ -113,6 +109,16 @@ impl Bot {
     pub fn poll_lane(&self) -> String {
         format!("poll:{}", self.config.token.fingerprint())
     }
+}
+
+/// Speaks to Telegram as this bot. The tests let a debug build die around whatever it calls.
+pub fn client(config: &BotConfig) -> anyhow::Result<Client> {
+    let client = Client::new(ClientConfig {
+        base_url: config.api_base.clone(),
+        token: config.token.clone(),
+        timeout: CALL_TIMEOUT,
+    })?;
+    Ok(client.watched(|method, moment| failpoint::pass_call(method, moment == Moment::After)))
 }
 
 pub struct Fleet {
@@ -178,20 +184,16 @@ impl Fleet {
         for bot in self.all() {
             self.begin(&bot);
         }
-        let (mut taken, mut seen) = (self.source.stamp(), self.source.stamp());
+        let mut watch = Watch::new(self.source.stamp());
         loop {
             self.queue_pollers().await;
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = closing.cancelled() => return,
             }
-            let now = self.source.stamp();
-            // Only once the file has kept still: a file that is being written is half a list.
-            if now == seen && now != taken {
-                taken = now;
+            if watch.is_due(self.source.stamp()) {
                 self.reload();
             }
-            seen = now;
         }
     }
 
@@ -284,10 +286,35 @@ impl Source {
         std::fs::read_to_string(&self.path).is_ok_and(|text| text.trim().is_empty()) || !self.path.exists()
     }
 
-    /// Changes when the file does.
-    fn stamp(&self) -> Option<(SystemTime, u64)> {
+    fn stamp(&self) -> Stamp {
         let metadata = std::fs::metadata(&self.path).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
+    }
+}
+
+/// What was seen of the file. A change counts once the file has kept still between two looks: a file that is being
+/// written is half a list, and two saves in a row are one.
+struct Watch {
+    taken: Stamp,
+    seen: Stamp,
+}
+
+/// Changes when the file does.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl Watch {
+    fn new(stamp: Stamp) -> Watch {
+        Watch { taken: stamp, seen: stamp }
+    }
+
+    /// Whether what the file says now must be taken in.
+    fn is_due(&mut self, now: Stamp) -> bool {
+        let due = now == self.seen && now != self.taken;
+        self.seen = now;
+        if due {
+            self.taken = now;
+        }
+        due
     }
 }
 
@@ -336,4 +363,69 @@ async fn introduce_once(bot: &Bot, announce: bool) -> Result<(), CallError> {
 /// The commands that Telegram offers while one types.
 fn menu(lang: Lang) -> Vec<BotCommand> {
     crate::commands::NAMES.iter().map(|name| BotCommand::new(*name, lang.say(&format!("menu.{name}"), &[]))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use salon_telegram::Act;
+
+    use super::*;
+
+    fn bot() -> Bot {
+        let around = Surroundings {
+            virtual_token: "mock_token_1".to_owned(),
+            api_base: "http://127.0.0.1:9".to_owned(),
+            ..Surroundings::default()
+        };
+        let mut configs = roster::parse("bots: [{bot_id: parrot}]", &around).expect("a roster");
+        Bot::new(configs.remove(0)).expect("a bot")
+    }
+
+    fn may_speak(bot: &Bot, chat: i64) -> bool {
+        bot.pacer.wait(chat, Act::Send).is_zero()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chat_that_is_told_to_wait_waits_alone() {
+        let bot = bot();
+        bot.pause(1, Duration::from_secs(30));
+        assert!(!may_speak(&bot, 1));
+        assert!(may_speak(&bot, 2));
+        // The same chat again says nothing of the others.
+        bot.pause(1, Duration::from_secs(30));
+        assert!(may_speak(&bot, 2));
+        // Nor does another one that is told so much later.
+        tokio::time::advance(Duration::from_secs(2)).await;
+        bot.pause(2, Duration::from_secs(30));
+        assert!(may_speak(&bot, 3));
+        tokio::time::advance(Duration::from_secs(34)).await;
+        assert!(may_speak(&bot, 1) && may_speak(&bot, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_two_chats_are_told_to_wait_at_once_all_of_them_wait() {
+        let bot = bot();
+        bot.pause(1, Duration::from_secs(5));
+        tokio::time::advance(Duration::from_millis(900)).await;
+        bot.pause(2, Duration::from_secs(30));
+        assert!(!may_speak(&bot, 3));
+        tokio::time::advance(Duration::from_secs(29)).await;
+        assert!(!may_speak(&bot, 3) && !may_speak(&bot, 1));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(may_speak(&bot, 3) && may_speak(&bot, 1));
+    }
+
+    #[test]
+    fn a_list_is_read_once_it_keeps_still() {
+        let stamp = |second: u64| Some((SystemTime::UNIX_EPOCH + Duration::from_secs(second), 100));
+        let mut watch = Watch::new(stamp(0));
+        let mut looks = |stamps: &[Stamp]| stamps.iter().map(|now| watch.is_due(*now)).collect::<Vec<_>>();
+        assert_eq!(looks(&[stamp(0), stamp(0)]), [false, false], "nothing has changed");
+        // Two quick saves, and one that is in the middle of a look, are one change.
+        assert_eq!(looks(&[stamp(1), stamp(2), stamp(3), stamp(3), stamp(3)]), [false, false, false, true, false]);
+        // A file that is replaced may be missing for a moment.
+        assert_eq!(looks(&[None, stamp(4), stamp(4), stamp(4)]), [false, false, true, false]);
+        // One that stays away is a change as well, and so is its return as it was.
+        assert_eq!(looks(&[None, None, None, stamp(4), stamp(4)]), [false, true, false, false, true]);
+    }
 }

@@ -74,7 +74,7 @@ impl Job for ShowNotice {
         courier.topic = notice.topic;
         let mut keyboard = None;
         if let Some(turn) = &notice.buttons {
-            let place = (bot.id(), chat, notice.user);
+            let place = (bot.id(), courier.chat, notice.user);
             let (buttons, tokens) =
                 Buttons::make(salon, place, &TurnId::new(turn.as_str()), Lang::Bridge, &Action::ALL);
             courier.keep_tokens(tokens).await?;

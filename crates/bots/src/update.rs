@@ -28,9 +28,9 @@ const QUERY_LIFE: Duration = Duration::from_secs(150);
 /// How long a message waits for the bot's name.
 const NAME_PAUSE: Duration = Duration::from_secs(1);
 const NAME_PATIENCE: Duration = Duration::from_secs(10 * 60);
-/// How long a `/stop` waits for the question that was sent before it and is being read at the same moment.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
-const STOP_PAUSE: Duration = Duration::from_millis(100);
+/// How long a `/stop` or `/status` waits for what was sent before it and is being read at the same moment.
+const HURRY_PATIENCE: Duration = Duration::from_secs(2);
+const HURRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What an update asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,11 @@ enum Wish {
     Press(String),
     /// The bot was blocked (`true`) or let in again.
     Park(bool),
+    /// A group became a supergroup, which is another chat.
+    Move {
+        from: i64,
+        to: i64,
+    },
     StopDraft,
 }
 
@@ -84,9 +89,9 @@ impl Job for React {
             return Ok(Next::Snooze(NAME_PAUSE));
         }
         let Some((cx, wish)) = understand(salon, &bot, &update) else { return Ok(Next::Finish) };
-        let stops = matches!(&wish, Wish::Command(command) if command.name == "stop");
-        if stops && age < STOP_PATIENCE && older_waits(salon, work, &cx).await? {
-            return Ok(Next::Snooze(STOP_PAUSE));
+        let hurried = matches!(&wish, Wish::Command(command) if matches!(command.name.as_str(), "stop" | "status"));
+        if hurried && age < HURRY_PATIENCE && older_waits(salon, work, &cx).await? {
+            return Ok(Next::Snooze(HURRY_PAUSE));
         }
         let video = match &wish {
             Wish::Video(query) => Some(self.search(&cx, query).await),
@@ -222,7 +227,7 @@ impl Reaction {
         let cx = &self.cx;
         let now = cx.salon.clock.now();
         match &self.wish {
-            Wish::Ignore(_) | Wish::Refuse | Wish::Park(_) => {}
+            Wish::Ignore(_) | Wish::Refuse | Wish::Park(_) | Wish::Move { .. } => {}
             _ => tx.hear_chat(cx.bot.id(), cx.chat, cx.lang).await?,
         }
         if let Some(refusal) = &self.refusal {
@@ -243,6 +248,7 @@ impl Reaction {
             }
             Wish::Park(true) => tx.park_chat(cx.bot.id(), cx.chat, "the bot was blocked or removed", now).await?,
             Wish::Park(false) => tx.hear_chat(cx.bot.id(), cx.chat, cx.lang).await?,
+            Wish::Move { from, to } => tx.move_chat(cx.bot.id(), ChatId(*from), ChatId(*to)).await?,
             Wish::StopDraft => drop(cx.stop_all(tx).await?),
             Wish::Press(data) => return buttons::press(tx, cx, data).await.map(Done::answered),
             Wish::Video(_) => self.show_video(tx).await?,
@@ -320,7 +326,7 @@ async fn answer_query(cx: &Context, work: &Work, query: &str, answer: &str) {
 }
 
 /// Whether something that was said before this is still unread: of a batch of updates all are begun at once, and a
-/// `/stop` means what stands above it.
+/// `/stop` means what stands above it, as `/status` does.
 async fn older_waits(salon: &Salon, work: &Work, cx: &Context) -> Result<bool> {
     let lane = format!("chat:{}:{}", cx.bot.id(), cx.chat);
     let oldest = salon.store.read().await?.find_open(&lane, salon::KIND_UPDATE).await?;
@@ -385,6 +391,13 @@ fn of_membership(change: &ChatMemberUpdated) -> Wish {
 }
 
 fn of_message(bot: &Bot, message: &Message, edited: bool) -> Wish {
+    // Telegram says it in both chats, and which of them is read first does not matter.
+    if let Some(to) = message.migrate_to_chat_id {
+        return Wish::Move { from: message.chat.id, to };
+    }
+    if let Some(from) = message.migrate_from_chat_id {
+        return Wish::Move { from, to: message.chat.id };
+    }
     let Some(from) = &message.from else { return Wish::Ignore("nobody said it") };
     // Anonymous administrators and channels have no person who could be allowed.
     if from.is_bot || message.sender_chat.is_some() {

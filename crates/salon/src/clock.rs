@@ -95,6 +95,10 @@ fn steady() -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use salon_core::JobId;
+    use salon_store::testing::Scratch;
+    use salon_store::{Claimed, NewJob, Store, Worker};
+
     use super::*;
 
     #[test]
@@ -107,5 +111,74 @@ mod tests {
         assert!(clock.now() >= before);
         clock.set(before.0 + 3_600_000);
         assert!(clock.now().since(before) >= Duration::from_secs(3_600));
+    }
+
+    #[test]
+    fn the_wall_is_read_at_the_start_and_not_again() {
+        let clock = Clock::default();
+        assert!((clock.now().0 - clock.wall().0).abs() < 60_000);
+        // As if somebody had set the wall's clock by half a century since.
+        clock.set(1_000_000);
+        assert!((1_000_000..1_060_000).contains(&clock.now().0), "{:?}", clock.now());
+        assert!(clock.wall().0 > 1_700_000_000_000, "what the wall shows is still told");
+    }
+
+    /// A worker that renews its lease in time keeps it, whatever is done to the clock that ours follows, and nobody who
+    /// looks for work takes its job. Renewed late, at half its length; followed as the house does, by a third of it.
+    #[tokio::test]
+    async fn a_jump_of_the_hosts_clock_reclaims_nothing() {
+        const LEASE: Duration = Duration::from_secs(15);
+        const HALF: Duration = Duration::from_millis(7_500);
+        let scratch = Scratch::sqlite().await;
+        for (number, jump_ms) in
+            [3_600_000, -3_600_000, 86_400_000, -86_400_000, 10_000, -10_000].into_iter().enumerate()
+        {
+            let clock = Clock::wound_to(Time(1_000_000_000));
+            let job = NewJob {
+                id: JobId::new(format!("job {number}")),
+                key: None,
+                queue: "run",
+                kind: "run",
+                lane: format!("lane {number}"),
+                bot: None,
+                payload: "{}".to_owned(),
+                now: clock.now(),
+                room: None,
+            };
+            scratch.store.write(job, |tx, job| Box::pin(tx.enqueue(job))).await.expect("a job");
+            let claimed = claim(&scratch.store, "one", clock.now(), LEASE).await;
+            let [job] = claimed.as_slice() else { panic!("{claimed:?}") };
+            let mut wall = clock.now().0 + jump_ms;
+            for beat in 1..=16 {
+                clock.wind(HALF);
+                wall += i64::try_from(HALF.as_millis()).expect("a short time");
+                if beat % 8 == 0 {
+                    clock.follow(wall, LEASE / 3);
+                }
+                let taken = claim(&scratch.store, "another", clock.now(), LEASE).await;
+                assert!(taken.is_empty(), "after a jump of {jump_ms} ms, at beat {beat}");
+                let args = (job.ticket.clone(), clock.now() + LEASE);
+                let held = scratch.store.write(args, |tx, (ticket, until)| {
+                    Box::pin(async move { tx.hold(ticket, *until).await.map(drop) })
+                });
+                held.await.expect("it is held");
+            }
+            let args = (job.ticket.clone(), clock.now());
+            let ended = scratch.store.write(args, |tx, (ticket, now)| {
+                Box::pin(async move {
+                    let held = tx.hold(ticket, *now + LEASE).await?;
+                    tx.finish(held, *now).await
+                })
+            });
+            ended.await.expect("it ends");
+        }
+    }
+
+    async fn claim(store: &Store, owner: &str, now: Time, lease: Duration) -> Vec<Claimed> {
+        let worker = Worker { owner: owner.to_owned(), boot: "1".to_owned(), only: None };
+        let claimed = store.write((worker, now, lease), |tx, (worker, now, lease)| {
+            Box::pin(tx.claim("run", worker, *now, *now + *lease, *now + *lease * 3, 10))
+        });
+        claimed.await.expect("a claim")
     }
 }

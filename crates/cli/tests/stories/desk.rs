@@ -23,6 +23,8 @@ pub struct Desk {
 #[derive(Clone, Debug, Default)]
 pub struct Script {
     pub words: String,
+    /// Whether the engine may never be asked for it.
+    pub spare: bool,
     /// The thread that is named at once.
     thread: Option<String>,
     steps: Vec<Step>,
@@ -48,7 +50,8 @@ impl Desk {
         if !surprises.is_empty() {
             bail!("the engine was asked without a script: {surprises:?}");
         }
-        let left: Vec<_> = locked(&self.scripts).iter().map(|script| script.words.clone()).collect();
+        let left: Vec<_> =
+            locked(&self.scripts).iter().filter(|script| !script.spare).map(|script| script.words.clone()).collect();
         if !left.is_empty() {
             bail!("the engine was never asked for: {left:?}");
         }

@@ -13,7 +13,9 @@ use salon_bots::roster::Intake;
 use salon_cli::config::Config;
 use salon_cli::house::{House, Staged};
 use salon_core::BotId;
-use salon_mock::{Block, Calls, Correct, Fault, Mock, MockConfig, Press, Say, Timeline, Verify};
+use salon_mock::{
+    Block, Calls, Correct, Fault, Group, Migrate, Mock, MockConfig, Press, Say, Timeline, TopicChange, Verify,
+};
 use salon_store::{Place, testing};
 use salon_telegram::text::plain;
 use salon_telegram::types::{InlineKeyboardButton, InlineKeyboardMarkup, SendMessage};
@@ -82,6 +84,10 @@ struct Stage {
     /// Messages of bots that the story has told of, by their place.
     told: BTreeMap<At, Expected>,
     labels: HashMap<String, At>,
+    /// Groups that became supergroups, by name.
+    moved: HashMap<String, i64>,
+    /// Topics of groups: `birds/nests`.
+    topics: HashMap<String, i64>,
     bound: Bound,
     /// Whose turn it was last: the bot and the chat.
     here: (String, i64),
@@ -109,6 +115,8 @@ struct Shown {
     number: i64,
     text: String,
     rows: Vec<Vec<(String, String)>>,
+    /// The topic or thread in which it stands.
+    thread: Option<i64>,
 }
 
 impl Stage {
@@ -137,6 +145,8 @@ impl Stage {
             roster: BTreeMap::new(),
             told: BTreeMap::new(),
             labels: HashMap::new(),
+            moved: HashMap::new(),
+            topics: HashMap::new(),
             bound: Bound::new(),
             here: (String::new(), 0),
             newest: None,
@@ -183,6 +193,22 @@ impl Stage {
                 self.house()?.fleet.reload();
                 return Ok(());
             }
+            "bots.yaml is blank" | "bots.yaml says that there are none" => {
+                let list = if text.ends_with("blank") { " \n" } else { "bots: []\n" };
+                std::fs::write(&self.config.bots_file, list)?;
+                self.house()?.fleet.reload();
+                return Ok(());
+            }
+            "bots.yaml is missing" => {
+                std::fs::remove_file(&self.config.bots_file)?;
+                self.house()?.fleet.reload();
+                return Ok(());
+            }
+            "telegram is well again" => {
+                self.mock.clear_faults();
+                return Ok(());
+            }
+            "the newest word is heard" => return self.newest_heard().await,
             "engine is waiting" => {
                 let reached = tokio::time::timeout(PATIENCE, self.desk.signal.reached());
                 return reached.await.context("no engine came to its `waits`");
@@ -207,6 +233,18 @@ impl Stage {
             }
         } else if text == "update:" {
             return self.inject(line);
+        }
+        if let Some((name, topic)) = text.split_once(" has the topic ") {
+            return self.open_topic(name, topic);
+        }
+        if let Some((topic, state)) = text.strip_prefix("the topic ").and_then(|rest| rest.split_once(" is ")) {
+            return self.change_topic(topic, state);
+        }
+        if let Some(name) = text.strip_suffix(" is a supergroup") {
+            return self.set_group(self.group(name)?, name, "supergroup", None);
+        }
+        if let Some(name) = text.strip_suffix(" becomes a supergroup") {
+            return self.migrate(name);
         }
         if let Some((who, what)) = text.split_once(" presses [") {
             return self.press(who, what).await;
@@ -240,6 +278,12 @@ impl Stage {
             let Some((times, script)) = rest.split_once(": ") else { return Ok(false) };
             let count = match times.trim() {
                 "" => 1,
+                "perhaps" => {
+                    let mut script = self.desk.script(&line.whole(script))?;
+                    script.spare = true;
+                    self.desk.add(script);
+                    return Ok(true);
+                }
                 times => match times.strip_suffix(" times") {
                     Some(count) => count.parse()?,
                     None => return Ok(false),
@@ -254,6 +298,18 @@ impl Stage {
         if let Some(rest) = text.strip_prefix("answers may take ") {
             ensure!(self.house.is_none(), "this must be said before anything happens");
             self.config.settings.run_deadline = span(rest)?;
+            return Ok(true);
+        }
+        if let Some(rest) = text.strip_prefix("everything is tried ") {
+            ensure!(self.house.is_none(), "this must be said before anything happens");
+            self.config.settings.attempts = match rest {
+                "once" => 1,
+                times => times.strip_suffix(" times").context("how often?")?.parse()?,
+            };
+            return Ok(true);
+        }
+        if text == "youtube holds back" || text == "youtube answers" {
+            self.videos.held.send_replace(text.ends_with("back"));
             return Ok(true);
         }
         if let Some(rest) = text.strip_prefix("youtube has ") {
@@ -291,13 +347,24 @@ impl Stage {
                     .await?;
             }
             "telegram" => {
-                let (fault, times) = match rest.split_once(", ") {
-                    Some((fault, times)) => (fault, Some(times.trim_end_matches(" times").parse()?)),
-                    None => (rest, None),
-                };
-                let (method, mode) = fault.split_once(' ').context("telegram: <method> <fault>[, n times]")?;
-                let fault = Fault::new(method, mode);
-                self.mock.add_fault(times.into_iter().fold(fault, Fault::times))?;
+                let mut words = rest.split(", ");
+                let fault = words.next().and_then(|fault| fault.split_once(' '));
+                let (method, mode) = fault.context("telegram: <method> <fault>[, after n][, n times]")?;
+                let mut fault = Fault::new(method, mode);
+                for word in words {
+                    fault = match (word.strip_prefix("after "), word.strip_suffix(" times")) {
+                        (Some(calls), _) => fault.after(calls.parse()?),
+                        (None, Some(times)) => fault.times(times.parse()?),
+                        (None, None) => bail!("what does {word} mean?"),
+                    };
+                }
+                self.mock.add_fault(fault)?;
+            }
+            "telegram refused" => {
+                let (method, wanted) = rest.split_once(' ').context("telegram refused: <method> <times>")?;
+                let refused: Vec<_> =
+                    self.mock.calls(&self.token(FIRST), method).into_iter().filter(|call| call.status == 400).collect();
+                ensure!(refused.len() == wanted.parse::<usize>()?, "these: {refused:?}");
             }
             "telegram heard" => {
                 let (method, wanted) = rest.split_once(' ').context("telegram heard: <method> <times>")?;
@@ -454,9 +521,9 @@ impl Stage {
             bot => bot.to_owned(),
         });
         let token = self.token(&bot);
-        let chat = match &head.group {
-            Some(name) => group(name)?,
-            None => user,
+        let (chat, topic) = match &head.group {
+            Some(name) => self.place(name)?,
+            None => (user, None),
         };
         let reply_to = match &head.reply {
             Some(label) => Some(self.labelled(label)?.2),
@@ -468,6 +535,7 @@ impl Stage {
             say.language_code = Some(lang.to_owned());
             say.first_name = Some(capital(&head.who));
             say.reply_to = reply_to;
+            say.topic = topic.flatten();
             if head.has("as a channel") {
                 say.sender_chat = Some(json!({"id": -100_500, "type": "channel", "title": "News"}));
             }
@@ -531,6 +599,68 @@ impl Stage {
         Ok(())
     }
 
+    /// The group of this name, wherever it is by now.
+    fn group(&self, name: &str) -> Result<i64> {
+        let found = GROUPS.iter().find(|(known, _)| *known == name);
+        let first = found.map(|(_, id)| *id).with_context(|| format!("no group is called {name}"))?;
+        Ok(self.moved.get(name).copied().unwrap_or(first))
+    }
+
+    /// `birds`, or `birds/nests` for a topic of it; `birds/` is none of its topics.
+    fn place(&self, name: &str) -> Result<(i64, Option<Option<i64>>)> {
+        let (group, topic) = name.split_once('/').map_or((name, None), |(group, topic)| (group, Some(topic)));
+        let topic = match topic {
+            None => None,
+            Some("") => Some(None),
+            Some(_) => Some(Some(*self.topics.get(name).with_context(|| format!("there is no topic {name}"))?)),
+        };
+        Ok((self.group(group)?, topic))
+    }
+
+    fn set_group(&self, chat_id: i64, name: &str, kind: &str, migrated_to: Option<i64>) -> Result<()> {
+        let (token, title, kind) = (self.token(FIRST), capital(name), Some(kind.to_owned()));
+        self.mock.add_group(Group { token, chat_id, title, kind, users: Vec::new(), migrated_to })?;
+        Ok(())
+    }
+
+    /// `birds` moves; `birds quietly` moves without a word of it, so that only refusals tell.
+    fn migrate(&mut self, name: &str) -> Result<()> {
+        let (name, is_quiet) = name.strip_suffix(" quietly").map_or((name, false), |name| (name, true));
+        let chat_id = self.group(name)?;
+        // As Telegram numbers them.
+        let to = chat_id - 1_000_000_000_000;
+        if is_quiet {
+            self.set_group(to, name, "supergroup", None)?;
+            self.set_group(chat_id, name, "group", Some(to))?;
+        } else {
+            self.mock.migrate(Migrate { token: self.token(FIRST), chat_id, to })?;
+        }
+        self.moved.insert(name.to_owned(), to);
+        Ok(())
+    }
+
+    fn open_topic(&mut self, name: &str, topic: &str) -> Result<()> {
+        let (token, chat_id) = (self.token(FIRST), self.group(name)?);
+        self.set_group(chat_id, name, "supergroup", None)?;
+        let change = TopicChange { token, chat_id, topic: None, name: Some(topic.to_owned()), state: None };
+        let number = self.mock.set_topic(change)?;
+        self.topics.insert(format!("{name}/{topic}"), number);
+        Ok(())
+    }
+
+    fn change_topic(&mut self, topic: &str, state: &str) -> Result<()> {
+        let (chat_id, number) = self.place(topic)?;
+        let topic = number.flatten();
+        self.mock.set_topic(TopicChange {
+            token: self.token(FIRST),
+            chat_id,
+            topic,
+            name: None,
+            state: Some(state.to_owned()),
+        })?;
+        Ok(())
+    }
+
     fn inject(&mut self, line: &Line) -> Result<()> {
         let update: Value = serde_json::from_str(&self.filled(&line.more.join("\n"))).context("an update is JSON")?;
         self.mock.inject(&self.token(FIRST), update)?;
@@ -580,10 +710,10 @@ impl Stage {
             id => id.to_owned(),
         };
         let token = self.token(&bot);
-        let chat = match (&head.group, &head.to) {
-            (Some(name), _) => group(name)?,
-            (None, Some(who)) => person(who)?.0,
-            (None, None) => self.here.1,
+        let (chat, topic) = match (&head.group, &head.to) {
+            (Some(name), _) => self.place(name)?,
+            (None, Some(who)) => (person(who)?.0, None),
+            (None, None) => (self.here.1, None),
         };
         for n in 1..=head.times {
             let text = self.filled(&text.replace("{i}", &n.to_string()));
@@ -593,7 +723,9 @@ impl Stage {
                 let mut untold =
                     self.shown(&token, chat).into_iter().filter(|shown| !self.is_told(&token, chat, shown));
                 let fits = |shown: &Shown, bound: &mut Bound| {
-                    pattern.fits(&shown.text, bound) && rows_fit(&line.rows, &shown.rows)
+                    pattern.fits(&shown.text, bound)
+                        && rows_fit(&line.rows, &shown.rows)
+                        && topic.is_none_or(|topic| topic == shown.thread)
                 };
                 let found = if head.has("anywhere") {
                     untold.find(|shown| fits(shown, &mut bound))
@@ -706,6 +838,19 @@ impl Stage {
             (taken && self.open_jobs(|kind| kind == salon::KIND_UPDATE).await? == 0).then_some(())
         };
         self.until(|| "updates wait".to_owned(), look).await
+    }
+
+    /// What was sent last has been taken up at least once, be it beside the rest of its chat.
+    async fn newest_heard(&self) -> Result<()> {
+        let token = self.token(&self.here.0);
+        let lane = format!("control:{}:{}", self.here.0, self.here.1);
+        let store = &self.house()?.salon.store;
+        let look = async || {
+            let taken = self.mock.undelivered(&token) == 0;
+            let waiting = store.read().await.ok()?.find_open(&lane, salon::KIND_UPDATE).await.ok()?;
+            (taken && waiting.is_none_or(|job| job.ticket.epoch > 0)).then_some(())
+        };
+        self.until(|| "it was not taken up".to_owned(), look).await
     }
 
     /// Nothing is left to do.
@@ -881,6 +1026,8 @@ impl Head {
 struct Videos {
     /// By query; an entry without query says that nobody answers.
     list: Mutex<BTreeMap<String, String>>,
+    /// Whether answers are held back for now.
+    held: tokio::sync::watch::Sender<bool>,
 }
 
 impl Videos {
@@ -889,6 +1036,7 @@ impl Videos {
         use axum::http::StatusCode;
         let page = async |State(videos): State<Arc<Videos>>, RawQuery(query): RawQuery| {
             let query = query.unwrap_or_default();
+            videos.held.subscribe().wait_for(|held| !held).await.ok();
             let list = videos.list.lock().expect("a list");
             if list.contains_key("") {
                 return (StatusCode::SERVICE_UNAVAILABLE, String::new());
@@ -931,6 +1079,7 @@ fn shown(row: &Value) -> Shown {
         number: row["message_id"].as_i64().unwrap_or(0),
         text: field(row, "text"),
         rows: keyboard.iter().map(buttons).collect(),
+        thread: row["message_thread_id"].as_i64(),
     }
 }
 
@@ -954,11 +1103,6 @@ fn spoken(text: &str) -> Option<(&str, char, &str)> {
 fn person(name: &str) -> Result<(i64, &'static str)> {
     let found = PEOPLE.iter().find(|(known, ..)| *known == name.trim());
     found.map(|(_, id, lang)| (*id, *lang)).with_context(|| format!("nobody is called {name}"))
-}
-
-fn group(name: &str) -> Result<i64> {
-    let found = GROUPS.iter().find(|(known, _)| *known == name);
-    found.map(|(_, id)| *id).with_context(|| format!("no group is called {name}"))
 }
 
 /// Whether a bot has been introduced and takes updates in, if it should.
