@@ -38,6 +38,8 @@ impl Hub {
                     stop.cancel();
                 }
             }
+            // Nobody waits for these; whoever remembers something is told by `Salon` itself.
+            Signal::Revision(_) => {}
         }
     }
 

@@ -13,6 +13,7 @@
 //!
 //! Every method is exercised on both databases by `tests/conformance.rs`.
 
+mod api_keys;
 mod bots;
 mod chats;
 mod check;
@@ -23,7 +24,9 @@ mod events;
 pub mod failpoint;
 mod jobs;
 mod outbox;
+mod people;
 mod row;
+mod secrets;
 mod settings;
 mod signal;
 #[cfg(feature = "testing")]
@@ -44,6 +47,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{AnyConnection, AnyPool, Connection, Executor, Row, Transaction, raw_sql};
 use tokio::task::AbortHandle;
 
+pub use api_keys::{ApiKey, Shown};
 pub use bots::Seat;
 pub use chats::Chat;
 pub use dialect::Dialect;
@@ -51,6 +55,8 @@ pub use error::{Error, Result};
 pub use events::Append;
 pub use jobs::{Claimed, Enqueued, Held, JobCounts, JobState, NewJob, Ticket, Worker};
 pub use outbox::{Part, PartState};
+pub use people::PEOPLE;
+pub use secrets::{Dek, Keyring, Sealed};
 pub use signal::Signal;
 pub use tokens::{NewToken, Token};
 pub use turns::{Finished, NewTurn};

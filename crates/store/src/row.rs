@@ -11,6 +11,7 @@ pub(crate) trait Column {
     fn maybe_text(&self, name: &str) -> Result<Option<String>>;
     fn int(&self, name: &str) -> Result<i64>;
     fn maybe_int(&self, name: &str) -> Result<Option<i64>>;
+    fn bytes(&self, name: &str) -> Result<Vec<u8>>;
 
     fn flag(&self, name: &str) -> Result<bool> {
         Ok(self.int(name)? != 0)
@@ -31,6 +32,10 @@ impl Column for AnyRow {
     }
 
     fn maybe_int(&self, name: &str) -> Result<Option<i64>> {
+        Ok(self.try_get(name)?)
+    }
+
+    fn bytes(&self, name: &str) -> Result<Vec<u8>> {
         Ok(self.try_get(name)?)
     }
 }

@@ -22,6 +22,8 @@ pub enum Signal {
     Turn(String),
     /// This job was asked to stop.
     Stop(String),
+    /// What processes remember of this, such as of people, is outdated.
+    Revision(String),
 }
 
 type Listener = Box<dyn Fn(&Signal) + Send + Sync>;
@@ -136,6 +138,7 @@ fn encode(signal: &Signal) -> String {
         Signal::Work(queue) => format!("w{queue}"),
         Signal::Turn(turn) => format!("t{turn}"),
         Signal::Stop(job) => format!("s{job}"),
+        Signal::Revision(name) => format!("r{name}"),
     }
 }
 
@@ -145,6 +148,7 @@ fn decode(line: &str) -> Option<Signal> {
         b'w' => Some(Signal::Work(rest)),
         b't' => Some(Signal::Turn(rest)),
         b's' => Some(Signal::Stop(rest)),
+        b'r' => Some(Signal::Revision(rest)),
         _ => None,
     }
 }
@@ -158,6 +162,7 @@ mod tests {
         let signals: BTreeSet<_> = (0..2_000)
             .map(|n| Signal::Turn(format!("01J{n:023}")))
             .chain([Signal::Work("chat".to_owned()), Signal::Stop("01JOB".to_owned())])
+            .chain([Signal::Revision("people".to_owned())])
             .collect();
         let bundles = bundle_up("me", &signals);
         assert!(bundles.iter().all(|bundle| bundle.len() < 8000));
