@@ -15,6 +15,7 @@
 
 mod api_keys;
 mod bots;
+mod catalog;
 mod chats;
 mod check;
 mod dialect;
@@ -49,6 +50,7 @@ use tokio::task::AbortHandle;
 
 pub use api_keys::{ApiKey, Shown};
 pub use bots::Seat;
+pub use catalog::{CATALOG, CatalogRows, Entry, PriceRow};
 pub use chats::Chat;
 pub use dialect::Dialect;
 pub use error::{Error, Result};

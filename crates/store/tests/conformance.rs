@@ -2,6 +2,8 @@
 
 #[path = "conformance/cast.rs"]
 mod cast;
+#[path = "conformance/catalog.rs"]
+mod catalog;
 #[path = "conformance/chats.rs"]
 mod chats;
 #[path = "conformance/claiming.rs"]
