@@ -1,14 +1,29 @@
 //! Reads what an answer cost out of its bytes while they pass, and counts along where it does not say.
+//!
+//! Nothing is held up, changed or collected: the bytes are walked over once, a few values are kept, and the text that
+//! passes is weighed. So the memory of a tap does not grow with the answer, and no bytes can make it fail.
+
+mod heard;
+mod skim;
 
 use salon_core::Tokens;
 
+use self::heard::Heard;
+use self::skim::{Skim, UNIT};
 use super::Wire;
 use crate::upstream::Fault;
 
 /// Listens to one answer, streamed or whole: it hears which.
+///
+/// It has to hear what the upstream means, so the answer must not be compressed.
 #[derive(Debug)]
 pub struct Tap {
-    wire: Wire,
+    form: Form,
+    skim: Skim,
+    heard: Heard,
+    line: Line,
+    /// The last byte was CR, so an LF that comes next belongs to it.
+    after_cr: bool,
 }
 
 /// What was heard.
@@ -16,7 +31,8 @@ pub struct Tap {
 pub struct Tapped {
     /// What the upstream says that it cost.
     pub tokens: Option<Tokens>,
-    /// What was written by our own count of the text that passed. Nothing about what was read: the request knows.
+    /// What was written by our own count of the text that passed, thoughts included. Nothing about what was read: the
+    /// request knows.
     pub estimated: Tokens,
     /// The model that answered, by its own name.
     pub model: Option<String>,
@@ -27,17 +43,100 @@ pub struct Tapped {
     pub error: Option<Fault>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Nothing but white space has come yet.
+    Unknown,
+    Json,
+    Events,
+}
+
+/// Where in a line of an event stream we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// So much of `data:` is there, and nothing else.
+    Field(usize),
+    Data,
+    Other,
+}
+
+const DATA: &[u8] = b"data:";
+
 impl Tap {
     pub fn new(wire: Wire) -> Tap {
-        Tap { wire }
+        Tap { form: Form::Unknown, skim: Skim::new(), heard: Heard::new(wire), line: Line::Field(0), after_cr: false }
     }
 
     /// Listens to the next bytes, wherever they were cut.
-    pub fn push(&mut self, _bytes: &[u8]) {
-        let _ = self.wire;
+    pub fn push(&mut self, bytes: &[u8]) {
+        let mut bytes = bytes;
+        if self.form == Form::Unknown {
+            // A byte order mark may stand before everything.
+            let Some(start) =
+                bytes.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0xef | 0xbb | 0xbf))
+            else {
+                return;
+            };
+            bytes = &bytes[start..];
+            let is_json = matches!(bytes[0], b'{' | b'[');
+            self.form = if is_json { Form::Json } else { Form::Events };
+            self.heard.is_whole = is_json;
+        }
+        match self.form {
+            Form::Json => self.skim.push(bytes, &mut self.heard),
+            Form::Events | Form::Unknown => self.events(bytes),
+        }
     }
 
-    pub fn finish(self) -> Tapped {
-        Tapped::default()
+    pub fn finish(mut self) -> Tapped {
+        self.skim.reset(&mut self.heard);
+        self.heard.tapped()
+    }
+
+    fn events(&mut self, mut bytes: &[u8]) {
+        while !self.heard.is_done && !bytes.is_empty() {
+            if std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
+                bytes = &bytes[1..];
+                continue;
+            }
+            match self.line {
+                Line::Field(0) if matches!(bytes[0], b'\r' | b'\n') => {
+                    // An empty line ends the event, and with it whatever is half said.
+                    self.skim.reset(&mut self.heard);
+                    self.end_line(bytes[0]);
+                    bytes = &bytes[1..];
+                }
+                Line::Field(seen) => {
+                    let expected = &DATA[seen..];
+                    let same = expected.iter().zip(bytes).take_while(|(expected, byte)| expected == byte).count();
+                    bytes = &bytes[same..];
+                    self.line = if same == expected.len() {
+                        Line::Data
+                    } else if bytes.is_empty() {
+                        Line::Field(seen + same)
+                    } else {
+                        Line::Other
+                    };
+                }
+                Line::Data | Line::Other => {
+                    let end = memchr::memchr2(b'\r', b'\n', bytes);
+                    let part = &bytes[..end.unwrap_or(bytes.len())];
+                    if self.line == Line::Data {
+                        self.skim.push(part, &mut self.heard);
+                    }
+                    bytes = &bytes[part.len()..];
+                    if let Some((last, rest)) = bytes.split_first() {
+                        self.heard.end_word();
+                        self.end_line(*last);
+                        bytes = rest;
+                    }
+                }
+            }
+        }
+    }
+
+    fn end_line(&mut self, last: u8) {
+        self.line = Line::Field(0);
+        self.after_cr = last == b'\r';
     }
 }
