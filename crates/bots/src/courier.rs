@@ -148,7 +148,6 @@ impl<'a> Courier<'a> {
     /// Places part `at`, which is the next one or one whose message is gone.
     async fn place_at(&mut self, at: usize) -> Result<(), Halt> {
         self.go(Act::Send).await?;
-        fail_point!("deliver.before_place");
         let mut sent = self.bot.client.send_message(&self.placeholder()).await;
         if let Err(error) = &sent
             && self.adapt(error).await?
@@ -156,7 +155,6 @@ impl<'a> Courier<'a> {
             self.go(Act::Send).await?;
             sent = self.bot.client.send_message(&self.placeholder()).await;
         }
-        fail_point!("deliver.after_place");
         match sent {
             Ok(sent) => {
                 self.bot.reached();
@@ -242,9 +240,7 @@ impl<'a> Courier<'a> {
             }
             let mut edit = EditMessageText::new(self.chat.0, self.parts[at].message, body.clone());
             edit.reply_markup = page.keyboard.clone();
-            fail_point!("deliver.before_edit");
             let edited = self.bot.client.edit_message_text(&edit).await;
-            fail_point!("deliver.after_edit");
             let Err(error) = edited else { break };
             match error.class() {
                 Class::NotModified => break,

@@ -1,11 +1,9 @@
 //! `salon webhook`: what Telegram knows of a bot's webhook.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, bail};
+use salon_bots::fleet::client;
 use salon_bots::roster::{self, BotConfig};
 use salon_telegram::types::SetWebhook;
-use salon_telegram::{Client, ClientConfig};
 
 use crate::config::Config;
 
@@ -50,12 +48,4 @@ fn find(config: &Config, id: Option<&str>) -> Result<BotConfig> {
         None if bots.len() == 1 => Ok(bots.remove(0)),
         None => bail!("say which bot: --bot NAME"),
     }
-}
-
-fn client(bot: &BotConfig) -> Result<Client> {
-    Client::new(ClientConfig {
-        base_url: bot.api_base.clone(),
-        token: bot.token.clone(),
-        timeout: Duration::from_secs(30),
-    })
 }

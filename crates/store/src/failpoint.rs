@@ -3,29 +3,52 @@
 //! `SALON_FAIL_POINT=name@n` ends the process by `abort` at the n-th time the point is passed. Release builds have none
 //! of this. [`POINTS`] is the list that the tests walk through; naming a point that is not in it fails at once.
 
-/// Every named point, in the order in which a question passes them.
+/// Every named point, roughly in the order in which a question passes them.
+///
+/// Every commit passes the first two, whatever it is for; those that decide something have points of their own besides.
+/// Every call that changes something at Telegram is a pair that bears its method's name.
 pub const POINTS: &[&str] = &[
     "commit.before",
     "commit.after",
+    "setMyCommands.before",
+    "setMyCommands.after",
+    "setWebhook.before",
+    "setWebhook.after",
+    "deleteWebhook.before",
+    "deleteWebhook.after",
+    "getUpdates.before",
+    "getUpdates.after",
     "webhook.before_commit",
     "webhook.after_commit",
     "poll.before_commit",
     "poll.after_commit",
     "update.before_commit",
     "update.after_commit",
+    "answerCallbackQuery.before",
+    "answerCallbackQuery.after",
     "run.before_start",
     "run.after_start",
     "run.before_finish",
     "run.after_finish",
-    "deliver.before_place",
-    "deliver.after_place",
+    "sendMessage.before",
+    "sendMessage.after",
     "deliver.before_record",
     "deliver.after_record",
-    "deliver.before_edit",
-    "deliver.after_edit",
+    "sendChatAction.before",
+    "sendChatAction.after",
+    "sendMessageDraft.before",
+    "sendMessageDraft.after",
+    "editMessageText.before",
+    "editMessageText.after",
+    "deleteMessage.before",
+    "deleteMessage.after",
     "deliver.before_finish",
     "deliver.after_finish",
 ];
+
+/// Calls of the Bot API after which nothing there is other than before.
+#[cfg(debug_assertions)]
+const QUESTIONS: &[&str] = &["getMe", "getWebhookInfo", "getFile"];
 
 /// Dies here if the environment says so. See the module documentation.
 #[macro_export]
@@ -58,6 +81,18 @@ pub fn pass(name: &str) {
         std::process::abort();
     }
 }
+
+/// Passes the point right before a call of the Bot API, or right behind it. A call that is new here fails at once: it
+/// belongs into [`POINTS`], and so into the tests' walk, or among those that change nothing.
+#[cfg(debug_assertions)]
+pub fn pass_call(method: &str, done: bool) {
+    if !QUESTIONS.contains(&method) {
+        pass(&format!("{method}.{}", if done { "after" } else { "before" }));
+    }
+}
+
+#[cfg(not(debug_assertions))]
+pub fn pass_call(_method: &str, _done: bool) {}
 
 /// Whether a debug build was told to break a rule (`SALON_SABOTAGE`), so that a test can see that the rule is needed.
 #[cfg(debug_assertions)]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use salon_mock::Controls;
+use salon_mock::{Controls, Press, Timeline};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::stage::{Stage, TOKEN, open_jobs};
@@ -13,6 +14,8 @@ pub struct Crowd {
     mock: Controls,
     /// How many questions each chat has asked.
     asked: Vec<usize>,
+    /// Which chats have pressed a button.
+    pressed: Vec<bool>,
     /// Questions that a chat may wait for.
     window: usize,
     next: usize,
@@ -20,7 +23,7 @@ pub struct Crowd {
 
 impl Crowd {
     pub fn new(stage: &Stage, chats: usize, window: usize) -> Crowd {
-        Crowd { mock: stage.mock.controls(), asked: vec![0; chats], window, next: 0 }
+        Crowd { mock: stage.mock.controls(), asked: vec![0; chats], pressed: vec![false; chats], window, next: 0 }
     }
 
     pub fn asked(&self) -> usize {
@@ -30,6 +33,40 @@ impl Crowd {
     /// Chats, and how many questions each has asked.
     pub fn chats(&self) -> impl Iterator<Item = (i64, usize)> {
         self.asked.iter().enumerate().map(|(at, asked)| (FIRST_CHAT + at as i64, *asked))
+    }
+
+    /// Presses a button below the first whole answer of every chat that has not done so: one that asks for another one.
+    pub fn press(&mut self) {
+        for at in 0..self.asked.len() {
+            let chat = FIRST_CHAT + at as i64;
+            if !self.pressed[at]
+                && let Some((message_id, callback_data)) = self.find_button(chat)
+            {
+                let press = Press { token: TOKEN.to_owned(), chat_id: chat, message_id, user_id: chat, callback_data };
+                // A keyboard that is just being changed is pressed the next time.
+                self.pressed[at] = self.mock.press(press).is_ok();
+            }
+        }
+    }
+
+    fn find_button(&self, chat: i64) -> Option<(i64, String)> {
+        let seen = self.mock.messages(&Timeline::of(TOKEN, chat)).expect("a timeline");
+        let find = |message: &Value| {
+            // While an answer is written there is one button, and it stops.
+            let button = message["reply_markup"]["inline_keyboard"][0][1]["callback_data"].as_str()?;
+            Some((message["message_id"].as_i64()?, button.to_owned()))
+        };
+        seen["messages"].as_array().expect("a list").iter().find_map(find)
+    }
+
+    /// Whether a button was pressed in every chat.
+    pub fn has_pressed(&self) -> bool {
+        self.pressed.iter().all(|pressed| *pressed)
+    }
+
+    /// How many buttons were pressed in a chat.
+    pub fn presses(&self, chat: i64) -> usize {
+        usize::from(self.pressed[(chat - FIRST_CHAT) as usize])
     }
 
     /// Asks in every chat that waits for less than its window, until `limit` questions were asked in all.

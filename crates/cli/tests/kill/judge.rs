@@ -134,8 +134,9 @@ async fn stored(store: &Store, stage: &Stage, crowd: &Crowd) -> salon_store::Res
             continue;
         };
         let turns = tx.list_turns_before(&dialog.id, i64::MAX, i64::MAX).await?;
-        if turns.len() != asked {
-            wrong.push(format!("chat {chat} asked {asked} times and has {} turns", turns.len()));
+        let pressed = crowd.presses(chat);
+        if turns.len() != asked + pressed {
+            wrong.push(format!("chat {chat} asked {asked} times, pressed {pressed}, and has {} turns", turns.len()));
         }
         for (turn, number) in turns.iter().zip(1..) {
             if turn.number != number {
@@ -150,7 +151,11 @@ async fn stored(store: &Store, stage: &Stage, crowd: &Crowd) -> salon_store::Res
         }
         wrong.extend(shown(&mut tx, stage, chat, &turns).await?);
         let numbers = |text: &str| text.strip_prefix("q ").and_then(|number| number.parse::<usize>().ok());
-        let questions: Vec<_> = turns.iter().map(|turn| numbers(&turn.question)).collect();
+        // What a button asks for has no number.
+        let questions: Vec<_> = turns.iter().filter_map(|turn| numbers(&turn.question)).collect();
+        if questions.len() != asked {
+            wrong.push(format!("chat {chat}: {asked} questions were asked and {} heard", questions.len()));
+        }
         if !questions.is_sorted() {
             wrong.push(format!("chat {chat}: the questions stand in another order than they were asked"));
         }
@@ -190,5 +195,6 @@ pub fn texts(stage: &Stage, chat: i64) -> HashMap<i64, String> {
     let text = |message: &serde_json::Value| {
         (message["message_id"].as_i64().expect("a number"), message["text"].as_str().unwrap_or_default().to_owned())
     };
-    messages.iter().map(text).collect()
+    // A draft is no message yet.
+    messages.iter().filter(|message| message["is_draft"] != true).map(text).collect()
 }

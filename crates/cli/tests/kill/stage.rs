@@ -56,6 +56,11 @@ impl Stage {
 
     /// Writes the list of bots anew, with this engine.
     pub fn write_bots(&self, engine: &str) {
+        self.write_bots_with(engine, "");
+    }
+
+    /// The same with more lines for the bot.
+    pub fn write_bots_with(&self, engine: &str, more: &str) {
         let mut text = format!(
             "bots:\n  - bot_id: {BOT}\n    name: Parrot\n    adapter: {engine}\n    telegram_token: {TOKEN}\n    \
              allow: everyone\n    paced: false\n    telegram_api_base_url: {}\n",
@@ -68,6 +73,7 @@ impl Stage {
                 self.port
             ));
         }
+        text.push_str(more);
         fs::write(self.bots(), text).expect("the list of bots can be written");
     }
 
