@@ -1,7 +1,7 @@
 //! Every difference between the two databases, and nothing else.
 //!
 //! The SQL text is one. What differs is how a connection is opened, how a transaction begins and is grouped (see
-//! [`crate::writer`]), the lock clause of a claim, and how other processes are woken.
+//! [`crate::writer`]), the clauses that lock rows, how a list of any length is passed, and how other processes are woken.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -26,6 +26,13 @@ pub(crate) enum Role {
     Opener,
     Writer,
     Reader,
+}
+
+/// Beside whom a transaction works on the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Shared,
+    Alone,
 }
 
 /// The oldest SQLite without the WAL checkpoint race that can corrupt a database.
@@ -161,6 +168,16 @@ impl Dialect {
         Ok(())
     }
 
+    /// How this transaction keeps those out who want the ledger for themselves, or everybody. Whoever waits longest comes
+    /// first. `None` where there is one writer anyway.
+    pub(crate) fn gate(self, gate: Gate) -> Option<&'static str> {
+        match (self, gate) {
+            (Dialect::Sqlite, _) => None,
+            (Dialect::Postgres, Gate::Shared) => Some("SELECT CAST(pg_advisory_xact_lock_shared(7536671) AS TEXT)"),
+            (Dialect::Postgres, Gate::Alone) => Some("SELECT CAST(pg_advisory_xact_lock(7536671) AS TEXT)"),
+        }
+    }
+
     /// The database's own clock in Unix milliseconds, where it has one that other processes share.
     pub(crate) async fn clock_ms(self, pool: &AnyPool) -> Result<Option<i64>> {
         match self {
@@ -198,6 +215,19 @@ macro_rules! locked {
     };
 }
 pub(crate) use locked;
+
+/// Splices a list into a static text: rows of the JSON array of arrays `$1`, each with the cells `list.value ->> n`.
+macro_rules! listed {
+    ($dialect:expr, $before:literal, $after:literal, $lock:literal) => {
+        match $dialect {
+            $crate::dialect::Dialect::Sqlite => concat!($before, "json_each($1) AS list", $after),
+            $crate::dialect::Dialect::Postgres => {
+                concat!($before, "json_array_elements(CAST($1 AS JSON)) AS list (value)", $after, $lock)
+            }
+        }
+    };
+}
+pub(crate) use listed;
 
 #[cfg(test)]
 mod tests {
