@@ -15,6 +15,7 @@
 //! - [`clock`] is the one place that reads the time.
 
 pub mod arrive;
+pub mod catalog;
 pub mod clock;
 pub mod engines;
 pub mod follow;

@@ -1,0 +1,268 @@
+//! The catalog as it lives: read, changed, and kept in step with the other processes.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use salon_core::{OrgId, Time};
+use salon_engine::outbound::Outbound;
+use salon_engine::wire::Wire;
+use salon_store::{CATALOG, CatalogRows, Entry, Error, PriceRow, Store};
+use thiserror::Error as ThisError;
+use tokio_util::sync::CancellationToken;
+
+use super::price::BadPrices;
+use super::snapshot::{Keeper, Snapshot, in_house};
+use super::spec::{ModelSpec, RatesSpec, UpstreamSpec};
+use super::upstream::Upstream;
+use super::{NoRoute, Route, Sources, Wrong};
+use crate::clock::Clock;
+use crate::hub::Hub;
+
+/// How long a change of another process can go unnoticed, if the word of it is lost.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Which models there are. One per process.
+pub struct Catalog {
+    store: Option<Store>,
+    clock: Clock,
+    outbound: Outbound,
+    now: RwLock<Arc<Snapshot>>,
+    parts: Mutex<Parts>,
+    keeper: Arc<Keeper>,
+}
+
+/// What the present snapshot was built from.
+#[derive(Debug)]
+struct Parts {
+    sources: Sources,
+    rows: CatalogRows,
+    /// Prices begin and end with days.
+    day: i64,
+}
+
+/// Why a change was not made.
+#[derive(Debug, ThisError)]
+pub enum EditError {
+    #[error("{0}")]
+    Wrong(#[from] Wrong),
+    #[error(transparent)]
+    Price(#[from] BadPrices),
+    /// It was not added by an edit, so it cannot be removed by one; it can be switched off.
+    #[error("{0} stands in the configuration, not in the database; set it with off = true to switch it off")]
+    InFile(String),
+    #[error("there is no database to keep this in")]
+    NoStore,
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl Catalog {
+    /// Reads the database's part and puts it together with the rest.
+    pub async fn open(store: Store, clock: Clock, outbound: Outbound, sources: Sources) -> Result<Arc<Catalog>, Error> {
+        let rows = store.read_catalog().await?;
+        Ok(Arc::new(Catalog::build(Some(store), clock, outbound, sources, rows)))
+    }
+
+    /// A catalog without a database.
+    pub fn of(clock: Clock, outbound: Outbound, sources: Sources) -> Arc<Catalog> {
+        Arc::new(Catalog::build(None, clock, outbound, sources, CatalogRows::default()))
+    }
+
+    fn build(
+        store: Option<Store>,
+        clock: Clock,
+        outbound: Outbound,
+        mut sources: Sources,
+        rows: CatalogRows,
+    ) -> Catalog {
+        add_in_house(&mut sources);
+        let keeper = Arc::<Keeper>::default();
+        let now = clock.now();
+        let snapshot = Snapshot::build(&sources, &rows, &outbound, &keeper, now);
+        tell(&snapshot);
+        let parts = Mutex::new(Parts { sources, rows, day: day(now) });
+        Catalog { store, clock, outbound, now: RwLock::new(Arc::new(snapshot)), parts, keeper }
+    }
+
+    /// The present state. A call takes it once and keeps it.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who is asked for this model by somebody of this team who speaks `wanted`.
+    pub fn route(&self, name: &str, wanted: Wire, org: Option<&OrgId>) -> Result<Route, NoRoute> {
+        self.snapshot().route(name, wanted, org, self.clock.now())
+    }
+
+    /// The way out that the upstreams use.
+    pub fn outbound(&self) -> &Outbound {
+        &self.outbound
+    }
+
+    /// Takes over what the configuration says now.
+    pub fn replace(&self, mut sources: Sources) {
+        add_in_house(&mut sources);
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.sources = sources;
+        self.rebuild(&mut parts);
+    }
+
+    /// Looks whether there is anything new; `true` if there was.
+    pub async fn refresh(&self) -> Result<bool, Error> {
+        let stale_day = self.parts.lock().unwrap_or_else(PoisonError::into_inner).day != day(self.clock.now());
+        let rows = match &self.store {
+            Some(store) if store.read().await?.find_catalog_revision().await? != self.snapshot().revision => {
+                Some(store.read_catalog().await?)
+            }
+            _ => None,
+        };
+        if rows.is_none() && !stale_day {
+            return Ok(false);
+        }
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        match rows {
+            // Somebody else may have read a newer state meanwhile.
+            Some(rows) if rows.revision > parts.rows.revision => parts.rows = rows,
+            Some(_) if !stale_day => return Ok(false),
+            _ => {}
+        }
+        self.rebuild(&mut parts);
+        Ok(true)
+    }
+
+    /// Keeps in step with the database until `closing`: at once when told, and within a second when not.
+    pub async fn watch(self: Arc<Self>, hub: Arc<Hub>, closing: CancellationToken) {
+        let told = hub.work(CATALOG);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = closing.cancelled() => return,
+                () = told.notified() => {}
+                _ = look.tick() => {}
+            }
+            match self.refresh().await {
+                Ok(true) => tracing::info!("the catalog of models changed"),
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%error, "the catalog of models could not be read"),
+            }
+        }
+    }
+
+    /// Adds an upstream or changes one. An entry that could not be used is not taken.
+    pub async fn set_upstream(&self, name: &str, spec: &UpstreamSpec) -> Result<(), EditError> {
+        {
+            let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            let sources = &parts.sources;
+            Upstream::build(name, spec, &sources.environment, &sources.rules, &self.outbound)?;
+        }
+        let entry = self.entry(name, spec)?;
+        let args = (entry, self.clock.now());
+        self.store()?
+            .write(args, |tx, (entry, now)| Box::pin(async move { tx.set_upstream(entry, *now).await }))
+            .await?;
+        self.refresh().await?;
+        Ok(())
+    }
+
+    /// `false` if there was no such upstream.
+    pub async fn remove_upstream(&self, name: &str) -> Result<bool, EditError> {
+        let removed = self
+            .store()?
+            .write(name.to_owned(), |tx, name| Box::pin(async move { tx.remove_upstream(name).await }))
+            .await?;
+        self.refresh().await?;
+        let in_file =
+            self.parts.lock().unwrap_or_else(PoisonError::into_inner).sources.file.upstreams.contains_key(name);
+        if !removed && in_file { Err(EditError::InFile(name.to_owned())) } else { Ok(removed) }
+    }
+
+    /// Adds a model or changes one. An entry that could not be used is not taken.
+    pub async fn set_model(&self, name: &str, spec: &ModelSpec) -> Result<(), EditError> {
+        self.snapshot().check_model(name, spec)?;
+        let args = (self.entry(name, spec)?, self.clock.now());
+        self.store()?.write(args, |tx, (entry, now)| Box::pin(async move { tx.set_model(entry, *now).await })).await?;
+        self.refresh().await?;
+        Ok(())
+    }
+
+    /// `false` if there was no such model.
+    pub async fn remove_model(&self, name: &str) -> Result<bool, EditError> {
+        let removed = self
+            .store()?
+            .write(name.to_owned(), |tx, name| Box::pin(async move { tx.remove_model(name).await }))
+            .await?;
+        self.refresh().await?;
+        let in_file = self.parts.lock().unwrap_or_else(PoisonError::into_inner).sources.file.models.contains_key(name);
+        if !removed && in_file { Err(EditError::InFile(name.to_owned())) } else { Ok(removed) }
+    }
+
+    /// Sets what a provider's model costs from a day on, in UTC and as `YYYY-MM-DD`.
+    pub async fn set_price(
+        &self,
+        provider: &str,
+        model: &str,
+        valid_from: &str,
+        rates: &RatesSpec,
+    ) -> Result<(), EditError> {
+        super::Prices::default().set(provider, model, valid_from, rates)?;
+        let row = PriceRow {
+            provider: provider.to_owned(),
+            model: model.to_owned(),
+            valid_from: valid_from.to_owned(),
+            body: self.entry("", rates)?.body,
+        };
+        let args = (row, self.clock.now());
+        self.store()?.write(args, |tx, (row, now)| Box::pin(async move { tx.set_price(row, *now).await })).await?;
+        self.refresh().await?;
+        Ok(())
+    }
+
+    /// `false` if there was no such price in the database; those that ship with the program stay.
+    pub async fn remove_price(&self, provider: &str, model: &str, valid_from: &str) -> Result<bool, EditError> {
+        let args = (provider.to_owned(), model.to_owned(), valid_from.to_owned());
+        let removed = self
+            .store()?
+            .write(args, |tx, (provider, model, from)| {
+                Box::pin(async move { tx.remove_price(provider, model, from).await })
+            })
+            .await?;
+        self.refresh().await?;
+        Ok(removed)
+    }
+
+    fn store(&self) -> Result<&Store, EditError> {
+        self.store.as_ref().ok_or(EditError::NoStore)
+    }
+
+    fn entry(&self, name: &str, spec: &impl serde::Serialize) -> Result<Entry, EditError> {
+        let body = serde_json::to_string(spec).map_err(|error| Wrong::new(error.to_string()))?;
+        Ok(Entry { name: name.to_owned(), body })
+    }
+
+    fn rebuild(&self, parts: &mut Parts) {
+        let now = self.clock.now();
+        parts.day = day(now);
+        let snapshot = Snapshot::build(&parts.sources, &parts.rows, &self.outbound, &self.keeper, now);
+        tell(&snapshot);
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
+        self.keeper.sweep();
+    }
+}
+
+fn day(now: Time) -> i64 {
+    now.0.div_euclid(DAY_MS)
+}
+
+fn add_in_house(sources: &mut Sources) {
+    for (name, spec) in in_house() {
+        sources.file.upstreams.entry(name.to_owned()).or_insert(spec);
+    }
+}
+
+fn tell(snapshot: &Snapshot) {
+    for problem in &snapshot.problems {
+        tracing::warn!(problem, "an entry of the catalog of models is not used");
+    }
+}

@@ -1,0 +1,172 @@
+//! What models cost: a dated list that ships with the program, and what stands in its place or beside it.
+//!
+//! A price belongs to one provider's one model from one day on. It is found by exactly these three; a name that only
+//! looks like another has no price.
+
+use std::collections::HashMap;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use salon_core::Time;
+use salon_core::money::Rates;
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::spec::RatesSpec;
+
+/// The list that ships with this program.
+const SHIPPED: &str = include_str!("prices.toml");
+
+/// Everything that is known about prices.
+#[derive(Clone, Debug, Default)]
+pub struct Prices {
+    /// By provider, then model; of each the dates, oldest first.
+    known: HashMap<String, HashMap<String, Vec<(Time, Rates)>>>,
+}
+
+/// What is wrong with a list of prices.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BadPrices {
+    #[error("the list of prices cannot be understood: {0}")]
+    Unreadable(String),
+    #[error("the price of {provider}'s {model} from {valid_from}: {why}")]
+    Wrong { provider: String, model: String, valid_from: String, why: &'static str },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    price: Vec<Entry>,
+}
+
+/// [`RatesSpec`]'s fields stand here once more because a flattened struct would let unknown ones pass.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    provider: String,
+    model: String,
+    valid_from: String,
+    input: String,
+    output: String,
+    cache_read: Option<String>,
+    cache_write_5m: Option<String>,
+    cache_write_1h: Option<String>,
+    reasoning: Option<String>,
+    audio_in: Option<String>,
+    audio_out: Option<String>,
+}
+
+impl Entry {
+    fn rates(self) -> RatesSpec {
+        RatesSpec {
+            input: self.input,
+            output: self.output,
+            cache_read: self.cache_read,
+            cache_write_5m: self.cache_write_5m,
+            cache_write_1h: self.cache_write_1h,
+            reasoning: self.reasoning,
+            audio_in: self.audio_in,
+            audio_out: self.audio_out,
+        }
+    }
+}
+
+impl Prices {
+    pub fn shipped() -> Prices {
+        Prices::parse(SHIPPED).expect("a test reads the shipped list")
+    }
+
+    /// Reads a list in the form of the shipped one.
+    pub fn parse(text: &str) -> Result<Prices, BadPrices> {
+        let file: File = toml::from_str(text).map_err(|error| BadPrices::Unreadable(error.message().to_owned()))?;
+        let mut prices = Prices::default();
+        for entry in file.price {
+            let (provider, model, valid_from) = (entry.provider.clone(), entry.model.clone(), entry.valid_from.clone());
+            prices.set(&provider, &model, &valid_from, &entry.rates())?;
+        }
+        Ok(prices)
+    }
+
+    /// Adds a price, in the place of one of the same day.
+    pub fn set(&mut self, provider: &str, model: &str, valid_from: &str, rates: &RatesSpec) -> Result<(), BadPrices> {
+        let wrong = |why| BadPrices::Wrong {
+            provider: provider.to_owned(),
+            model: model.to_owned(),
+            valid_from: valid_from.to_owned(),
+            why,
+        };
+        if !super::is_name(provider) || !super::is_name(model) {
+            return Err(wrong("that is no name"));
+        }
+        let from = midnight(valid_from).ok_or_else(|| wrong("a day is written like 2026-11-21"))?;
+        let rates = rates.rates().ok_or_else(|| wrong("a price is in dollars, like 2.50"))?;
+        let dated = self.known.entry(provider.to_owned()).or_default().entry(model.to_owned()).or_default();
+        match dated.binary_search_by_key(&from, |(from, _)| *from) {
+            Ok(at) => dated[at].1 = rates,
+            Err(at) => dated.insert(at, (from, rates)),
+        }
+        Ok(())
+    }
+
+    /// What the model costs now: the price of the latest day that has come.
+    pub fn find(&self, provider: &str, model: &str, now: Time) -> Option<Rates> {
+        current(self.known.get(provider)?.get(model)?, now)
+    }
+
+    /// The dearest of each class that the provider has now; of all, if the provider is not known.
+    pub fn dearest(&self, provider: &str, now: Time) -> Option<Rates> {
+        let of = |models: &HashMap<String, Vec<(Time, Rates)>>| {
+            models.values().filter_map(|dated| current(dated, now)).reduce(dearer)
+        };
+        match self.known.get(provider) {
+            Some(models) => of(models),
+            None => self.known.values().filter_map(of).reduce(dearer),
+        }
+    }
+
+    /// The provider's models that have a price now, in the order of their names.
+    pub fn list(&self, provider: &str, now: Time) -> Vec<(&str, Rates)> {
+        let Some(models) = self.known.get(provider) else { return Vec::new() };
+        let mut list: Vec<_> =
+            models.iter().filter_map(|(model, dated)| Some((model.as_str(), current(dated, now)?))).collect();
+        list.sort_unstable_by_key(|(model, _)| *model);
+        list
+    }
+
+    /// Which providers have a price for this model now.
+    pub fn providers_of(&self, model: &str, now: Time) -> Vec<&str> {
+        let has = |models: &HashMap<String, Vec<(Time, Rates)>>| {
+            models.get(model).is_some_and(|dated| current(dated, now).is_some())
+        };
+        let mut providers: Vec<_> =
+            self.known.iter().filter(|(_, models)| has(models)).map(|(provider, _)| provider.as_str()).collect();
+        providers.sort_unstable();
+        providers
+    }
+}
+
+fn current(dated: &[(Time, Rates)], now: Time) -> Option<Rates> {
+    let after = dated.partition_point(|(from, _)| *from <= now);
+    after.checked_sub(1).map(|at| dated[at].1)
+}
+
+fn dearer(one: Rates, other: Rates) -> Rates {
+    Rates {
+        input: one.input.max(other.input),
+        output: one.output.max(other.output),
+        reasoning: one.reasoning.max(other.reasoning),
+        cache_read: one.cache_read.max(other.cache_read),
+        cache_write_5m: one.cache_write_5m.max(other.cache_write_5m),
+        cache_write_1h: one.cache_write_1h.max(other.cache_write_1h),
+        audio_in: one.audio_in.max(other.audio_in),
+        audio_out: one.audio_out.max(other.audio_out),
+    }
+}
+
+/// The beginning of a day in UTC.
+fn midnight(day: &str) -> Option<Time> {
+    // Only this form: a list that is sorted by its text is then sorted by time.
+    let date: Date = day.parse().ok().filter(|date: &Date| date.to_string() == day)?;
+    Some(Time(date.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond()))
+}

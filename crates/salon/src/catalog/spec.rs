@@ -1,0 +1,398 @@
+//! What people write about upstreams and models: in `salon.toml`, in the database, on the command line.
+//!
+//! The shapes are the same everywhere. Unknown words are errors: a setting that does nothing would be believed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use salon_core::Micros;
+use salon_core::money::Rates;
+use salon_engine::upstream::Settings;
+use salon_engine::wire::Wire;
+use serde::{Deserialize, Serialize};
+
+/// Everything from one source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Spec {
+    pub upstreams: BTreeMap<String, UpstreamSpec>,
+    pub models: BTreeMap<String, ModelSpec>,
+}
+
+/// What an upstream is, and so which wires it speaks, where it is and how it wants its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    OpenAi,
+    Anthropic,
+    Gemini,
+    /// Any server that speaks OpenAI's chat completions.
+    Compatible,
+    /// The `midm` LLM server.
+    Midm,
+    /// Says back what it hears; no network.
+    Echo,
+    /// Tells a story; no network.
+    Storyteller,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 7] =
+        [Kind::OpenAi, Kind::Anthropic, Kind::Gemini, Kind::Compatible, Kind::Midm, Kind::Echo, Kind::Storyteller];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::OpenAi => "openai",
+            Kind::Anthropic => "anthropic",
+            Kind::Gemini => "gemini",
+            Kind::Compatible => "compatible",
+            Kind::Midm => "midm",
+            Kind::Echo => "echo",
+            Kind::Storyteller => "storyteller",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// Whether its answers are made in this process.
+    pub fn is_in_house(self) -> bool {
+        matches!(self, Kind::Echo | Kind::Storyteller)
+    }
+
+    /// Whose prices and whose keys are meant if nobody says otherwise.
+    pub fn provider(self) -> Option<&'static str> {
+        match self {
+            Kind::OpenAi => Some("openai"),
+            Kind::Anthropic => Some("anthropic"),
+            Kind::Gemini => Some("google"),
+            Kind::Compatible | Kind::Midm | Kind::Echo | Kind::Storyteller => None,
+        }
+    }
+
+    pub fn base_url(self) -> Option<&'static str> {
+        match self {
+            Kind::OpenAi => Some("https://api.openai.com/v1"),
+            Kind::Anthropic => Some("https://api.anthropic.com"),
+            Kind::Gemini => Some("https://generativelanguage.googleapis.com"),
+            Kind::Compatible | Kind::Midm | Kind::Echo | Kind::Storyteller => None,
+        }
+    }
+
+    /// What it speaks, what others are best translated into first.
+    pub fn speaks(self) -> &'static [Wire] {
+        match self {
+            Kind::OpenAi => &[Wire::Chat, Wire::Responses, Wire::Completions, Wire::Embeddings],
+            Kind::Anthropic => &[Wire::Messages],
+            Kind::Gemini => &[Wire::Generate],
+            Kind::Compatible => &[Wire::Chat, Wire::Completions, Wire::Embeddings],
+            Kind::Midm => &[Wire::Midm, Wire::Embeddings],
+            Kind::Echo | Kind::Storyteller => &[Wire::Chat],
+        }
+    }
+}
+
+/// A wire by its name.
+pub fn wire_named(text: &str) -> Option<Wire> {
+    [Wire::Chat, Wire::Completions, Wire::Responses, Wire::Embeddings, Wire::Messages, Wire::Generate, Wire::Midm]
+        .into_iter()
+        .find(|wire| wire.as_str() == text)
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamSpec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Everything before the call's own path. For OpenAI and those like it that includes `/v1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// The *name* of the environment variable that holds the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_env: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyWord>,
+    /// The header that carries the bare key, if not the usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_header: Option<String>,
+    /// Whose prices count, and whose keys people bring.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Sent with every request.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// The wires that it speaks, if not those of its kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speaks: Option<Vec<String>>,
+    /// The one team that may use it; without one, everybody may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub org: Option<String>,
+    /// How many requests it gets at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u32>,
+    /// Whether its models may be called as `NAME/model` without being listed. Yes, if nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub any_model: Option<bool>,
+    /// Whether names that nobody knows go here.
+    #[serde(skip_serializing_if = "is_false")]
+    pub catch_all: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_price: Option<UnknownPrice>,
+    #[serde(skip_serializing_if = "Patience::is_usual")]
+    pub patience: Patience,
+    /// Switches it off without forgetting it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub off: bool,
+}
+
+/// Where a key comes from that is in no environment variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyWord {
+    None,
+    /// The vault: the caller's own, else the team's.
+    Vault,
+    /// The caller's own and no other.
+    Caller,
+}
+
+/// Deadlines that differ from the usual ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Patience {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_event_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tries: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest_pause_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker_failures: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker_rest_ms: Option<u64>,
+}
+
+impl Patience {
+    fn is_usual(&self) -> bool {
+        *self == Patience::default()
+    }
+
+    pub fn settings(&self) -> Settings {
+        let usual = Settings::default();
+        // An hour is longer than anything that is meant seriously, and far from overflowing.
+        let ms = |ms: Option<u64>, usual| ms.map_or(usual, |ms| Duration::from_millis(ms.clamp(1, 3_600_000)));
+        Settings {
+            connect: ms(self.connect_ms, usual.connect),
+            first_event: ms(self.first_event_ms, usual.first_event),
+            idle: ms(self.idle_ms, usual.idle),
+            total: ms(self.total_ms, usual.total),
+            longest_pause: ms(self.longest_pause_ms, usual.longest_pause),
+            breaker_rest: ms(self.breaker_rest_ms, usual.breaker_rest),
+            tries: self.tries.map_or(usual.tries, |tries| tries.clamp(1, 10)),
+            breaker_failures: self.breaker_failures.map_or(usual.breaker_failures, |failures| failures.max(1)),
+            ..usual
+        }
+    }
+}
+
+/// What a model costs whose price nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownPrice {
+    /// It is not called.
+    Deny,
+    /// As much as the dearest that is known.
+    UpperBound,
+    /// Nothing: a server of one's own.
+    Free,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Where it is served; instead of a list, `upstream` (and `model`) name one place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deployments: Vec<DeploymentSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+    /// Its name there, if it is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Models that are asked when none of the deployments answers, in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fallback: Vec<String>,
+    /// Further names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rates: Option<RatesSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_price: Option<UnknownPrice>,
+    /// Tokens that fit in, question and answer together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<i64>,
+    /// The longest answer in tokens, if the caller says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<i64>,
+    /// The longest answer in tokens that a caller may ask for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_output: Option<i64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub abilities: Vec<Ability>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quirks: Vec<Quirk>,
+    /// How long the same answer is given to the same question, in seconds; without it, never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_s: Option<u64>,
+    /// The teams that may use it; without any, all may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub orgs: Vec<String>,
+    /// Whether it is left out of lists.
+    #[serde(skip_serializing_if = "is_false")]
+    pub hidden: bool,
+    /// Switches it off without forgetting it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub off: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeploymentSpec {
+    pub upstream: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Its share of the calls; 1, if nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ability {
+    Tools,
+    Images,
+    Schema,
+    Audio,
+    Embeddings,
+    Reasoning,
+}
+
+impl Ability {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ability::Tools => "tools",
+            Ability::Images => "images",
+            Ability::Schema => "schema",
+            Ability::Audio => "audio",
+            Ability::Embeddings => "embeddings",
+            Ability::Reasoning => "reasoning",
+        }
+    }
+}
+
+/// How a model bends its protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quirk {
+    /// The longest answer is called `max_completion_tokens`.
+    MaxCompletionTokens,
+    NoTemperature,
+    /// It does not know `stream_options`.
+    NoStreamOptions,
+    /// Its system message is called `developer`.
+    DeveloperRole,
+}
+
+impl Quirk {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Quirk::MaxCompletionTokens => "max_completion_tokens",
+            Quirk::NoTemperature => "no_temperature",
+            Quirk::NoStreamOptions => "no_stream_options",
+            Quirk::DeveloperRole => "developer_role",
+        }
+    }
+}
+
+/// Prices as people write them: dollars for a million tokens, as text, so that nothing is rounded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RatesSpec {
+    pub input: String,
+    pub output: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_read: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write_5m: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write_1h: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio_in: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio_out: Option<String>,
+}
+
+impl RatesSpec {
+    /// `None` if one of them is no price: not a number, negative, or finer than a millionth.
+    pub fn rates(&self) -> Option<Rates> {
+        let price = |text: &str| Micros::parse(text).map(|price| price.0).filter(|price| *price >= 0);
+        let usual = Rates::new(price(&self.input)?, price(&self.output)?);
+        let or = |text: &Option<String>, usual: i64| text.as_deref().map_or(Some(usual), price);
+        Some(Rates {
+            input: usual.input,
+            output: usual.output,
+            reasoning: or(&self.reasoning, usual.reasoning)?,
+            cache_read: or(&self.cache_read, usual.cache_read)?,
+            cache_write_5m: or(&self.cache_write_5m, usual.cache_write_5m)?,
+            cache_write_1h: or(&self.cache_write_1h, usual.cache_write_1h)?,
+            audio_in: or(&self.audio_in, usual.audio_in)?,
+            audio_out: or(&self.audio_out, usual.audio_out)?,
+        })
+    }
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let text = r#"{"upstreams":{"openai":{"kind":"openai","key_env":"OPENAI_API_KEY"}},"models":{"fast":{"upstream":"openai","model":"gpt-4o-mini","rates":{"input":"0.15","output":"0.60","cache_read":"0.075"},"abilities":["tools","images"],"quirks":["max_completion_tokens"]}}}"#;
+        let spec: Spec = serde_json::from_str(text).expect("a spec");
+        assert_eq!(serde_json::to_string(&spec).expect("text"), text);
+    }
+
+    #[test]
+    fn prices_are_exact_and_what_is_not_said_follows_from_what_is() {
+        let spec = RatesSpec {
+            input: "2.50".into(),
+            output: "10".into(),
+            cache_read: Some("1.25".into()),
+            ..RatesSpec::default()
+        };
+        let rates = spec.rates().expect("rates");
+        assert_eq!(rates, Rates { cache_read: 1_250_000, ..Rates::new(2_500_000, 10_000_000) });
+        for bad in ["-1", "0.0000001", "1e3", "", "2,5"] {
+            assert_eq!(RatesSpec { input: bad.into(), ..spec.clone() }.rates(), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn misspelt_words_are_errors() {
+        assert!(serde_json::from_str::<Spec>(r#"{"models":{"x":{"upstrem":"openai"}}}"#).is_err());
+        assert!(serde_json::from_str::<Spec>(r#"{"upstreams":{"x":{"kind":"openay"}}}"#).is_err());
+    }
+}
