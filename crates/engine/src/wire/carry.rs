@@ -22,6 +22,7 @@ pub(super) mod media;
 mod order;
 pub(super) mod reader;
 pub(super) mod schema;
+pub(super) mod tools;
 pub(super) mod writer;
 
 use salon_core::Time;
