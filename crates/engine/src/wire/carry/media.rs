@@ -68,6 +68,29 @@ pub(in crate::wire) fn base64(bytes: &[u8]) -> String {
     text
 }
 
+/// The text in some base64; `None` if it is none.
+pub(in crate::wire) fn text_of_base64(data: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(data.len() / 4 * 3);
+    let (mut bits, mut held) = (0_u32, 0);
+    for byte in data.bytes().filter(|byte| !byte.is_ascii_whitespace() && *byte != b'=') {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(digit);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held & 0xff) as u8);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,8 +113,12 @@ mod tests {
             [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
         {
             assert_eq!(base64(plain.as_bytes()), coded);
+            assert_eq!(text_of_base64(coded).as_deref(), Some(plain));
         }
         assert_eq!(base64(&[0xfb, 0xff, 0xfe]), "+//+");
+        assert_eq!(text_of_base64("Zm9v\nYmFy"), Some("foobar".to_owned()));
+        assert_eq!(text_of_base64("Zm9v*"), None);
+        assert_eq!(text_of_base64("+//+"), None);
     }
 
     #[test]

@@ -92,6 +92,33 @@ pub(in crate::wire) fn is_strict(schema: &Value) -> bool {
     }
 }
 
+/// A schema whose objects take nothing but what they name, where they did not say: Anthropic wants that said.
+pub(in crate::wire) fn closed(schema: Value) -> Value {
+    match schema {
+        Value::Object(map) => {
+            let is_object = map.contains_key("properties") || map.get("type").and_then(Value::as_str) == Some("object");
+            let mut closed: Map<String, Value> = map.into_iter().map(|(key, value)| close(key, value)).collect();
+            if is_object && !closed.contains_key("additionalProperties") {
+                closed.insert("additionalProperties".to_owned(), Value::Bool(false));
+            }
+            Value::Object(closed)
+        }
+        other => other,
+    }
+}
+
+fn close(key: String, value: Value) -> (String, Value) {
+    let value = match (key.as_str(), value) {
+        ("properties" | "$defs" | "definitions", Value::Object(map)) => {
+            Value::Object(map.into_iter().map(|(name, it)| (name, closed(it))).collect())
+        }
+        ("anyOf" | "oneOf" | "allOf" | "prefixItems", Value::Array(list)) => list.into_iter().map(closed).collect(),
+        ("items", value) => closed(value),
+        (_, value) => value,
+    };
+    (key, value)
+}
+
 /// The schema of a function whose arguments nobody described.
 pub(in crate::wire) fn empty() -> Value {
     serde_json::json!({ "type": "object", "properties": {} })
@@ -126,6 +153,32 @@ mod tests {
         assert_eq!(from_gemini(gemini), plain);
         assert_eq!(from_gemini(plain.clone()), plain);
         assert_eq!(from_gemini(json!("x")), json!("x"));
+    }
+
+    #[test]
+    fn objects_are_closed_unless_they_said_otherwise() {
+        let open = json!({
+            "type": "object",
+            "properties": {
+                "type": { "type": "array", "items": { "type": "object", "properties": {} } },
+                "free": { "type": "object", "additionalProperties": true }
+            },
+            "enum": [{ "properties": 1 }]
+        });
+        let shut = json!({
+            "type": "object",
+            "properties": {
+                "type": {
+                    "type": "array",
+                    "items": { "type": "object", "properties": {}, "additionalProperties": false }
+                },
+                "free": { "type": "object", "additionalProperties": true }
+            },
+            "enum": [{ "properties": 1 }],
+            "additionalProperties": false
+        });
+        assert_eq!(closed(open), shut);
+        assert_eq!(closed(json!({ "type": "string" })), json!({ "type": "string" }));
     }
 
     #[test]
