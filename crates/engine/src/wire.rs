@@ -6,6 +6,8 @@
 pub mod carry;
 mod chat;
 mod completions;
+#[cfg(test)]
+mod fuzz;
 mod generate;
 pub mod head;
 mod messages;

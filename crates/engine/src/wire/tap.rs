@@ -24,6 +24,8 @@ pub struct Tap {
     line: Line,
     /// The last byte was CR, so an LF that comes next belongs to it.
     after_cr: bool,
+    /// The last line was empty, or there was none.
+    is_line_empty: bool,
 }
 
 /// What was heard.
@@ -37,6 +39,10 @@ pub struct Tapped {
     /// The model that answered, by its own name.
     pub model: Option<String>,
     pub response_id: Option<String>,
+    /// The number of the last event, on the one wire that numbers them.
+    pub sequence: Option<i64>,
+    /// How many texts an array of them had so far: Gemini streams one where it is not asked for events.
+    pub elements: usize,
     /// Whether the answer came to its end, whatever the end was.
     pub finished: bool,
     /// What the upstream says went wrong, where an answer should have been.
@@ -64,7 +70,14 @@ const DATA: &[u8] = b"data:";
 
 impl Tap {
     pub fn new(wire: Wire) -> Tap {
-        Tap { form: Form::Unknown, skim: Skim::new(), heard: Heard::new(wire), line: Line::Field(0), after_cr: false }
+        Tap {
+            form: Form::Unknown,
+            skim: Skim::new(),
+            heard: Heard::new(wire),
+            line: Line::Field(0),
+            after_cr: false,
+            is_line_empty: true,
+        }
     }
 
     /// Listens to the next bytes, wherever they were cut.
@@ -88,6 +101,20 @@ impl Tap {
         }
     }
 
+    /// Whether the bytes so far end between two events, so that one of ours can follow.
+    pub fn is_between(&self) -> bool {
+        match self.form {
+            Form::Unknown => true,
+            Form::Json => self.heard.in_array && self.skim.is_outside() && !self.heard.finished_array,
+            Form::Events => self.line == Line::Field(0) && self.is_line_empty,
+        }
+    }
+
+    /// What was heard so far.
+    pub fn so_far(&self) -> Tapped {
+        self.heard.tapped()
+    }
+
     pub fn finish(mut self) -> Tapped {
         self.skim.reset(&mut self.heard);
         self.heard.tapped()
@@ -103,7 +130,7 @@ impl Tap {
                 Line::Field(0) if matches!(bytes[0], b'\r' | b'\n') => {
                     // An empty line ends the event, and with it whatever is half said.
                     self.skim.reset(&mut self.heard);
-                    self.end_line(bytes[0]);
+                    self.end_line(bytes[0], true);
                     bytes = &bytes[1..];
                 }
                 Line::Field(seen) => {
@@ -127,7 +154,7 @@ impl Tap {
                     bytes = &bytes[part.len()..];
                     if let Some((last, rest)) = bytes.split_first() {
                         self.heard.end_word();
-                        self.end_line(*last);
+                        self.end_line(*last, false);
                         bytes = rest;
                     }
                 }
@@ -135,8 +162,9 @@ impl Tap {
         }
     }
 
-    fn end_line(&mut self, last: u8) {
+    fn end_line(&mut self, last: u8, is_empty: bool) {
         self.line = Line::Field(0);
+        self.is_line_empty = is_empty;
         self.after_cr = last == b'\r';
     }
 }

@@ -29,7 +29,11 @@ pub(super) struct Heard {
     finished: bool,
     error: Option<Fault>,
     /// The JSON texts stand in an array, as Gemini streams them.
-    in_array: bool,
+    pub in_array: bool,
+    /// The array has ended.
+    pub finished_array: bool,
+    elements: usize,
+    sequence: Option<i64>,
     /// What the present text says about itself.
     kind: Kind,
     code: Option<Value>,
@@ -64,6 +68,9 @@ impl Heard {
             finished: false,
             error: None,
             in_array: false,
+            finished_array: false,
+            elements: 0,
+            sequence: None,
             kind: Kind::Other,
             code: None,
             message: None,
@@ -73,12 +80,14 @@ impl Heard {
         }
     }
 
-    pub(super) fn tapped(self) -> Tapped {
+    pub(super) fn tapped(&self) -> Tapped {
         Tapped {
             tokens: self.claim.map(Claim::tokens),
             estimated: Tokens::new(0, (self.weight + UNIT - 1) / UNIT),
-            model: self.model,
-            response_id: self.id,
+            model: self.model.clone(),
+            response_id: self.id.clone(),
+            sequence: self.sequence,
+            elements: self.elements,
             finished: self.finished,
             error: self.error,
         }
@@ -128,8 +137,8 @@ impl Heard {
 
     fn wants_of_responses(&self, path: &[Name]) -> Take {
         use Name::{
-            Arguments, Code, Content, Delta, Id, Input, Item, Message, Model, Output, Refusal, Response, Status,
-            Summary, Text, Type,
+            Arguments, Code, Content, Delta, Id, Input, Item, Message, Model, Output, Refusal, Response,
+            SequenceNumber, Status, Summary, Text, Type,
         };
         match path {
             [Response, Name::Error] => Take::Keep(Slot::Error, MAX_OBJECT),
@@ -138,6 +147,7 @@ impl Heard {
             [Response, Model] => self.model(),
             [Delta] => Take::Weigh(Scale::Text),
             [Type] => self.word(Slot::Type),
+            [SequenceNumber] => self.word(Slot::Sequence),
             [Code] => self.word(Slot::Code),
             [Message] => self.word(Slot::Message),
             [Id] if self.is_whole => self.id(),
@@ -262,6 +272,7 @@ impl Ear for Heard {
             Slot::Id => self.id = text(),
             Slot::Model => self.model = text(),
             Slot::Status => self.status_is_open = matches!(value.as_str(), Some("queued" | "in_progress")),
+            Slot::Sequence => self.sequence = value.as_i64().or(self.sequence),
             Slot::Code => self.code = Some(value),
             Slot::Message => self.message = Some(value),
             Slot::Type | Slot::Finish => {}
@@ -277,6 +288,7 @@ impl Ear for Heard {
         if !is_complete {
             return;
         }
+        self.elements += usize::from(self.in_array);
         let is_failure = matches!(kind, Kind::Failed | Kind::Error);
         if is_failure && self.error.is_none() {
             self.error = Some(faults::sort(&json!({ "code": code, "message": message })));
@@ -289,7 +301,10 @@ impl Ear for Heard {
         if self.is_whole {
             match byte {
                 b'[' => self.in_array = true,
-                b']' => self.finished = true,
+                b']' => {
+                    self.finished = true;
+                    self.finished_array = true;
+                }
                 _ => {}
             }
             return;

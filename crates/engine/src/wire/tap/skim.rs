@@ -50,6 +50,7 @@ pub(super) enum Name {
     Refusal,
     Response,
     ResponseId,
+    SequenceNumber,
     Status,
     StopReason,
     Summary,
@@ -100,6 +101,7 @@ impl Name {
             b"refusal" => Name::Refusal,
             b"response" => Name::Response,
             b"responseId" => Name::ResponseId,
+            b"sequence_number" => Name::SequenceNumber,
             b"status" => Name::Status,
             b"stop_reason" => Name::StopReason,
             b"summary" => Name::Summary,
@@ -142,6 +144,7 @@ pub(super) enum Slot {
     Status,
     Code,
     Message,
+    Sequence,
 }
 
 /// On which scale text is laid. Some servers say their thoughts twice, under two names.
@@ -217,6 +220,10 @@ impl Skim {
             weights: Weights::default(),
             code_unit: 0,
         }
+    }
+
+    pub(super) fn is_outside(&self) -> bool {
+        self.state == State::Outside
     }
 
     /// Gives up the text that has begun, if one has.
