@@ -211,6 +211,11 @@ impl Zone {
         TimeZone::get(name).ok().map(Zone)
     }
 
+    /// Its name in the list.
+    pub fn name(&self) -> &str {
+        self.0.iana_name().unwrap_or("UTC")
+    }
+
     /// The day that `at` lies in, as `2026-02-01`.
     pub fn day(&self, at: Time) -> String {
         self.date(at).map(|date| date.to_string()).unwrap_or_default()
@@ -247,6 +252,28 @@ pub struct Limit {
     pub policy: Policy,
     /// Shares of the amount, in percent, at which people are told.
     pub thresholds: Vec<i64>,
+}
+
+impl Limit {
+    /// What is wrong with it, for who enters it.
+    pub fn fault(&self) -> Option<&'static str> {
+        match &self.subject {
+            Some(_) if self.scope == Scope::Org => Some("the pool of an organisation has no subject"),
+            Some(subject) if subject.is_empty() || subject.len() > 256 => Some("the subject has 1 to 256 bytes"),
+            _ => fault_of(self.amount, &self.thresholds),
+        }
+    }
+}
+
+/// What is wrong with the terms of a limit.
+pub fn fault_of(amount: i64, thresholds: &[i64]) -> Option<&'static str> {
+    if amount < 0 {
+        Some("the amount is negative")
+    } else if thresholds.len() > 10 || thresholds.iter().any(|percent| !(1..=1_000).contains(percent)) {
+        Some("there are at most ten thresholds, each from 1 to 1000 percent")
+    } else {
+        None
+    }
 }
 
 /// The limits of every organisation, as they were at one revision.

@@ -22,6 +22,7 @@ pub mod follow;
 pub mod hub;
 pub mod job;
 pub mod keys;
+pub mod ledger;
 pub mod metrics;
 pub mod run;
 pub mod say;

@@ -61,6 +61,22 @@ pub struct Account {
     pub stopped: Option<String>,
 }
 
+impl Account {
+    /// Gives back what was reserved. Never more than there is: a wrong account is found by counting it anew, and must not
+    /// keep what happened from being written.
+    pub fn give_back(&mut self, amount: i64) {
+        if amount > self.reserved {
+            tracing::error!(
+                account.id = self.id,
+                amount,
+                reserved = self.reserved,
+                "more is given back than was reserved"
+            );
+        }
+        self.reserved = (self.reserved - amount).max(0);
+    }
+}
+
 /// The accounts of a holder whose windows have to do with a stretch of time, both ends included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {

@@ -1,0 +1,493 @@
+//! The ledger: what calls may take is reserved before, and what they took is settled after.
+//!
+//! ```text
+//! reserve ─► (first attempt) ─► upstream ─► settle        every call once, however it ends
+//!               └─ attempt 2 …           └► release       it never reached an upstream
+//!                                        └► (reaper)      nobody came back: released, or unknown
+//! ```
+//! One task per process, the *keeper*, takes what waits and writes it as one transaction ([`post`]), so that many calls
+//! share a commit and a handful of statements. Balances are read, and locked, inside that transaction alone: what this
+//! process remembers are the limits, to know whether a call has to wait, and their revision is compared again in there.
+//! So any number of processes may share a database.
+//!
+//! A call to which no limit applies is let through at once; [`Reserved::durable`] is awaited before anything of the
+//! answer is passed on. A limit that another process added a moment ago is found by the transaction, and told there.
+
+mod keeper;
+mod post;
+mod watch;
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use salon_core::limit::Headroom;
+use salon_core::{
+    Amounts, CallId, Limit, LimitId, Limits, Measure, Micros, OrgId, Policy, Scope, Time, Tokens, UserId,
+};
+use salon_store::ledger::{CallState, Difference};
+use salon_store::{Error, Store, Terms};
+use thiserror::Error as ThisError;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::Clock;
+use keeper::Order;
+
+pub use salon_store::ledger::{Attempt, AttemptState, Payer};
+
+/// Orders that may wait for the keeper.
+const WAITING: usize = 4096;
+/// How long a caller waits for a place among them, and for the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+pub struct BookSettings {
+    /// How long a settlement waits for others to share its commit, if nobody is waiting for it.
+    pub linger: Duration,
+    pub unknown: Unknown,
+    /// How long a call that needs an admin's consent is kept, and how long the consent is good.
+    pub held: Duration,
+    pub reap_every: Duration,
+    /// How often this process looks whether others have changed limits.
+    pub look_every: Duration,
+    /// How often each account is counted anew.
+    pub check_every: Duration,
+}
+
+impl Default for BookSettings {
+    fn default() -> Self {
+        BookSettings {
+            linger: Duration::from_millis(5),
+            unknown: Unknown::Report,
+            held: Duration::from_secs(24 * 3600),
+            reap_every: Duration::from_secs(30),
+            look_every: Duration::from_millis(500),
+            check_every: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// What is done about a call whose end nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// Nothing is charged, and reports name what it may have cost.
+    Report,
+    /// The most that it may have cost is charged; if its end becomes known after all, that is given back.
+    UpperBound,
+}
+
+/// A call that somebody wants to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quote {
+    /// A new id; or that of a call that was held, and is approved by now.
+    pub call: CallId,
+    pub payer: Payer,
+    /// Where it came in, such as `messages`.
+    pub door: String,
+    /// The model that is asked for.
+    pub model: String,
+    /// The most that it may take.
+    pub most: Amounts,
+    /// By when it has ended; after that nobody is believed to be at it.
+    pub deadline: Time,
+    /// What will be asked first. It is written down in the same commit, so that there is one before the first byte.
+    pub first: Option<Attempt>,
+}
+
+/// What a call took in the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// The attempt that was answered; `None` if none was needed.
+    pub attempt: Option<i64>,
+    pub upstream: String,
+    /// The upstream's name for the model that answered.
+    pub upstream_model: String,
+    /// Whose provider key was used.
+    pub whose: String,
+    pub tokens: Tokens,
+    pub micros: Micros,
+    /// Counted by us; the upstream did not say.
+    pub estimated: bool,
+    /// The upstream's figures could not be true.
+    pub suspect: bool,
+    pub cache_hit: bool,
+}
+
+impl Spent {
+    fn amounts(&self) -> Amounts {
+        Amounts { micros: self.micros.0.max(0), tokens: self.tokens.total().max(0), requests: 1 }
+    }
+}
+
+/// Where a limit stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub limit: LimitId,
+    pub scope: Scope,
+    pub measure: Measure,
+    pub policy: Policy,
+    pub headroom: Headroom,
+}
+
+/// What was granted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// The limits that apply, the narrowest first, as they stand with this call reserved.
+    pub standings: Vec<Standing>,
+    /// Those of them that only warn, and are exceeded.
+    pub warnings: Vec<LimitId>,
+}
+
+/// Why a call may not be made.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+pub enum NotReserved {
+    /// A limit has no room for it.
+    #[error("the limit {} has no room", .0.limit)]
+    Over(Box<Standing>),
+    /// An admin has to agree first; then it may be reserved again with this id.
+    #[error("the call {call} waits for an admin")]
+    Held { call: CallId, limit: Option<LimitId> },
+    /// An admin said no, or nobody said anything for too long.
+    #[error("the call was denied")]
+    Denied,
+    /// There was a call of this id already.
+    #[error("the call was made already")]
+    Duplicate,
+    /// An account disagrees with its entries; until somebody has looked, nothing is paid from it.
+    #[error("the account {account} is stopped")]
+    Stopped { account: String },
+    /// The database is away. Nothing was reserved; trying again later is right.
+    #[error("the ledger is not available: {0}")]
+    Unavailable(String),
+}
+
+/// The ledger of one process. Cheap to clone; when the last one goes, what waits is written and the tasks end.
+#[derive(Clone)]
+pub struct Book {
+    shared: Arc<Shared>,
+    orders: mpsc::Sender<Order>,
+}
+
+/// What the book's tasks know.
+struct Shared {
+    store: Store,
+    clock: Clock,
+    settings: BookSettings,
+    limits: RwLock<Arc<Limits>>,
+    /// Somebody waits for what lingers.
+    hurry: Notify,
+}
+
+impl Shared {
+    fn limits(&self) -> Arc<Limits> {
+        self.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers limits, unless newer ones are known.
+    fn learn(&self, limits: Arc<Limits>) {
+        let mut known = self.limits.write().unwrap_or_else(PoisonError::into_inner);
+        if known.revision < limits.revision {
+            *known = limits;
+        }
+    }
+
+    async fn load(&self) -> Result<(), Error> {
+        let limits = self.store.read().await?.load_limits().await?;
+        self.learn(Arc::new(limits));
+        Ok(())
+    }
+}
+
+impl Book {
+    /// Reads the limits and starts the keeper, the reaper and the watch over limits and accounts.
+    pub async fn open(store: Store, clock: Clock, settings: BookSettings) -> Result<Book, Error> {
+        let limits = store.read().await?.load_limits().await?;
+        let shared =
+            Arc::new(Shared { store, clock, settings, limits: RwLock::new(Arc::new(limits)), hurry: Notify::new() });
+        let (orders, waiting) = mpsc::channel(WAITING);
+        tokio::spawn(keeper::keep(shared.clone(), waiting));
+        tokio::spawn(watch::reap(shared.clone(), orders.downgrade()));
+        tokio::spawn(watch::look(shared.clone(), orders.downgrade()));
+        tokio::spawn(watch::check(shared.clone(), orders.downgrade()));
+        Ok(Book { shared, orders })
+    }
+
+    /// Reserves what a call may take, from every limit that applies or from none.
+    ///
+    /// Where a limit applies, the reservation and the first attempt are on the disk when this returns; where none does,
+    /// they will be soon: see [`Reserved::durable`].
+    pub async fn reserve(&self, quote: Quote) -> Result<Reserved, NotReserved> {
+        let waits = self.applies(&quote.payer);
+        let call = quote.call.clone();
+        let (tell, told) = oneshot::channel();
+        let order = Order::Reserve { quote: Box::new(quote), at: self.shared.clock.now(), passed: !waits, tell };
+        let granted = Granted::default();
+        let mut reserved = Reserved { call, told: Some(told), granted, book: Some(self.clone()), begun: false };
+        if waits {
+            let placed = tokio::time::timeout(PATIENCE, self.orders.send(order)).await;
+            if !matches!(placed, Ok(Ok(()))) {
+                reserved.book = None;
+                return Err(NotReserved::Unavailable("too many calls are waiting".to_owned()));
+            }
+            reserved.durable().await?;
+        } else if self.orders.try_send(order).is_err() {
+            reserved.book = None;
+            return Err(NotReserved::Unavailable("too many calls are waiting".to_owned()));
+        }
+        reserved.begun = true;
+        Ok(reserved)
+    }
+
+    /// Whether a limit applies to this payer, as far as this process knows.
+    pub fn applies(&self, payer: &Payer) -> bool {
+        let limits = self.shared.limits();
+        limits.know(&payer.org)
+            && payer.subjects().any(|(scope, subject)| limits.on(&payer.org, scope, subject).next().is_some())
+    }
+
+    /// Writes down that another upstream will be asked, and how the attempt before ended. On the disk when this returns.
+    pub async fn attempt(&self, call: &CallId, failed: Option<Failed>, next: Attempt) -> Result<(), Error> {
+        let (tell, told) = oneshot::channel();
+        let at = self.shared.clock.now();
+        let order = Order::Attempt { call: call.clone(), failed, next: Box::new(next), at, tell };
+        self.orders.send(order).await.map_err(|_| closed())?;
+        tokio::time::timeout(PATIENCE, told).await.map_err(|_| behind())?.map_err(|_| closed())?
+    }
+
+    /// Charges a call. It counts once, however often and however late it is told. Returns as soon as it is in line;
+    /// what is in line is written within milliseconds, or as soon as the database can be had.
+    pub async fn settle(&self, call: &CallId, spent: Spent) {
+        let at = self.shared.clock.now();
+        let order = Order::Settle { call: call.clone(), spent: Box::new(spent), at };
+        if self.orders.send(order).await.is_err() {
+            tracing::error!(call.id = %call, "a call could not be settled, because the ledger is closed");
+        }
+    }
+
+    /// Gives back what was reserved for a call that certainly cost nothing: it reached no upstream, or only such that
+    /// failed at once.
+    pub async fn release(&self, call: &CallId, why: &str) {
+        let order = Order::Release { call: call.clone(), why: why.to_owned() };
+        // The reaper does it otherwise.
+        self.orders.send(order).await.ok();
+    }
+
+    /// Lets a held call through: it may be reserved once more with its id. `false` if it does not wait.
+    pub async fn approve(&self, org: &OrgId, call: &CallId, by: &UserId) -> Result<bool, Error> {
+        self.decide(org, call, CallState::Approved, by).await
+    }
+
+    /// Refuses a held call. `false` if it does not wait.
+    pub async fn deny(&self, org: &OrgId, call: &CallId, by: &UserId) -> Result<bool, Error> {
+        self.decide(org, call, CallState::Denied, by).await
+    }
+
+    async fn decide(&self, org: &OrgId, call: &CallId, to: CallState, by: &UserId) -> Result<bool, Error> {
+        let deadline = self.shared.clock.now() + self.shared.settings.held;
+        let args = (org.clone(), call.clone(), to, by.clone(), deadline);
+        self.shared
+            .store
+            .write(args, |tx, (org, call, to, by, deadline)| {
+                Box::pin(async move { tx.decide_call(org, call, *to, by, *deadline).await })
+            })
+            .await
+    }
+
+    /// Adds a limit, which holds at once here and with the next call everywhere else. `false` if there is one of this id.
+    pub async fn add_limit(&self, limit: Limit) -> Result<bool, Error> {
+        if let Some(fault) = limit.fault() {
+            return Err(anyhow::anyhow!("not a limit: {fault}").into());
+        }
+        let args = (limit, self.shared.clock.now());
+        let write = self.shared.store.write(args, |tx, (limit, now)| Box::pin(tx.add_limit(limit, *now)));
+        self.learn_after(write.await?).await
+    }
+
+    /// Changes how much a limit allows, and what happens beyond. `false` if there is no such limit.
+    pub async fn change_limit(&self, org: &OrgId, id: &LimitId, terms: Terms) -> Result<bool, Error> {
+        if let Some(fault) = salon_core::limit::fault_of(terms.amount, &terms.thresholds) {
+            return Err(anyhow::anyhow!("not a limit: {fault}").into());
+        }
+        let args = (org.clone(), id.clone(), terms, self.shared.clock.now());
+        let write = self.shared.store.write(args, |tx, (org, id, terms, now)| {
+            Box::pin(async move { tx.change_limit(org, id, terms, *now).await })
+        });
+        self.learn_after(write.await?).await
+    }
+
+    /// Takes a limit away. `false` if there is no such limit.
+    pub async fn remove_limit(&self, org: &OrgId, id: &LimitId) -> Result<bool, Error> {
+        let args = (org.clone(), id.clone(), self.shared.clock.now());
+        let write = self
+            .shared
+            .store
+            .write(args, |tx, (org, id, now)| Box::pin(async move { tx.remove_limit(org, id, *now).await }));
+        self.learn_after(write.await?).await
+    }
+
+    async fn learn_after(&self, changed: bool) -> Result<bool, Error> {
+        if changed {
+            self.shared.load().await?;
+        }
+        Ok(changed)
+    }
+
+    /// Ends the calls whose deadline has passed: those that were never sent are released, of the others nobody knows.
+    /// Answers how many there were. Done by itself every half minute.
+    pub async fn reap(&self) -> Result<usize, Error> {
+        watch::reap_once(&self.shared, &self.orders).await
+    }
+
+    /// Counts every account anew that was not counted for a day. One that disagrees with its entries is stopped, and
+    /// named here. Done by itself now and then.
+    pub async fn check(&self) -> Result<Vec<Difference>, Error> {
+        watch::check_once(&self.shared, self.shared.clock.now() - self.shared.settings.check_every).await
+    }
+
+    /// Lets a stopped account be paid from again, with what its entries say. `false` if there is no such account.
+    pub async fn resume(&self, org: &OrgId, account: &str) -> Result<bool, Error> {
+        let args = (org.clone(), account.to_owned(), self.shared.clock.now());
+        self.shared
+            .store
+            .write(args, |tx, (org, account, now)| {
+                Box::pin(async move { tx.restate_account(org, account, *now).await })
+            })
+            .await
+    }
+
+    /// Waits until everything that was told is on the disk.
+    pub async fn flush(&self) -> Result<(), Error> {
+        let (tell, told) = oneshot::channel();
+        self.orders.send(Order::Flush(tell)).await.map_err(|_| closed())?;
+        told.await.map_err(|_| closed())
+    }
+
+    /// Takes no more orders, and writes those that wait.
+    pub async fn close(&self) {
+        let (tell, told) = oneshot::channel();
+        // Closed already if either fails.
+        if self.orders.send(Order::Close(tell)).await.is_ok() {
+            told.await.ok();
+        }
+    }
+}
+
+/// How an attempt failed, after which another is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub n: i64,
+    /// Whether it may have been answered, and paid for, all the same.
+    pub unknown: bool,
+    /// Why, in a word.
+    pub note: String,
+}
+
+/// A call that may be made. Dropping it says that nobody will come back: what was reserved is given back, and the call's
+/// end is unknown if it may have been sent.
+pub struct Reserved {
+    call: CallId,
+    told: Option<oneshot::Receiver<Result<Granted, NotReserved>>>,
+    granted: Granted,
+    book: Option<Book>,
+    /// Whether anybody was told that it may be made.
+    begun: bool,
+}
+
+impl std::fmt::Debug for Reserved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reserved").field("call", &self.call).finish_non_exhaustive()
+    }
+}
+
+impl Reserved {
+    pub fn call(&self) -> &CallId {
+        &self.call
+    }
+
+    /// Whether the reservation is known to be on the disk.
+    pub fn is_durable(&self) -> bool {
+        self.told.is_none()
+    }
+
+    /// Waits until the reservation and its first attempt are on the disk. To be awaited before anything of the answer is
+    /// passed on. A refusal here means that the call must not have been made: end it, and tell nobody what it said.
+    pub async fn durable(&mut self) -> Result<&Granted, NotReserved> {
+        if let Some(told) = &mut self.told {
+            if let Some(book) = &self.book {
+                book.shared.hurry.notify_one();
+            }
+            let told = tokio::time::timeout(PATIENCE, told).await;
+            let answer = match told {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) => Err(NotReserved::Unavailable("the ledger is closed".to_owned())),
+                Err(_) => Err(NotReserved::Unavailable("the ledger is behind".to_owned())),
+            };
+            self.told = None;
+            match answer {
+                Ok(granted) => self.granted = granted,
+                Err(refusal) => {
+                    // After a time-out it may still be written; then it is given back as for a drop.
+                    if !matches!(refusal, NotReserved::Unavailable(_)) {
+                        self.book = None;
+                    }
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok(&self.granted)
+    }
+
+    /// What was granted, as far as it is known.
+    pub fn granted(&self) -> &Granted {
+        &self.granted
+    }
+
+    /// See [`Book::attempt`].
+    pub async fn attempt(&self, failed: Option<Failed>, next: Attempt) -> Result<(), Error> {
+        match &self.book {
+            Some(book) => book.attempt(&self.call, failed, next).await,
+            None => Err(closed()),
+        }
+    }
+
+    /// See [`Book::settle`].
+    pub async fn settle(mut self, spent: Spent) {
+        if let Some(book) = self.book.take() {
+            book.settle(&self.call, spent).await;
+        }
+    }
+
+    /// See [`Book::release`].
+    pub async fn release(mut self, why: &str) {
+        if let Some(book) = self.book.take() {
+            book.release(&self.call, why).await;
+        }
+    }
+
+    /// Leaves the call to somebody who knows its id.
+    pub fn keep(mut self) -> CallId {
+        self.book = None;
+        self.call.clone()
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(book) = self.book.take() {
+            let call = self.call.clone();
+            let order = match self.begun {
+                true => Order::Reap { call, tell: None },
+                false => Order::Release { call, why: "nobody waited for it".to_owned() },
+            };
+            // If there is no place, the reaper does it after the deadline.
+            book.orders.try_send(order).ok();
+        }
+    }
+}
+
+fn closed() -> Error {
+    Error::Unavailable("the ledger is closed".to_owned())
+}
+
+fn behind() -> Error {
+    Error::Unavailable("the ledger is behind".to_owned())
+}
