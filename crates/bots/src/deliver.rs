@@ -254,11 +254,8 @@ impl Reader {
             ReplyState::Done if text.trim().is_empty() => Some(self.lang.say("reply.empty", &[])),
             ReplyState::Done => None,
             ReplyState::Failed { code, message } => {
-                // The engine's own English sentence knows more than the code does.
-                let said = match self.lang {
-                    Lang::En if code.starts_with("upstream_") => None,
-                    lang => lang.find(&format!("failure.{code}"), &[]),
-                };
+                // Where there is no sentence for the code, the engine's own English one knows more than the code does.
+                let said = self.lang.find(&format!("failure.{code}"), &[]);
                 Some(format!("⚠️ {}", said.unwrap_or_else(|| message.clone())))
             }
             ReplyState::Stopped => Some(self.lang.say("reply.stopped", &[])),

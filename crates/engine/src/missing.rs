@@ -20,13 +20,6 @@ impl Missing {
         let message = format!("provider={provider} executable not found; install CLI or switch with /mode codex");
         Missing { code: "binary_missing", message }
     }
-
-    /// A model nobody has configured.
-    pub fn model() -> Missing {
-        let message = "No model is configured here yet. Set a base URL for an OpenAI-compatible server, \
-                       or choose another engine with /mode.";
-        Missing { code: "model_missing", message: message.to_owned() }
-    }
 }
 
 #[async_trait]

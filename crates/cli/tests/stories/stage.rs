@@ -376,7 +376,7 @@ impl Stage {
                 };
                 self.until(|| format!("{} calls of {method}", count()), enough).await?;
             }
-            "turns" => self.turns(rest).await?,
+            "turns" => self.turns(FIRST, rest).await?,
             "parked chats" => {
                 let wanted: i64 = rest.parse()?;
                 let store = &self.house()?.salon.store;
@@ -393,6 +393,7 @@ impl Stage {
                 self.until(|| format!("{} by now", count()), async || (count() == wanted).then_some(())).await?;
             }
             "together they say" => self.together(rest).await?,
+            _ if subject.starts_with("turns of ") => self.turns(&subject["turns of ".len()..], rest).await?,
             _ => match subject.split_once(" once said to ") {
                 Some((bot, who)) => self.once_said(bot, who, &expected, line).await?,
                 None => return Ok(false),
@@ -805,12 +806,12 @@ impl Stage {
         Ok(())
     }
 
-    async fn turns(&self, wanted: &str) -> Result<()> {
+    async fn turns(&self, whose: &str, wanted: &str) -> Result<()> {
         let store = &self.house()?.salon.store;
         let count = async || {
             let counts = store.read().await.ok()?.count_turns().await.ok()?;
             let words =
-                counts.iter().filter(|(bot, ..)| bot == FIRST).map(|(_, state, count)| format!("{count} {state}"));
+                counts.iter().filter(|(bot, ..)| bot == whose).map(|(_, state, count)| format!("{count} {state}"));
             let mut words: Vec<_> = words.collect();
             words.sort();
             Some(words)
