@@ -45,6 +45,11 @@ impl Fields {
         &self.at
     }
 
+    /// Looks at a field without taking it.
+    pub(in crate::wire) fn peek(&self, name: &str) -> Option<&Value> {
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
     pub(in crate::wire) fn take(&mut self, name: &str) -> Option<Value> {
         let mut value = self.map.swap_remove(name);
         if self.snake && value.is_none() && name.bytes().any(|byte| byte.is_ascii_uppercase()) {
