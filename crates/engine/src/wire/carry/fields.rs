@@ -41,10 +41,6 @@ impl Fields {
         if self.at.is_empty() { name.to_owned() } else { format!("{}.{name}", self.at) }
     }
 
-    pub(in crate::wire) fn at(&self) -> &str {
-        &self.at
-    }
-
     /// Looks at a field without taking it.
     pub(in crate::wire) fn peek(&self, name: &str) -> Option<&Value> {
         self.map.get(name).filter(|value| !value.is_null())
@@ -157,9 +153,14 @@ impl Fields {
         }
     }
 
+    /// What nobody has taken.
+    pub(in crate::wire) fn names(&self) -> impl Iterator<Item = &str> {
+        self.map.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str())
+    }
+
     /// Tells what was left out of this object: everything that was not taken.
     pub(in crate::wire) fn tell_rest(self, ask: &mut Ask) {
-        for name in self.map.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name) {
+        for name in self.names() {
             ask.leave_out(&self.path(name));
         }
     }

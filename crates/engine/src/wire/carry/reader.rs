@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::sse::{Frame, Parser};
 use crate::upstream::Fault;
 use crate::wire::talk::Piece;
-use crate::wire::{Wire, chat, completions, generate, messages, midm, responses};
+use crate::wire::{Wire, chat, generate, messages, midm, responses};
 
 /// The largest answer that is not a stream, in bytes.
 const MAX_ANSWER: usize = 32 << 20;
@@ -37,12 +37,12 @@ impl Reader {
     pub fn new(wire: Wire, stream: bool, id: &str) -> Reader {
         let hear: Box<dyn Hear> = match wire {
             Wire::Chat => Box::new(chat::Answer::new(id)),
-            Wire::Completions => Box::new(completions::Answer::default()),
             Wire::Responses => Box::new(responses::Answer::new(id)),
             Wire::Messages => Box::new(messages::Answer::new(id)),
             Wire::Generate => Box::new(generate::Answer::new(id)),
             Wire::Midm => Box::new(midm::Answer::default()),
-            Wire::Embeddings => Box::new(Nothing),
+            // Nobody is asked in these words on somebody else's behalf.
+            Wire::Completions | Wire::Embeddings => Box::new(Nothing),
         };
         Reader { hear, stream, sse: Parser::new(), frames: Vec::new(), body: Vec::new(), over: false }
     }
@@ -139,7 +139,7 @@ fn lines(data: &str) -> Result<Vec<Option<Value>>, Fault> {
     lines.into_iter().map(read).collect()
 }
 
-/// A wire that has no answers of this kind.
+/// A wire whose answers are not carried.
 struct Nothing;
 
 impl Hear for Nothing {

@@ -1,0 +1,161 @@
+//! An answer in Gemini's words, written.
+
+use salon_core::Tokens;
+use serde_json::{Value, json};
+
+use crate::upstream::Fault;
+use crate::wire::carry::writer::{Tell, Whole};
+use crate::wire::carry::{Door, frames, tools};
+use crate::wire::talk::{Call, Finish, Part, Piece};
+
+/// The answer as one object.
+pub(in crate::wire) fn answer(door: &Door, whole: Whole) -> Result<Value, Fault> {
+    let mut parts = Vec::with_capacity(whole.parts.len());
+    let mut end = End::default();
+    for part in &whole.parts {
+        match part {
+            Part::Text(text) => parts.push(json!({ "text": text })),
+            Part::Refusal(text) => {
+                end.refused = true;
+                parts.push(json!({ "text": text }));
+            }
+            Part::Thought(text) => parts.push(json!({ "text": text, "thought": true })),
+            Part::Call(call) => match write_call(door, call) {
+                Some(call) => parts.push(call),
+                None => end.malformed = true,
+            },
+            Part::Media(_) | Part::Outcome(_) => {}
+        }
+    }
+    if parts.is_empty() {
+        parts.push(json!({ "text": "" }));
+    }
+    let reason = end.reason(&whole.finish);
+    Ok(chunk(door, parts, Some(reason), whole.tokens.as_ref()))
+}
+
+fn chunk(door: &Door, parts: Vec<Value>, reason: Option<&str>, tokens: Option<&Tokens>) -> Value {
+    let mut candidate = json!({ "content": { "parts": parts, "role": "model" } });
+    if let Some(reason) = reason {
+        candidate["finishReason"] = reason.into();
+    }
+    candidate["index"] = 0.into();
+    let mut chunk = json!({ "candidates": [candidate] });
+    if let Some(tokens) = tokens {
+        chunk["usageMetadata"] = usage(tokens);
+    }
+    chunk["modelVersion"] = door.model.as_str().into();
+    chunk["responseId"] = door.id.as_str().into();
+    chunk
+}
+
+/// `None` if its arguments are no object: half a call is none.
+fn write_call(door: &Door, call: &Call) -> Option<Value> {
+    let args = frames::arguments(&call.arguments)?;
+    let name = tools::show(door, call).name;
+    Some(json!({ "functionCall": { "id": call.id, "name": name, "args": args } }))
+}
+
+/// What the reason to end depends on, besides the reason.
+#[derive(Clone, Copy, Debug, Default)]
+struct End {
+    /// It said in words that it would not answer.
+    refused: bool,
+    /// A call could not be told.
+    malformed: bool,
+}
+
+impl End {
+    fn reason(self, finish: &Finish) -> &'static str {
+        match finish {
+            Finish::Length => "MAX_TOKENS",
+            Finish::Filtered => "SAFETY",
+            Finish::Refused if !self.refused => "SAFETY",
+            _ if self.malformed => "MALFORMED_FUNCTION_CALL",
+            Finish::Stop | Finish::Sequence(_) | Finish::Calls | Finish::Refused => "STOP",
+        }
+    }
+}
+
+/// Usage as Gemini has it: what a cache gave is part of the prompt, thoughts stand beside the answer.
+fn usage(tokens: &Tokens) -> Value {
+    let mut usage = json!({
+        "promptTokenCount": tokens.read(),
+        "candidatesTokenCount": tokens.output.saturating_add(tokens.audio_out),
+        "totalTokenCount": tokens.total(),
+    });
+    if tokens.cache_read > 0 {
+        usage["cachedContentTokenCount"] = tokens.cache_read.into();
+    }
+    if tokens.reasoning > 0 {
+        usage["thoughtsTokenCount"] = tokens.reasoning.into();
+    }
+    usage
+}
+
+/// The answer in chunks.
+pub(in crate::wire) struct Stream {
+    door: Door,
+    /// A call is told when it is whole.
+    call: Option<Call>,
+    end: End,
+}
+
+impl Stream {
+    pub(in crate::wire) fn new(door: Door) -> Stream {
+        Stream { door, call: None, end: End::default() }
+    }
+
+    fn part(&self, part: Value, out: &mut Vec<u8>) {
+        frame(out, &chunk(&self.door, vec![part], None, None));
+    }
+}
+
+impl Tell for Stream {
+    fn tell(&mut self, piece: Piece, out: &mut Vec<u8>) -> Result<(), Fault> {
+        match piece {
+            Piece::Begin { .. } => {}
+            Piece::Text(text) => self.part(json!({ "text": text }), out),
+            Piece::Refusal(text) => {
+                self.end.refused = true;
+                self.part(json!({ "text": text }), out);
+            }
+            Piece::Thought(text) => self.part(json!({ "text": text, "thought": true }), out),
+            Piece::Call { id, name, .. } => self.call = Some(Call { id, name, arguments: String::new() }),
+            Piece::Arguments { json, .. } => {
+                if let Some(call) = &mut self.call {
+                    call.arguments.push_str(&json);
+                }
+            }
+            Piece::CallDone { .. } => {
+                if let Some(call) = self.call.take() {
+                    match write_call(&self.door, &call) {
+                        Some(call) => self.part(call, out),
+                        None => self.end.malformed = true,
+                    }
+                }
+            }
+            Piece::End { finish, tokens } => {
+                let parts = vec![json!({ "text": "" })];
+                frame(out, &chunk(&self.door, parts, Some(self.end.reason(&finish)), tokens.as_ref()));
+            }
+            Piece::Broken(fault) => {
+                let (code, status) = match fault {
+                    Fault::Timeout => (504, "DEADLINE_EXCEEDED"),
+                    Fault::Limit | Fault::Spent => (429, "RESOURCE_EXHAUSTED"),
+                    _ => (503, "UNAVAILABLE"),
+                };
+                let error = json!({ "code": code, "message": fault.sentence(), "status": status });
+                frame(out, &json!({ "error": error }));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lines end here as Google's servers end them.
+fn frame(out: &mut Vec<u8>, data: &Value) {
+    out.extend_from_slice(b"data: ");
+    frames::json(out, data);
+    out.extend_from_slice(b"\r\n\r\n");
+}
