@@ -9,11 +9,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use salon::kms::Kms;
 use salon_bots::Surroundings;
 use salon_bots::roster::OFFICIAL_API;
 use salon_core::BotId;
+use salon_engine::Secret;
 use salon_store::Place;
 use serde::Deserialize;
+
+use crate::master::MasterSource;
 
 pub const CONFIG_FILE: &str = "salon.toml";
 const LISTEN: &str = "127.0.0.1:8080";
@@ -37,8 +41,8 @@ pub struct Config {
     /// Answers that may be written at once.
     pub runs: usize,
     pub metrics_token: Option<String>,
-    /// The master key; without one it stands in a file beside the data.
-    pub master_key: Option<salon_engine::Secret>,
+    /// Where the master keys are; in a file beside the data if nothing says otherwise.
+    pub master: MasterSource,
     pub youtube_search: String,
     pub youtube_fallback: String,
     pub messenger: Option<String>,
@@ -232,7 +236,7 @@ impl Config {
             settings,
             runs: env.number("RUN_WORKER_CONCURRENCY")?.or(file.answers.at_once).unwrap_or(16),
             metrics_token: env.text("METRICS_TOKEN").or(file.metrics_token),
-            master_key: env.text("MASTER_KEY").map(salon_engine::Secret::new),
+            master: master(env, &data)?,
             youtube_search: env
                 .text("YOUTUBE_SEARCH_URL")
                 .or(file.youtube.search_url)
@@ -324,6 +328,34 @@ fn model_of_environment(env: &mut Env) -> Option<EngineConfig> {
         api_key: Some(key),
         model: model.or_else(|| Some("gpt-4o-mini".to_owned())),
     })
+}
+
+/// Where the master keys are. Several places would leave it to chance which one counts.
+fn master(env: &Env, data: &Path) -> Result<MasterSource> {
+    let given = env.text("MASTER_KEY").map(|key| MasterSource::Given(Secret::new(key)));
+    let file = env.path("MASTER_KEY_FILE").map(|path| MasterSource::File { path, make: false });
+    let wrapped = kms(env)?.map(MasterSource::Kms);
+    let mut places = [given, file, wrapped].into_iter().flatten();
+    let first = places.next();
+    ensure!(places.next().is_none(), "set one of MASTER_KEY, MASTER_KEY_FILE and MASTER_KEY_KMS_CIPHERTEXT");
+    Ok(first.unwrap_or_else(|| MasterSource::File { path: data.join("master.key"), make: true }))
+}
+
+fn kms(env: &Env) -> Result<Option<Kms>> {
+    let Some(ciphertext) = env.text("MASTER_KEY_KMS_CIPHERTEXT") else { return Ok(None) };
+    let needed = |name| env.text(name).with_context(|| format!("MASTER_KEY_KMS_CIPHERTEXT needs {name}"));
+    Ok(Some(Kms {
+        ciphertext,
+        region: env
+            .text("MASTER_KEY_KMS_REGION")
+            .or_else(|| env.text("AWS_REGION"))
+            .or_else(|| env.text("AWS_DEFAULT_REGION"))
+            .context("MASTER_KEY_KMS_CIPHERTEXT needs MASTER_KEY_KMS_REGION")?,
+        endpoint: env.text("MASTER_KEY_KMS_ENDPOINT"),
+        access_key_id: needed("AWS_ACCESS_KEY_ID")?,
+        secret_access_key: needed("AWS_SECRET_ACCESS_KEY").map(Secret::new)?,
+        session_token: env.text("AWS_SESSION_TOKEN").map(Secret::new),
+    }))
 }
 
 /// Where the agents' programs are: named by the environment, or on the path.

@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::bot::write_private;
 use crate::config::{Config, EngineConfig};
+use crate::master;
 
 const STORY_PACE: Duration = Duration::from_millis(30);
 /// Jobs of each queue that may run at once in this process.
@@ -41,6 +41,7 @@ const CLOCK_EVERY: Duration = Duration::from_secs(60);
 /// A running Salon.
 pub struct House {
     pub salon: Arc<Salon>,
+    pub relay: Arc<Relay>,
     pub fleet: Arc<Fleet>,
     /// Where the listener is, if this process has one.
     pub address: Option<SocketAddr>,
@@ -68,16 +69,19 @@ impl House {
     /// The same with a test's time and engines.
     pub async fn open_staged(config: &Config, staged: Staged) -> Result<House> {
         let (owner, instance) = instance(&config.data, &config.place).await?;
-        let (keys, made) = keys(config)?;
-        let store = Store::open(&config.place, &owner).await?;
-        if let Err(error) = keys.check(&store).await {
-            // A key that was made for data which has another one already is of no use to anybody.
-            if let (KeyError::Wrong, Some(path)) = (&error, made) {
-                std::fs::remove_file(path).ok();
-            }
-            return Err(error.into());
-        }
         let clock = staged.clock;
+        let (master, made) = master::read(config, &clock).await?;
+        let store = Store::open(&config.place, &owner).await?;
+        let keys = match Keys::open(master, &store, &clock).await {
+            Ok(keys) => keys,
+            Err(error) => {
+                // A key that was made for data which has another one already is of no use to anybody.
+                if let (KeyError::Wrong, Some(path)) = (&error, made) {
+                    std::fs::remove_file(path).ok();
+                }
+                return Err(error.into());
+            }
+        };
         if let Some(ms) = store.clock_ms().await? {
             clock.set(ms);
         }
@@ -103,6 +107,10 @@ impl House {
                 bail!("bot {}: there is no engine {}; see `salon doctor`", bot.id(), bot.config.engine);
             }
         }
+        let book = Book::open(salon.store.clone(), salon.clock.clone(), BookSettings::default()).await?;
+        let catalog =
+            Catalog::open(salon.store.clone(), salon.clock.clone(), Outbound::new(), config.sources.clone()).await?;
+        let relay = Arc::new(Relay { salon: salon.clone(), catalog, book, settings: config.relay.clone() });
         let crew = Crew::new(salon.clone(), jobs(&fleet, config)?, queues(config));
         let closing = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -113,6 +121,7 @@ impl House {
             let address = listener.local_addr().context("the listener has no address")?;
             let web = Web {
                 salon: salon.clone(),
+                relay: relay.clone(),
                 doors: Arc::new(FrontDoors { fleet: fleet.clone(), data: config.data.clone() }),
                 metrics_token: config.metrics_token.clone(),
                 messenger: config.messenger.clone(),
@@ -128,7 +137,7 @@ impl House {
         tasks.spawn(async move { working.work().await });
         tasks.spawn(fleet.clone().supervise(closing.clone()));
         tasks.spawn(keep_house(salon.clone(), closing.clone()));
-        Ok(House { salon, fleet, address, crew, tasks, closing, _instance: instance })
+        Ok(House { salon, relay, fleet, address, crew, tasks, closing, _instance: instance })
     }
 
     /// Resolves when a part of the house has ended by itself, which none of them should: better no process than one that
@@ -152,6 +161,8 @@ impl House {
         tokio::time::timeout(Duration::from_secs(6), async { while self.tasks.join_next().await.is_some() {} })
             .await
             .ok();
+        // What calls have cost is written before the store is closed.
+        self.relay.book.close().await;
         self.salon.store.clone().close().await;
     }
 }
@@ -192,31 +203,6 @@ async fn instance(data: &Path, place: &Place) -> Result<(String, Option<File>)> 
     let mut file = File::create(&path).with_context(folder)?;
     file.write_all(name.as_bytes()).with_context(folder)?;
     Ok((name, lock))
-}
-
-/// The master key: from the environment, or from a file beside the data that is made at the first start. The file's
-/// path is answered if it was made just now; it is written before anything in the data depends on it.
-fn keys(config: &Config) -> Result<(Keys, Option<PathBuf>)> {
-    if let Some(key) = &config.master_key {
-        return Ok((Keys::parse(key.expose()).context("MASTER_KEY")?, None));
-    }
-    let path = config.data.join("master.key");
-    let wrong = || format!("the master key in {}", path.display());
-    let mut made = None;
-    if !path.exists() {
-        // Whole or not at all, and never in the place of another that was made meanwhile.
-        let beside = config.data.join(format!("master.key.{}", std::process::id()));
-        write_private(&beside, &Keys::generate()).with_context(wrong)?;
-        let linked = std::fs::hard_link(&beside, &path);
-        std::fs::remove_file(&beside).ok();
-        match linked {
-            Ok(()) => made = Some(path.clone()),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).with_context(wrong),
-        }
-    }
-    let text = std::fs::read_to_string(&path).with_context(wrong)?;
-    Ok((Keys::parse(&text).with_context(wrong)?, made))
 }
 
 fn jobs(fleet: &Arc<Fleet>, config: &Config) -> Result<Vec<Arc<dyn salon::Job>>> {

@@ -9,5 +9,6 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod house;
+pub mod master;
 pub mod serve;
 pub mod webhook;

@@ -14,6 +14,7 @@
 //! - [`worker`] claims jobs, keeps leases, retries, and gives up; [`job`] is what a kind of job must tell it.
 //! - [`clock`] is the one place that reads the time.
 
+pub mod access;
 pub mod arrive;
 pub mod catalog;
 pub mod clock;
@@ -22,11 +23,16 @@ pub mod follow;
 pub mod hub;
 pub mod job;
 pub mod keys;
+pub mod kms;
 pub mod ledger;
 pub mod metrics;
+pub mod people;
+pub mod revision;
 pub mod run;
 pub mod say;
+mod seal;
 pub mod stop;
+pub mod vault;
 pub mod worker;
 pub mod youtube;
 
@@ -34,13 +40,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use salon_core::brief::Window;
-use salon_store::{Store, Worker};
+use salon_store::{PEOPLE, Signal, Store, Worker};
 
+pub use access::{Access, BadCredential, Caller, Credential, Denied};
 pub use clock::Clock;
 pub use engines::{Configured, Engines};
 pub use job::{Job, Lease, Next, Work};
-pub use keys::Keys;
+pub use keys::{Keys, MasterKeys};
 pub use say::{Said, Utterance, say};
+pub use vault::Vault;
 pub use worker::{Crew, Queue};
 
 /// Updates of people, in the order of their chats.
@@ -93,9 +101,13 @@ pub struct Salon {
     pub store: Store,
     pub clock: Clock,
     pub hub: Arc<hub::Hub>,
-    pub metrics: metrics::Metrics,
+    pub metrics: Arc<metrics::Metrics>,
     pub engines: Engines,
     pub keys: Keys,
+    /// Lets callers in.
+    pub access: Arc<Access>,
+    /// Secrets that we must show to others.
+    pub vault: Arc<Vault>,
     pub settings: Settings,
     /// Who we are among the processes that share the database.
     pub worker: Worker,
@@ -112,8 +124,15 @@ impl Salon {
         worker: Worker,
     ) -> Arc<Salon> {
         let hub = Arc::new(hub::Hub::default());
-        let ears = hub.clone();
-        store.listen(move |signal| ears.hear(signal));
-        Arc::new(Salon { store, clock, hub, metrics: metrics::Metrics::default(), engines, keys, settings, worker })
+        let metrics = Arc::new(metrics::Metrics::default());
+        let revision = Arc::new(revision::Revision::new(&store));
+        let (ears, people) = (hub.clone(), revision.clone());
+        store.listen(move |signal| match signal {
+            Signal::Revision(name) if name == PEOPLE => people.raise(),
+            signal => ears.hear(signal),
+        });
+        let parts = || (store.clone(), clock.clone(), keys.clone(), metrics.clone(), revision.clone());
+        let (access, vault) = (Arc::new(Access::new(parts())), Arc::new(Vault::new(parts())));
+        Arc::new(Salon { store, clock, hub, metrics, engines, keys, access, vault, settings, worker })
     }
 }

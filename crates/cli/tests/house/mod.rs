@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use salon_bots::Surroundings;
 use salon_cli::config::{Config, Log, LogForm, Roles};
+use salon_cli::master::MasterSource;
 use salon_store::Place;
 
 /// A house on this machine whose bots are in `bots.yaml` beside the data, and whose Telegram is at `telegram`.
@@ -28,7 +29,7 @@ pub fn config(folder: &Path, place: Place, telegram: &str) -> Config {
         },
         runs: 16,
         metrics_token: None,
-        master_key: None,
+        master: MasterSource::File { path: folder.join("data").join("master.key"), make: true },
         // Nobody answers there.
         youtube_search: "http://127.0.0.1:9".to_owned(),
         youtube_fallback: "http://127.0.0.1:9".to_owned(),

@@ -1,0 +1,316 @@
+//! Who may speak and who pays: making, finding and changing people and their organisations.
+
+use salon_core::limit::Zone;
+use salon_core::people::Role;
+use salon_core::{Org, OrgId, Time, User, UserId};
+use salon_store::{Error, Store, Tx};
+use thiserror::Error as ThisError;
+
+use crate::access::jwt::Claims;
+use crate::clock::Clock;
+
+/// Everybody who is not said to belong elsewhere belongs here. It is there from the first start.
+pub const DEFAULT_ORG: &str = "default";
+
+const LONGEST_NAME: usize = 200;
+
+#[derive(Debug, ThisError)]
+pub enum PeopleError {
+    #[error("There is no organisation {0}.")]
+    NoOrg(String),
+    #[error("There is nobody called {0}.")]
+    Nobody(String),
+    #[error("There are several people called {0}; say whom you mean by id.")]
+    Several(String),
+    #[error("There is no time zone {0}. Use an IANA name such as Europe/Berlin or Asia/Seoul.")]
+    NoZone(String),
+    #[error("A name has 1 to {LONGEST_NAME} characters, without line breaks.")]
+    BadName,
+    #[error("{0} is no e-mail address.")]
+    BadEmail(String),
+    #[error("Somebody else has that Telegram id.")]
+    TelegramTaken,
+    #[error("The last active administrator cannot be taken away.")]
+    LastAdmin,
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// Somebody to be added.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    pub org: OrgId,
+    pub name: String,
+    pub email: Option<String>,
+    pub role: Role,
+    pub telegram: Option<i64>,
+}
+
+/// What is to change; what is `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct UserChange {
+    pub org: Option<OrgId>,
+    pub name: Option<String>,
+    /// `Some(None)` forgets it, here and below.
+    pub email: Option<Option<String>>,
+    pub role: Option<Role>,
+    pub active: Option<bool>,
+    pub telegram: Option<Option<i64>>,
+}
+
+pub async fn add_user(store: &Store, clock: &Clock, new: NewUser) -> Result<User, PeopleError> {
+    let user = User {
+        id: UserId::new(clock.id()),
+        org: find_org(store, new.org.as_str()).await?.id,
+        name: name(&new.name)?,
+        email: new.email.as_deref().map(email).transpose()?,
+        role: new.role,
+        active: true,
+        telegram: new.telegram,
+        subject: None,
+        created_at: clock.now(),
+    };
+    let added = store.write(user.clone(), |tx, user| Box::pin(tx.add_user(user))).await?;
+    if added { Ok(user) } else { Err(PeopleError::TelegramTaken) }
+}
+
+/// Changes somebody. Their keys and tokens follow at once.
+pub async fn set_user(store: &Store, id: &UserId, change: UserChange) -> Result<User, PeopleError> {
+    let mut user = store.read().await?.find_user(id).await?.ok_or_else(|| PeopleError::Nobody(id.to_string()))?;
+    let was_admin = user.role == Role::Admin && user.active;
+    if let Some(org) = change.org {
+        user.org = find_org(store, org.as_str()).await?.id;
+    }
+    if let Some(text) = change.name {
+        user.name = name(&text)?;
+    }
+    if let Some(text) = change.email {
+        user.email = text.as_deref().map(email).transpose()?;
+    }
+    user.role = change.role.unwrap_or(user.role);
+    user.active = change.active.unwrap_or(user.active);
+    user.telegram = change.telegram.unwrap_or(user.telegram);
+    if was_admin && !(user.role == Role::Admin && user.active) {
+        keep_an_admin(store, &user.id).await?;
+    }
+    let set = store.write(user.clone(), |tx, user| Box::pin(tx.set_user(user))).await?;
+    if set { Ok(user) } else { Err(PeopleError::TelegramTaken) }
+}
+
+/// Removes somebody with all their keys and secrets. The ledger keeps what they spent, under no name.
+pub async fn remove_user(store: &Store, clock: &Clock, id: &UserId) -> Result<(), PeopleError> {
+    let nobody = || PeopleError::Nobody(id.to_string());
+    let user = store.read().await?.find_user(id).await?.ok_or_else(nobody)?;
+    if user.role == Role::Admin && user.active {
+        keep_an_admin(store, id).await?;
+    }
+    let removed = store.write((id.clone(), clock.now()), |tx, (id, now)| Box::pin(tx.remove_user(id, *now))).await?;
+    if removed { Ok(()) } else { Err(nobody()) }
+}
+
+/// Refuses to lose the last one who could undo it, if there are others who would be left alone.
+async fn keep_an_admin(store: &Store, except: &UserId) -> Result<(), PeopleError> {
+    let users = store.read().await?.list_users(None).await?;
+    let mut others = users.iter().filter(|user| user.id != *except && user.active).peekable();
+    if others.peek().is_none() || others.any(|user| user.role == Role::Admin) {
+        return Ok(());
+    }
+    Err(PeopleError::LastAdmin)
+}
+
+/// Somebody by id, e-mail address or name.
+pub async fn find_user(store: &Store, word: &str) -> Result<User, PeopleError> {
+    let users = store.read().await?.list_users(None).await?;
+    if let Some(user) = users.iter().find(|user| user.id.as_str().eq_ignore_ascii_case(word)) {
+        return Ok(user.clone());
+    }
+    let mut called = users.into_iter().filter(|user| user.name == word || user.email.as_deref() == Some(word));
+    match (called.next(), called.next()) {
+        (Some(user), None) => Ok(user),
+        (None, _) => Err(PeopleError::Nobody(word.to_owned())),
+        (Some(_), Some(_)) => Err(PeopleError::Several(word.to_owned())),
+    }
+}
+
+pub async fn add_org(store: &Store, clock: &Clock, text: &str, zone: &str) -> Result<Org, PeopleError> {
+    check_zone(zone)?;
+    let org = Org {
+        id: OrgId::new(clock.id()),
+        name: name(text)?,
+        zone: zone.to_owned(),
+        subject: None,
+        created_at: clock.now(),
+    };
+    store.write(org.clone(), |tx, org| Box::pin(tx.add_org(org))).await?;
+    Ok(org)
+}
+
+/// Changes an organisation's name or zone. Windows of limits that have begun end as the new zone has it.
+pub async fn set_org(store: &Store, word: &str, text: Option<&str>, zone: Option<&str>) -> Result<Org, PeopleError> {
+    let mut org = find_org(store, word).await?;
+    if let Some(text) = text {
+        org.name = name(text)?;
+    }
+    if let Some(zone) = zone {
+        check_zone(zone)?;
+        org.zone = zone.to_owned();
+    }
+    let set = store.write(org.clone(), |tx, org| Box::pin(tx.set_org(org))).await?;
+    if set { Ok(org) } else { Err(PeopleError::NoOrg(word.to_owned())) }
+}
+
+/// An organisation by id or name.
+pub async fn find_org(store: &Store, word: &str) -> Result<Org, PeopleError> {
+    let orgs = store.read().await?.list_orgs().await?;
+    let by_id = orgs.iter().find(|org| org.id.as_str().eq_ignore_ascii_case(word));
+    let found = by_id.or_else(|| orgs.iter().find(|org| org.name == word));
+    found.cloned().ok_or_else(|| PeopleError::NoOrg(word.to_owned()))
+}
+
+/// Whoever speaks in Telegram, as somebody of the bots' organisation; made when they first do.
+///
+/// To be called where a question is stored, in its transaction. `id` is used if they are new.
+pub async fn person_of_telegram(
+    tx: &mut Tx,
+    telegram: i64,
+    text: &str,
+    id: &UserId,
+    now: Time,
+) -> salon_store::Result<User> {
+    if let Some(user) = tx.find_user_of_telegram(telegram).await? {
+        return Ok(user);
+    }
+    let user = User {
+        id: id.clone(),
+        org: OrgId::new(DEFAULT_ORG),
+        name: shortened(text, || format!("Telegram {telegram}")),
+        email: None,
+        role: Role::User,
+        active: true,
+        telegram: Some(telegram),
+        subject: None,
+        created_at: now,
+    };
+    if tx.add_user(&user).await? {
+        return Ok(user);
+    }
+    // Somebody else was faster in between.
+    let user = tx.find_user_of_telegram(telegram).await?;
+    user.ok_or_else(|| Error::Unavailable("two transactions met".to_owned()))
+}
+
+/// Whom a sister backend's token is about, with their organisation; made or brought up to date if need be. `None` if we
+/// have switched that person off: the sister says who somebody is, and not whether they may come in.
+pub(crate) async fn person_of_claims(
+    store: &Store,
+    clock: &Clock,
+    claims: Claims,
+) -> salon_store::Result<Option<(Org, User)>> {
+    let mut tx = store.read().await?;
+    let user = tx.find_user_of_subject(&claims.user).await?;
+    let org = match &claims.org {
+        Some(subject) => tx.find_org_of_subject(subject).await?,
+        None => tx.find_org(&OrgId::new(DEFAULT_ORG)).await?,
+    };
+    drop(tx);
+    if let (Some(user), Some(org)) = (user, org)
+        && claims.agree(&user, &org)
+    {
+        return Ok(user.active.then_some((org, user)));
+    }
+    let now = clock.now();
+    let new = Newcomer { claims, user: UserId::new(clock.id()), org: OrgId::new(clock.id()), now };
+    let (org, user) = store.write(new, |tx, new| Box::pin(welcome(tx, new))).await?;
+    Ok(user.active.then_some((org, user)))
+}
+
+struct Newcomer {
+    claims: Claims,
+    /// Used if they are new.
+    user: UserId,
+    org: OrgId,
+    now: Time,
+}
+
+async fn welcome(tx: &mut Tx, new: &Newcomer) -> salon_store::Result<(Org, User)> {
+    let claims = &new.claims;
+    let met = || Error::Unavailable("two transactions met".to_owned());
+    let org = match &claims.org {
+        None => tx.find_org(&OrgId::new(DEFAULT_ORG)).await?.ok_or_else(met)?,
+        Some(subject) => match tx.find_org_of_subject(subject).await? {
+            Some(org) => org,
+            None => {
+                let org = Org {
+                    id: new.org.clone(),
+                    name: shortened(subject.trim_start_matches(SISTER), || subject.clone()),
+                    zone: "UTC".to_owned(),
+                    subject: Some(subject.clone()),
+                    created_at: new.now,
+                };
+                if tx.add_org(&org).await? { org } else { tx.find_org_of_subject(subject).await?.ok_or_else(met)? }
+            }
+        },
+    };
+    let known = tx.find_user_of_subject(&claims.user).await?;
+    let is_known = known.is_some();
+    let mut user = known.unwrap_or_else(|| User {
+        id: new.user.clone(),
+        org: org.id.clone(),
+        name: String::new(),
+        email: None,
+        role: Role::User,
+        active: true,
+        telegram: None,
+        subject: Some(claims.user.clone()),
+        created_at: new.now,
+    });
+    user.org = org.id.clone();
+    user.name = claims.shown_name();
+    user.email.clone_from(&claims.email);
+    user.role = claims.role;
+    if is_known {
+        tx.set_user(&user).await?;
+        return Ok((org, user));
+    }
+    if tx.add_user(&user).await? {
+        return Ok((org, user));
+    }
+    Ok((org, tx.find_user_of_subject(&claims.user).await?.ok_or_else(met)?))
+}
+
+/// Stands before what a sister backend calls somebody.
+pub(crate) const SISTER: &str = "jwt:";
+
+impl Claims {
+    fn shown_name(&self) -> String {
+        shortened(&self.name, || self.user.trim_start_matches(SISTER).to_owned())
+    }
+
+    fn agree(&self, user: &User, org: &Org) -> bool {
+        user.org == org.id && user.role == self.role && user.email == self.email && user.name == self.shown_name()
+    }
+}
+
+fn name(text: &str) -> Result<String, PeopleError> {
+    let text = text.trim();
+    let good = (1..=LONGEST_NAME).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    if good { Ok(text.to_owned()) } else { Err(PeopleError::BadName) }
+}
+
+/// A name that somebody else gave, made one that we show.
+fn shortened(text: &str, otherwise: impl FnOnce() -> String) -> String {
+    let plain: String = text.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect();
+    let plain = plain.trim();
+    if plain.is_empty() { otherwise() } else { plain.to_owned() }
+}
+
+fn email(text: &str) -> Result<String, PeopleError> {
+    let text = text.trim();
+    let whole = text.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty());
+    let good = whole && text.len() <= 254 && !text.chars().any(|c| c.is_whitespace() || c.is_control());
+    if good { Ok(text.to_owned()) } else { Err(PeopleError::BadEmail(text.chars().take(80).collect())) }
+}
+
+fn check_zone(zone: &str) -> Result<(), PeopleError> {
+    Zone::find(zone).map(drop).ok_or_else(|| PeopleError::NoZone(zone.to_owned()))
+}
