@@ -70,7 +70,7 @@ fn write_messages(said: &[&Message]) -> Result<Value, CannotCarry> {
         let assistant = message.role == Role::Assistant;
         let mut blocks = Vec::with_capacity(message.parts.len());
         for (part_number, part) in message.parts.iter().enumerate() {
-            blocks.extend(write_part(part, || format!("messages[{number}].content[{part_number}]"))?);
+            blocks.extend(write_part(part, &|| format!("messages[{number}].content[{part_number}]"))?);
         }
         match turns.last_mut() {
             _ if blocks.is_empty() => {}
@@ -104,7 +104,7 @@ fn write_messages(said: &[&Message]) -> Result<Value, CannotCarry> {
 }
 
 /// `None` for what this wire would refuse: empty text, and thoughts without their signature.
-fn write_part(part: &Part, at: impl Fn() -> String) -> Result<Option<Value>, CannotCarry> {
+fn write_part(part: &Part, at: &dyn Fn() -> String) -> Result<Option<Value>, CannotCarry> {
     Ok(Some(match part {
         Part::Text(text) | Part::Refusal(text) if text.trim().is_empty() => return Ok(None),
         Part::Text(text) | Part::Refusal(text) => json!({ "type": "text", "text": text }),
@@ -128,7 +128,7 @@ fn write_outcome(outcome: &Outcome, at: impl Fn() -> String) -> Result<Value, Ca
         [] => {}
         [Part::Text(text)] => block["content"] = text.as_str().into(),
         parts => {
-            let written = parts.iter().map(|part| write_part(part, &at)).collect::<Result<Vec<_>, _>>()?;
+            let written = parts.iter().map(|part| write_part(part, at)).collect::<Result<Vec<_>, _>>()?;
             block["content"] = written.into_iter().flatten().collect();
         }
     }
