@@ -122,7 +122,7 @@ fn write_part(part: &Part, at: &dyn Fn() -> String) -> Result<Option<Value>, Can
     }))
 }
 
-fn write_outcome(outcome: &Outcome, at: impl Fn() -> String) -> Result<Value, CannotCarry> {
+fn write_outcome(outcome: &Outcome, at: &dyn Fn() -> String) -> Result<Value, CannotCarry> {
     let mut block = json!({ "type": "tool_result", "tool_use_id": tools::fit_id(&outcome.call) });
     match outcome.parts.as_slice() {
         [] => {}
