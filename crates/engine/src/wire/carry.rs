@@ -62,7 +62,8 @@ pub struct Terms<'a> {
     /// Names the call, once. The ids in the answer are made of it.
     pub id: &'a str,
     pub now: Time,
-    /// The greatest answer, for wires that demand to be told one, if the client did not say.
+    /// The most that the model writes, if that is known: what is asked beyond it is lowered to it, and wires that demand
+    /// a number get it where the client gave none.
     pub max_output: Option<i64>,
     pub quirks: Quirks,
 }
@@ -76,6 +77,8 @@ pub struct Quirks {
     pub no_thinking: bool,
     /// It takes no temperature and the like: they are left out, and told.
     pub no_sampling: bool,
+    /// Chat: it takes instructions at the head of a conversation only.
+    pub head_only: bool,
     /// Chat: it wants its earlier thoughts back, as `reasoning_content`.
     pub thoughts_back: bool,
 }

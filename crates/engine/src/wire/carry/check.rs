@@ -38,8 +38,9 @@ pub(super) fn whole(ask: &Ask) -> Result<(), CannotCarry> {
     Ok(())
 }
 
-/// Leaves out, and tells, what this model would refuse.
+/// Lowers what is beyond this model, and leaves out, and tells, what it would refuse.
 pub(super) fn bend(ask: &mut Ask, terms: &Terms<'_>) {
+    ask.max_output = ask.max_output.map(|asked| asked.min(terms.max_output.filter(|most| *most > 0).unwrap_or(asked)));
     if terms.quirks.no_thinking {
         let idle = [Amount::Unsaid, Amount::Effort(Effort::None), Amount::Budget(0)];
         if !idle.contains(&ask.thinking.amount) {

@@ -13,11 +13,7 @@ const MAX_STOPS: usize = 4;
 pub(in crate::wire) fn write_ask(ask: &mut Ask, terms: &Terms<'_>) -> Result<Value, CannotCarry> {
     let mut body = Map::new();
     body.insert("model".into(), terms.model.into());
-    let mut messages = Vec::with_capacity(ask.messages.len());
-    for (number, message) in ask.messages.iter().enumerate() {
-        write_message(message, number, &terms.quirks, &mut messages)?;
-    }
-    body.insert("messages".into(), messages.into());
+    body.insert("messages".into(), write_messages(ask, &terms.quirks)?);
     if let Some(most) = ask.max_output {
         let name = if terms.quirks.max_completion_tokens { "max_completion_tokens" } else { "max_tokens" };
         body.insert(name.into(), most.into());
@@ -120,21 +116,29 @@ fn write_tools(ask: &Ask, body: &mut Map<String, Value>) {
     }
 }
 
-fn write_message(
-    message: &Message,
-    number: usize,
-    quirks: &Quirks,
-    messages: &mut Vec<Value>,
-) -> Result<(), CannotCarry> {
-    match message.role {
-        // `developer` is known to OpenAI alone, and `system` means the same there.
-        Role::System | Role::Developer => {
-            messages.push(json!({ "role": "system", "content": text_of(&message.parts) }));
+/// Instructions at the head become one message: many a server's template has room for no more than that.
+///
+/// `developer` is known to OpenAI alone, and `system` means the same there.
+fn write_messages(ask: &Ask, quirks: &Quirks) -> Result<Value, CannotCarry> {
+    let mut messages = Vec::with_capacity(ask.messages.len());
+    let mut head = Vec::new();
+    for (number, message) in ask.messages.iter().enumerate() {
+        match message.role {
+            Role::System | Role::Developer if messages.is_empty() || quirks.head_only => {
+                head.push(text_of(&message.parts));
+            }
+            Role::System | Role::Developer => {
+                messages.push(json!({ "role": "system", "content": text_of(&message.parts) }));
+            }
+            Role::User => write_user(message, number, &mut messages)?,
+            Role::Assistant => messages.push(write_assistant(message, number, quirks)?),
         }
-        Role::User => write_user(message, number, messages)?,
-        Role::Assistant => messages.push(write_assistant(message, number, quirks)?),
     }
-    Ok(())
+    head.retain(|text| !text.is_empty());
+    if !head.is_empty() {
+        messages.insert(0, json!({ "role": "system", "content": head.join("\n\n") }));
+    }
+    Ok(messages.into())
 }
 
 /// What tools brought back goes first, as messages of its own; pictures among it follow as the user's.
