@@ -62,6 +62,8 @@ pub struct Courier<'a> {
     parts: Vec<Standing>,
     /// An earlier lease may have placed something and died before it could say so.
     heir: bool,
+    /// An earlier lease said more, and those messages are gone.
+    took_away: bool,
     /// Sends whose answer was lost, to be recorded as orphans.
     lost_sends: u32,
     /// Tokens to be stored with the first part, so that no button is shown before its token is durable.
@@ -117,6 +119,7 @@ impl<'a> Courier<'a> {
             owner,
             parts,
             heir,
+            took_away: false,
             lost_sends: 0,
             tokens: Vec::new(),
         })
@@ -280,6 +283,7 @@ impl<'a> Courier<'a> {
         }
         // An earlier attempt may have said more.
         for surplus in self.parts.split_off(pages.len().max(1).min(self.parts.len())) {
+            self.took_away = true;
             self.go(Act::Other).await?;
             if let Err(error) = self.bot.client.delete_message(surplus.chat.0, surplus.message).await {
                 match error.class() {
@@ -305,7 +309,7 @@ impl<'a> Courier<'a> {
     /// Ends the job and its parts in one transaction.
     pub async fn finish(self) -> Result<Next, Error> {
         fail_point!("deliver.before_finish");
-        self.close(PartState::Shown, None).await?;
+        self.close(None).await?;
         fail_point!("deliver.after_finish");
         Ok(Next::Ended)
     }
@@ -322,7 +326,7 @@ impl<'a> Courier<'a> {
             Halt::Parked(why) => {
                 tracing::info!(bot.name = %self.bot.id(), why, "a chat takes no messages and is parked");
                 self.salon.metrics.count(self.bot.id().as_str(), "chats_parked");
-                self.close(PartState::Dropped, Some(why)).await?;
+                self.close(Some(why)).await?;
                 Ok(Next::Ended)
             }
         }
@@ -330,8 +334,7 @@ impl<'a> Courier<'a> {
 
     /// Notes which parts are done, so that an answer of many pages does not begin anew after each pause.
     async fn remember(&self) -> Result<(), Error> {
-        let done = self.parts.iter().zip(0..).filter(|(part, _)| part.done).map(|(_, number)| number);
-        let done: Vec<i64> = done.collect();
+        let done = self.done();
         if done.is_empty() {
             return Ok(());
         }
@@ -348,15 +351,27 @@ impl<'a> Courier<'a> {
             .await
     }
 
-    async fn close(&self, state: PartState, parked: Option<String>) -> Result<(), Error> {
+    /// The numbers of the parts that show what they must say in the end.
+    fn done(&self) -> Vec<i64> {
+        self.parts.iter().zip(0..).filter(|(part, _)| part.done).map(|(_, number)| number).collect()
+    }
+
+    async fn close(&self, parked: Option<String>) -> Result<(), Error> {
         let salon = self.salon;
+        let (state, note) = match &parked {
+            Some(why) => (PartState::Dropped, Some(why.clone())),
+            None if self.took_away => (PartState::Dropped, Some("less was said in the end".to_owned())),
+            None => (PartState::Shown, None),
+        };
         let args = Closing {
             until: self.work.lease.until(salon),
             ticket: self.work.lease.ticket.clone(),
             owner: self.owner.clone(),
             bot: self.bot.id().clone(),
             chat: self.chat,
+            done: if state == PartState::Shown { Vec::new() } else { self.done() },
             state,
+            note,
             parked,
             now: salon.clock.now(),
         };
@@ -364,7 +379,8 @@ impl<'a> Courier<'a> {
             .write(salon, args, |tx, c| {
                 Box::pin(async move {
                     let held = tx.hold(&c.ticket, c.until).await?;
-                    tx.close_parts(&held, &c.owner, c.state, c.parked.as_deref(), c.now).await?;
+                    tx.mark_shown(&held, &c.owner, &c.done, c.now).await?;
+                    tx.close_parts(&held, &c.owner, c.state, c.note.as_deref(), c.now).await?;
                     if let Some(why) = &c.parked {
                         tx.park_chat(&c.bot, c.chat, why, c.now).await?;
                     }
@@ -489,7 +505,11 @@ struct Closing {
     owner: String,
     bot: BotId,
     chat: ChatId,
+    /// Parts that are shown although the others are not.
+    done: Vec<i64>,
+    /// What becomes of all that are still open.
     state: PartState,
+    note: Option<String>,
     parked: Option<String>,
     now: salon_core::Time,
 }

@@ -1,11 +1,17 @@
 //! `salon webhook`: what Telegram knows of a bot's webhook.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use salon_bots::fleet::client;
 use salon_bots::roster::{self, BotConfig};
 use salon_telegram::types::SetWebhook;
+use salon_telegram::{CallError, Class};
 
 use crate::config::Config;
+
+/// A pause that somebody at a terminal waits for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 pub async fn set(config: &Config, bot: Option<&str>) -> Result<()> {
     let bot = find(config, bot)?;
@@ -14,14 +20,16 @@ pub async fn set(config: &Config, bot: Option<&str>) -> Result<()> {
     };
     let secrets = bot.secrets.as_ref().context("a webhook needs path_secret and secret_token")?;
     let url = format!("{public_url}/telegram/webhook/{}/{}", bot.id, secrets.path);
-    client(&bot)?.set_webhook(&SetWebhook::new(url, &secrets.header)).await?;
+    let (client, webhook) = (client(&bot)?, SetWebhook::new(url, &secrets.header));
+    patiently(async || client.set_webhook(&webhook).await).await?;
     println!("Telegram posts the updates of {} to {public_url}/telegram/webhook/{}/…", bot.id, bot.id);
     Ok(())
 }
 
 pub async fn delete(config: &Config, bot: Option<&str>) -> Result<()> {
     let bot = find(config, bot)?;
-    client(&bot)?.delete_webhook().await?;
+    let client = client(&bot)?;
+    patiently(async || client.delete_webhook().await).await?;
     println!("{} has no webhook any more. What waits at Telegram keeps waiting.", bot.id);
     Ok(())
 }
@@ -37,6 +45,19 @@ pub async fn info(config: &Config, bot: Option<&str>) -> Result<()> {
         println!("last error: {error}");
     }
     Ok(())
+}
+
+/// Calls once more if Telegram wants a pause first: it does when a webhook is changed twice within a second.
+async fn patiently(call: impl AsyncFn() -> Result<(), CallError>) -> Result<(), CallError> {
+    let outcome = call().await;
+    match outcome.as_ref().map_err(CallError::class) {
+        Err(Class::RateLimited(pause)) if pause <= LONGEST_PAUSE => {
+            println!("Telegram wants a pause of {} s.", pause.as_secs());
+            tokio::time::sleep(pause).await;
+            call().await
+        }
+        _ => outcome,
+    }
 }
 
 /// The named bot, or the only one.

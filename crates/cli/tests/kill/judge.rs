@@ -124,7 +124,7 @@ async fn stored(store: &Store, stage: &Stage, crowd: &Crowd) -> salon_store::Res
         }
     }
     for (state, count) in tx.count_parts().await? {
-        if !matches!(state.as_str(), "shown" | "orphan") {
+        if state == "open" {
             wrong.push(format!("{count} parts are {state}"));
         }
     }
@@ -163,19 +163,27 @@ async fn stored(store: &Store, stage: &Stage, crowd: &Crowd) -> salon_store::Res
     Ok(wrong)
 }
 
-/// Every turn has its messages in the chat, they show something, and they stand in the order of the turns.
+/// Every turn has its messages in the chat, they show something, and they stand in the order of the turns. What an earlier
+/// attempt said too much is gone.
 pub async fn shown(tx: &mut Tx, stage: &Stage, chat: i64, turns: &[Turn]) -> salon_store::Result<Vec<String>> {
     let mut wrong = Vec::new();
     let texts = texts(stage, chat);
     let mut highest = 0;
     for turn in turns {
         let parts = tx.list_parts(turn.id.as_str()).await?;
-        if parts.is_empty() {
+        let shown = tx.list_shown(turn.id.as_str()).await?;
+        if shown.is_empty() {
             wrong.push(format!("chat {chat}: turn {} stands nowhere", turn.number));
         }
         for part in parts {
             let message = part.message.unwrap_or_default();
             let text = texts.get(&message).map(String::as_str);
+            if !shown.contains(&part.part) {
+                if text.is_some() {
+                    wrong.push(format!("chat {chat}: turn {} has left {text:?} in message {message}", turn.number));
+                }
+                continue;
+            }
             if text.is_none_or(|text| text.is_empty() || text == PLACEHOLDER) {
                 wrong.push(format!("chat {chat}: turn {} shows {text:?} in message {message}", turn.number));
             }

@@ -207,7 +207,7 @@ async fn die_over_a_long_answer(stage: &Stage, crowd: &mut Crowd, start: &Start,
     let program = open(start, stage.port).await;
     crowd.ask_until(1);
     let asker = crowd.chats().find(|(_, asked)| *asked > 0).expect("somebody has asked").0;
-    let stands = |texts: &[String]| texts.len() == 2 && texts.iter().all(|text| text.len() > 1_000);
+    let stands = |texts: &[String]| texts.len() == 2 && texts.iter().all(|text| text.len() > 100);
     let two = stage.mock.wait_for_texts(TOKEN, asker, stands);
     let two = tokio::time::timeout(Duration::from_secs(30), two).await;
     assert!(two.is_ok(), "no answer takes two messages\n{}", tail(&start.said()));
