@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use salon::catalog::Sources;
 use salon::kms::Kms;
+use salon::relay::RelaySettings;
 use salon_bots::Surroundings;
 use salon_bots::roster::OFFICIAL_API;
 use salon_core::BotId;
@@ -46,6 +48,9 @@ pub struct Config {
     pub youtube_search: String,
     pub youtube_fallback: String,
     pub messenger: Option<String>,
+    /// Upstreams, models and prices.
+    pub sources: Sources,
+    pub relay: RelaySettings,
     pub log: Log,
     /// Old names that were read, with what they stand for here.
     pub old_names: Vec<(&'static str, &'static str)>,
@@ -246,6 +251,8 @@ impl Config {
                 .or(file.youtube.fallback_url)
                 .unwrap_or_else(|| "https://html.duckduckgo.com".to_owned()),
             messenger: None,
+            sources: Sources::default(),
+            relay: RelaySettings::default(),
             log: log(env, &file.log)?,
             old_names: env.old_names.clone(),
             data,

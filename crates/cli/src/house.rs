@@ -9,13 +9,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use salon::arrive::Rejected;
+use salon::catalog::Catalog;
 use salon::keys::KeyError;
+use salon::ledger::{Book, BookSettings};
+use salon::relay::Relay;
 use salon::run::RunTurn;
 use salon::youtube::YouTube;
 use salon::{Clock, Configured, Crew, Engines, Keys, Queue, Salon};
 use salon_bots::roster::Intake;
 use salon_bots::{Fleet, Source};
 use salon_core::BotId;
+use salon_engine::outbound::Outbound;
 use salon_engine::{Missing, OpenAiSpec, Spec, build};
 use salon_store::{Place, Store, Worker};
 use salon_web::{BotHealth, Disk, Doors, Probed, Web};

@@ -27,6 +27,7 @@ pub mod kms;
 pub mod ledger;
 pub mod metrics;
 pub mod people;
+pub mod relay;
 pub mod revision;
 pub mod run;
 pub mod say;

@@ -6,6 +6,7 @@
 pub mod error;
 mod health;
 mod page;
+mod relay;
 pub mod serve;
 mod webhook;
 
@@ -14,13 +15,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::any;
 use salon::Salon;
 use salon::arrive::Rejected;
-use salon_core::BotId;
+use salon::relay::Relay;
+use salon_core::{BotId, CallId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -69,6 +71,7 @@ impl Disk {
 #[derive(Clone)]
 pub struct Web {
     pub salon: Arc<Salon>,
+    pub relay: Arc<Relay>,
     pub doors: Arc<dyn Doors>,
     /// Lets somebody read `/metrics` from another machine.
     pub metrics_token: Option<String>,
@@ -85,7 +88,7 @@ pub fn router(web: Web) -> Router {
     // Asked by another method a path looks like one that is not there. A fallback for methods would still tell, in an
     // `Allow` header, which ones it takes.
     let hidden = || any(async || error::not_found());
-    Router::new()
+    let quick = Router::new()
         .route("/", hidden().get(page::front))
         .route("/assets/front.css", hidden().get(page::style))
         .route("/healthz", hidden().get(health::healthz))
@@ -94,46 +97,75 @@ pub fn router(web: Web) -> Router {
         .route("/telegram/webhook/{bot}/{secret}", hidden().post(webhook::named))
         .route("/tg/{secret}", hidden().post(webhook::default))
         .fallback(async || error::not_found())
-        .layer(middleware::from_fn_with_state(web.clone(), watch))
-        .with_state(web)
+        .layer(middleware::from_fn(in_time));
+    quick.merge(relay::routes()).layer(middleware::from_fn_with_state(web.clone(), watch)).with_state(web)
+}
+
+/// A request's number: in the log, in the answer's headers, and in the ledger if it costs something.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(String);
+
+impl RequestId {
+    /// The number that [`watch`] gave the request.
+    fn of(request: &Request) -> RequestId {
+        request.extensions().get().cloned().unwrap_or_else(|| RequestId(String::new()))
+    }
+
+    fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn call(&self) -> CallId {
+        CallId::new(self.0.as_str())
+    }
 }
 
 /// Headers that every response carries, errors included.
-const HEADERS: [(&str, &str); 8] = [
+const HEADERS: [(HeaderName, HeaderValue); 8] = [
     (
-        "content-security-policy",
-        "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; \
-         frame-ancestors 'none'; require-trusted-types-for 'script'",
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; \
+             frame-ancestors 'none'; require-trusted-types-for 'script'",
+        ),
     ),
-    ("x-content-type-options", "nosniff"),
-    ("referrer-policy", "no-referrer"),
-    ("cross-origin-opener-policy", "same-origin"),
-    ("cross-origin-resource-policy", "same-origin"),
-    ("permissions-policy", "camera=(), microphone=(), geolocation=()"),
-    ("x-frame-options", "DENY"),
-    ("cache-control", "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+    (
+        HeaderName::from_static("permissions-policy"),
+        HeaderValue::from_static("camera=(), microphone=(), geolocation=()"),
+    ),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// No request takes longer than this to be answered; streams will have a rule of their own.
+/// How long a request may take whose answer is made here. A model's may take longer and has deadlines of its own.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Numbers, times, logs and dresses every request. The route's pattern is logged, never the address: that may hold a
-/// secret.
-async fn watch(State(web): State<Web>, request: Request, next: Next) -> Response {
+async fn in_time(request: Request, next: Next) -> Response {
+    let answered = tokio::time::timeout(REQUEST_DEADLINE, next.run(request)).await;
+    answered.unwrap_or_else(|_| error::unavailable(5))
+}
+
+/// Numbers, logs and dresses every request. The route's pattern is logged, never the address: that may hold a secret.
+async fn watch(State(web): State<Web>, mut request: Request, next: Next) -> Response {
     let id = web.salon.clock.id();
-    let route = request.extensions().get::<MatchedPath>().map_or("-".to_owned(), |path| path.as_str().to_owned());
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let began = Instant::now();
-    let answered = tokio::time::timeout(REQUEST_DEADLINE, next.run(request)).await;
-    let mut response = answered.unwrap_or_else(|_| error::unavailable(5));
+    let mut response = next.run(request).await;
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
-        headers.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
+        headers.entry(name).or_insert(value);
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
-        headers.insert("x-request-id", value);
+        headers.insert(HeaderName::from_static("x-request-id"), value);
     }
     let duration_ms = began.elapsed().as_millis() as u64;
+    let route = route.as_ref().map_or("-", MatchedPath::as_str);
     tracing::debug!(request.id = id, %method, route, status = response.status().as_u16(), duration_ms, "answered");
     response
 }

@@ -34,6 +34,8 @@ pub fn config(folder: &Path, place: Place, telegram: &str) -> Config {
         youtube_search: "http://127.0.0.1:9".to_owned(),
         youtube_fallback: "http://127.0.0.1:9".to_owned(),
         messenger: None,
+        sources: salon::catalog::Sources::default(),
+        relay: salon::relay::RelaySettings::default(),
         log: Log { form: LogForm::Text, filter: "info".to_owned() },
         old_names: Vec::new(),
     }

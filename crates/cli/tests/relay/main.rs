@@ -1,0 +1,7 @@
+//! The relay seen from outside: a real listener, a real ledger, and a scripted upstream in every protocol.
+#![expect(clippy::unwrap_used, reason = "test code outside of `#[test]` functions")]
+
+mod calls;
+#[path = "../house/mod.rs"]
+mod house;
+mod stage;

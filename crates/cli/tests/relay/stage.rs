@@ -1,0 +1,182 @@
+//! What the tests of the relay share: a house with upstreams, people and keys.
+
+use std::collections::HashMap;
+
+use salon::access::issue::{Maker, NewKey, make_key};
+use salon::catalog::{Environment, Prices, Sources, Spec};
+use salon::people::{DEFAULT_ORG, NewUser, add_user};
+use salon_cli::house::House;
+use salon_core::people::Role;
+use salon_core::{OrgId, Scopes, Time, UserId};
+use salon_engine::Secret;
+use salon_mock::upstream::{Upstream, UpstreamConfig};
+use salon_store::Place;
+use salon_store::ledger::{Usage, UsageFilter};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::house;
+
+/// What the upstream has to be shown. It must never be seen anywhere else.
+pub const PROVIDER_KEY: &str = "sk-canary-provider-key-0123456789";
+
+/// Every kind of upstream, all of them the scripted one, and models by prices that are easy to multiply.
+fn spec(base: &str) -> Spec {
+    let text = format!(
+        r#"
+        [upstreams.openai]
+        kind = "openai"
+        base_url = "{base}/v1"
+        key_env = "OPENAI_API_KEY"
+
+        [upstreams.anthropic]
+        kind = "anthropic"
+        base_url = "{base}"
+        key_env = "ANTHROPIC_API_KEY"
+
+        [upstreams.gemini]
+        kind = "gemini"
+        base_url = "{base}"
+        key_env = "GEMINI_API_KEY"
+
+        [upstreams.midm]
+        kind = "midm"
+        base_url = "{base}"
+
+        [upstreams.house]
+        kind = "echo"
+
+        [models.gpt]
+        upstream = "openai"
+        model = "mock-gpt"
+        rates = {{ input = "1", output = "2" }}
+        output = 1000
+
+        [models.claude]
+        upstream = "anthropic"
+        model = "mock-claude"
+        rates = {{ input = "3", output = "15" }}
+        output = 1000
+
+        [models.gemini]
+        upstream = "gemini"
+        model = "mock-gemini"
+        rates = {{ input = "1", output = "4" }}
+        output = 1000
+
+        [models.midm]
+        upstream = "midm"
+        model = "midm"
+        rates = {{ input = "0", output = "0" }}
+
+        [models.echo]
+        upstream = "house"
+
+        [models.vectors]
+        upstream = "openai"
+        model = "mock-embedding"
+        rates = {{ input = "1", output = "0" }}
+        "#
+    );
+    toml::from_str(&text).unwrap()
+}
+
+pub struct Stage {
+    pub house: House,
+    pub upstream: Upstream,
+    pub http: reqwest::Client,
+    pub base: String,
+    pub user: UserId,
+    /// A key of ours that may do everything.
+    pub key: String,
+    _folder: TempDir,
+}
+
+impl Stage {
+    pub async fn open() -> Stage {
+        Stage::with(|_| {}).await
+    }
+
+    /// A stage on a SQLite file, with changes to the configuration.
+    pub async fn with(change: impl FnOnce(&mut salon_cli::config::Config)) -> Stage {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let upstream = Upstream::start(UpstreamConfig::default()).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::Folder(folder.path().join("data"));
+        let mut config = house::config(folder.path(), place, "http://127.0.0.1:9");
+        config.sources = Sources {
+            file: spec(&upstream.base_url()),
+            environment: Environment::new(|name| name.ends_with("_API_KEY").then(|| Secret::new(PROVIDER_KEY))),
+            prices: Prices::shipped(),
+            ..Sources::default()
+        };
+        change(&mut config);
+        let house = House::open(&config).await.unwrap();
+        let base = format!("http://{}", house.address.unwrap());
+        let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
+        let salon = house.salon.clone();
+        let new = NewUser {
+            org: OrgId::new(DEFAULT_ORG),
+            name: "Alice".to_owned(),
+            email: None,
+            role: Role::Admin,
+            telegram: None,
+        };
+        let user = add_user(&salon.store, &salon.clock, new).await.unwrap().id;
+        let mut stage = Stage { house, upstream, http, base, user, key: String::new(), _folder: folder };
+        stage.key = stage.key_of(Scopes::default()).await;
+        stage
+    }
+
+    /// A new key of Alice's.
+    pub async fn key_of(&self, scopes: Scopes) -> String {
+        let salon = &self.house.salon;
+        let name = "a test's key".to_owned();
+        let new = NewKey { user: self.user.clone(), name, role: None, scopes, expires_at: None };
+        let issued = make_key(&salon.store, &salon.clock, &salon.keys, Maker::Operator, new).await.unwrap();
+        issued.secret.expose().to_owned()
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
+        let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(&self.key);
+        request.json(body).send().await.unwrap()
+    }
+
+    /// What the ledger says was used, once everything that was told to it is written.
+    pub async fn used(&self) -> Usage {
+        self.house.relay.book.flush().await.unwrap();
+        let filter = UsageFilter::of(OrgId::new(DEFAULT_ORG), Time(0), Time(i64::MAX));
+        self.house.salon.store.read().await.unwrap().usage(&filter).await.unwrap()
+    }
+
+    /// How often each key was shown to the upstream.
+    pub fn shown(&self) -> HashMap<String, usize> {
+        let mut shown = HashMap::new();
+        for call in self.upstream.calls() {
+            *shown.entry(call.key.unwrap_or_default()).or_default() += 1;
+        }
+        shown
+    }
+}
+
+/// A question in the words of each door, with the path of the door.
+pub fn question(door: &str, model: &str, text: &str, stream: bool) -> (String, Value) {
+    let messages = json!([{ "role": "user", "content": text }]);
+    match door {
+        "chat" => {
+            ("/v1/chat/completions".to_owned(), json!({ "model": model, "messages": messages, "stream": stream }))
+        }
+        "completions" => ("/v1/completions".to_owned(), json!({ "model": model, "prompt": text, "stream": stream })),
+        "responses" => ("/v1/responses".to_owned(), json!({ "model": model, "input": text, "stream": stream })),
+        "messages" => (
+            "/v1/messages".to_owned(),
+            json!({ "model": model, "max_tokens": 500, "messages": messages, "stream": stream }),
+        ),
+        "generate" => {
+            let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+            let contents = json!([{ "role": "user", "parts": [{ "text": text }] }]);
+            (format!("/v1beta/models/{model}:{method}"), json!({ "contents": contents }))
+        }
+        other => panic!("there is no door {other}"),
+    }
+}

@@ -1,0 +1,339 @@
+//! The second path: stateless calls, from whoever may make them to whoever answers.
+//!
+//! ```text
+//!  Ask ─► head ─► route ─► reserve ─► ask an upstream ─► the answer passes ─► settle
+//!                             ▲             │
+//!                             └── attempt ◄─┘ it failed before anything of it was passed on
+//! ```
+//! Where client and upstream speak the same protocol, the bytes of question and answer pass as they are: only the model's
+//! name and the credentials are exchanged, and the usage is listened to. Where they do not, one translation happens
+//! ([`salon_engine::wire::carry`]), and what it cannot carry is refused by name.
+//!
+//! No answer is passed on whose call is not in the ledger, and however an answer ends, it is charged once.
+
+mod charge;
+mod house;
+mod passing;
+mod refuse;
+mod tries;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use salon_core::limit::{Amounts, Measure};
+use salon_core::{CallId, Micros, Owner, Tokens};
+use salon_engine::wire::{Changes, Head};
+use serde_json::json;
+
+use crate::Salon;
+use crate::access::{Caller, Credential};
+use crate::catalog::{Access as Keyed, Catalog, KeyFrom, Route, Upstream};
+use crate::ledger::{Book, Granted, Payer};
+use crate::vault::Origin;
+
+pub use crate::catalog::Listed;
+pub use passing::Passing;
+pub use salon_engine::wire::{Kind, Refused, Wire};
+
+/// What is set aside for an answer where neither the request nor the catalog says how long it may become.
+const USUAL_OUTPUT: i64 = 4_096;
+/// A call that nobody has ended so long after its last deadline is nobody's any more.
+const REAP_AFTER: Duration = Duration::from_secs(60);
+
+/// How the relay behaves.
+#[derive(Clone, Debug)]
+pub struct RelaySettings {
+    /// The longest request, in bytes.
+    pub max_body: usize,
+    /// How long an upstream is heard to its end after its client has gone; zero hangs up at once.
+    pub drain: Duration,
+    /// Who calls without a credential from this machine. `None` lets nobody in without one.
+    pub anonymous: Option<Arc<Caller>>,
+}
+
+impl Default for RelaySettings {
+    fn default() -> Self {
+        RelaySettings { max_body: 32 << 20, drain: Duration::from_secs(10), anonymous: None }
+    }
+}
+
+/// Everything that a stateless call needs. One per process.
+pub struct Relay {
+    pub salon: Arc<Salon>,
+    pub catalog: Arc<Catalog>,
+    pub book: Book,
+    pub settings: RelaySettings,
+}
+
+/// A call as it came in.
+pub struct Ask {
+    pub id: CallId,
+    /// What the caller speaks.
+    pub wire: Wire,
+    pub caller: Arc<Caller>,
+    pub outside: Outside,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// What a call says outside of its body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outside {
+    pub model: Option<String>,
+    pub stream: bool,
+    /// A stream is wanted as events; Gemini's clients can ask for an array instead.
+    pub events: bool,
+}
+
+/// An answer on its way to the caller.
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub told: Told,
+}
+
+pub enum Told {
+    Whole(Bytes),
+    Stream(Passing),
+}
+
+/// How many tokens a question has, as the protocol says it.
+pub struct Count {
+    pub body: Vec<u8>,
+}
+
+impl Relay {
+    pub fn settings(&self) -> &RelaySettings {
+        &self.settings
+    }
+
+    /// Lets a caller in, or says why not. `door` is the route as the documentation has it.
+    pub async fn admit(
+        &self,
+        credential: Option<Credential>,
+        peer: Option<IpAddr>,
+        door: &str,
+    ) -> Result<Arc<Caller>, Refused> {
+        let peer = peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+        match (credential, &self.settings.anonymous) {
+            (Some(credential), anonymous) => {
+                match self.salon.access.admit(&credential, peer, door, self.salon.clock.now()).await {
+                    Ok(caller) => Ok(caller),
+                    // Clients that must send some key send any, where none is needed.
+                    Err(denied) => match (credential, anonymous) {
+                        (Credential::Foreign, Some(anybody)) if peer.is_loopback() => Ok(anybody.clone()),
+                        _ => Err(denied.into()),
+                    },
+                }
+            }
+            (None, Some(anybody)) if peer.is_loopback() => Ok(anybody.clone()),
+            (None, _) => Err(refuse::nobody()),
+        }
+    }
+
+    /// Answers a call.
+    pub async fn call(&self, ask: Ask) -> Result<Answer, Refused> {
+        let (head, route) = self.understand(&ask)?;
+        let most = self.most(&head, &route);
+        let keys = self.keys(&ask.caller, &route).await?;
+        tries::answer(self, ask, head, route, most, keys).await
+    }
+
+    /// Says how many tokens a question has. It costs nothing and asks nobody: our own estimate.
+    pub async fn count(&self, ask: Ask) -> Result<Count, Refused> {
+        let (head, _) = self.understand(&ask)?;
+        let tokens = (head.input_likely / 2).max(1);
+        let body = match ask.wire {
+            Wire::Generate => json!({ "totalTokens": tokens }),
+            _ => json!({ "input_tokens": tokens }),
+        };
+        Ok(Count { body: body.to_string().into_bytes() })
+    }
+
+    /// The models that the caller can use: allowed, spoken of, and with a key for them.
+    pub async fn list(&self, caller: &Caller) -> Result<Vec<Listed>, Refused> {
+        let snapshot = self.catalog.snapshot();
+        let mut keyed = HashSet::new();
+        for upstream in snapshot.upstreams() {
+            if self.key(caller, upstream).await?.is_some() {
+                keyed.insert(upstream.name.clone());
+            }
+        }
+        let mut listed =
+            snapshot.list(Some(&caller.org), self.salon.clock.now(), |upstream| keyed.contains(&upstream.name));
+        listed.retain(|listed| caller.scopes.allow_model(&listed.model.name));
+        Ok(listed)
+    }
+
+    /// Reads what matters of a call and finds who may answer it.
+    fn understand(&self, ask: &Ask) -> Result<(Head, Route), Refused> {
+        let outside = salon_engine::wire::Outside { model: ask.outside.model.as_deref(), stream: ask.outside.stream };
+        let head = Head::read(ask.wire, &ask.body, outside)?;
+        ask.caller.may_use(&head.model)?;
+        if head.background {
+            let words = "An answer cannot be made in the background here.";
+            return Err(Refused::new(Kind::InvalidRequest, words)
+                .with_code("unsupported_parameter")
+                .with_param("background"));
+        }
+        let route = self.catalog.route(&head.model, ask.wire, Some(&ask.caller.org))?;
+        Ok((head, route))
+    }
+
+    /// The most that a call can take.
+    fn most(&self, head: &Head, route: &Route) -> Most {
+        let model = &route.model;
+        let usual = model.output.or(model.most_output).unwrap_or(USUAL_OUTPUT);
+        let output = match head.wire {
+            Wire::Embeddings => 0,
+            _ => head.most_output(usual),
+        };
+        let tokens = Tokens::new(head.input_estimate, output);
+        Most { tokens, micros: route.most(tokens.input, tokens.output) }
+    }
+
+    /// The keys with which each upstream of the route can be asked: the caller's own, then the team's, then the house's.
+    async fn keys(&self, caller: &Caller, route: &Route) -> Result<Vec<(String, Keyed)>, Refused> {
+        let mut keys = Vec::new();
+        for upstream in route.upstreams() {
+            if let Some(access) = self.key(caller, &upstream).await? {
+                keys.push((upstream.name.clone(), access));
+            }
+        }
+        Ok(keys)
+    }
+
+    /// A key is only ever looked for under the provider and the very origin that it was given for.
+    async fn key(&self, caller: &Caller, upstream: &Upstream) -> Result<Option<Keyed>, Refused> {
+        if let KeyFrom::Nowhere = upstream.key {
+            return Ok(Some(Keyed::house(None)));
+        }
+        let origin = upstream.base.as_ref().and_then(Origin::of);
+        let found = match origin {
+            Some(origin) => self.salon.vault.provider_key(caller, &upstream.provider, &origin).await,
+            None => Ok(None),
+        };
+        let found = found.map_err(|error| {
+            tracing::error!(%error, user.id = %caller.user, "a key cannot be had from the vault");
+            Refused::new(Kind::Internal, "The stored key for this provider cannot be opened; please enter it anew.")
+                .with_code("provider_key_unusable")
+        })?;
+        Ok(match (found, &upstream.key) {
+            (Some(found), key) => {
+                let own = matches!(found.owner, Owner::User(_));
+                if matches!(key, KeyFrom::Caller) && !own {
+                    return Ok(None);
+                }
+                let tag = format!("{}:{}", if own { "own" } else { "shared" }, found.id);
+                Some(Keyed { key: Some(found.secret), tag, tenant: Some(found.owner.to_string()), line: None })
+            }
+            (None, KeyFrom::Environment { key, .. }) => key.clone().map(|key| Keyed::house(Some(key))),
+            (None, _) => None,
+        })
+    }
+}
+
+/// The most that a call can take.
+#[derive(Clone, Copy, Debug)]
+struct Most {
+    tokens: Tokens,
+    micros: Micros,
+}
+
+impl Most {
+    fn amounts(&self) -> Amounts {
+        Amounts { micros: self.micros.0, tokens: self.tokens.total(), requests: 1 }
+    }
+}
+
+fn payer(caller: &Caller) -> Payer {
+    Payer {
+        org: caller.org.clone(),
+        zone: caller.zone.name().to_owned(),
+        user: caller.user.clone(),
+        key: caller.key.clone(),
+        chat: None,
+        turn: None,
+        run: None,
+    }
+}
+
+/// What a caller is told of the limits: per measure, the one with the least room.
+fn tell_limits(headers: &mut HeaderMap, granted: &Granted) {
+    for measure in Measure::ALL {
+        let standings = granted.standings.iter().filter(|standing| standing.measure == measure);
+        let Some(tightest) = standings.min_by_key(|standing| standing.headroom.remaining) else { continue };
+        let name = match measure {
+            Measure::Micros => "x-salon-budget",
+            Measure::Tokens => "x-ratelimit",
+            Measure::Requests => "x-ratelimit",
+        };
+        let unit = match measure {
+            Measure::Micros => "",
+            Measure::Tokens => "-tokens",
+            Measure::Requests => "-requests",
+        };
+        let headroom = &tightest.headroom;
+        let shown = |amount: i64| match measure {
+            Measure::Micros => Micros(amount).to_string(),
+            Measure::Tokens | Measure::Requests => amount.to_string(),
+        };
+        put(headers, &format!("{name}-limit{unit}"), &shown(headroom.limit));
+        put(headers, &format!("{name}-remaining{unit}"), &shown(headroom.remaining));
+        if let Some(secs) = headroom.reset_secs {
+            put(headers, &format!("{name}-reset{unit}"), &format!("{secs}s"));
+        }
+        if measure == Measure::Micros {
+            put(headers, "x-salon-budget-scope", tightest.scope.as_str());
+        }
+    }
+    if !granted.warnings.is_empty() {
+        put(headers, "x-salon-budget-warning", "a limit is exceeded");
+    }
+}
+
+fn put(headers: &mut HeaderMap, name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+        headers.insert(name, value);
+    }
+}
+
+/// What of a caller's headers goes on to an upstream of the same protocol: what speaks of the protocol itself and of the
+/// client's own bookkeeping. Credentials, cookies and addresses stay here.
+fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    const NAMES: [&str; 9] = [
+        "content-type",
+        "accept",
+        "openai-beta",
+        "session-id",
+        "thread-id",
+        "session_id",
+        "conversation_id",
+        "originator",
+        "x-client-request-id",
+    ];
+    const PREFIXES: [&str; 5] = ["anthropic-", "x-codex-", "x-openai-internal-", "x-stainless-", "x-claude-code-"];
+    let mut passed = HeaderMap::with_capacity(8);
+    for (name, value) in headers {
+        let text = name.as_str();
+        if NAMES.contains(&text) || PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
+            passed.append(name.clone(), value.clone());
+        }
+    }
+    passed
+}
+
+/// What is changed of a question that goes on in its own protocol.
+fn changes<'a>(head: &Head, route: &Route, model: &'a str) -> Changes<'a> {
+    let ask_usage = head.stream && !head.usage_asked && matches!(head.wire, Wire::Chat | Wire::Completions);
+    let most = route.model.most_output.filter(|most| head.max_output.is_some_and(|asked| asked > *most));
+    Changes {
+        model: (model != head.model && head.wire != Wire::Generate).then_some(model),
+        ask_usage,
+        max_output: most,
+    }
+}

@@ -1,0 +1,92 @@
+//! What a call is charged, however it ended.
+
+use std::sync::Arc;
+
+use salon_core::{Micros, Tokens};
+use salon_engine::upstream::{Fault, Turn};
+use salon_engine::wire::usage::judge;
+use salon_engine::wire::{Head, Tapped};
+
+use crate::catalog::Destination;
+use crate::ledger::{Reserved, Spent};
+use crate::metrics::Metrics;
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Whole,
+    Broken(Fault),
+    /// The client went away.
+    Abandoned,
+}
+
+/// An answer under way, which will be paid for.
+pub(super) struct Bill {
+    pub reserved: Reserved,
+    pub turn: Turn<Arc<Destination>>,
+    /// By our own count, likely: an upstream's claim is held against it.
+    pub input_likely: i64,
+    /// What was set aside.
+    pub most: Tokens,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Bill {
+    pub fn new(
+        reserved: Reserved,
+        turn: Turn<Arc<Destination>>,
+        head: &Head,
+        most: Tokens,
+        metrics: Arc<Metrics>,
+    ) -> Bill {
+        Bill { reserved, turn, input_likely: head.input_likely / 2, most, metrics }
+    }
+
+    /// Charges what was heard of the answer, and answers how much that was.
+    ///
+    /// The upstream's own count is believed within bounds. Where it never came, what passed is counted, and what was
+    /// asked is charged as read: whoever hangs up has still been answered.
+    pub fn settle(self, tapped: Tapped, ending: Ending) -> Micros {
+        let Bill { reserved, mut turn, input_likely, most, metrics } = self;
+        match ending {
+            Ending::Whole => turn.succeeded(),
+            Ending::Broken(fault) => turn.broke(fault),
+            // Whether it would have come to a good end is not known.
+            Ending::Abandoned => {}
+        }
+        let own = Tokens { input: input_likely, ..tapped.estimated };
+        let (tokens, suspect, estimated) = match tapped.tokens {
+            Some(claimed) => {
+                let (tokens, suspect) = judge(claimed, own, most);
+                (tokens, suspect, false)
+            }
+            None => (own, false, true),
+        };
+        if suspect {
+            metrics.count("", "relay_usage_suspect");
+            tracing::warn!(
+                call.id = %reserved.call(),
+                upstream = turn.what.upstream().name,
+                "an upstream claims a usage that cannot be true"
+            );
+        }
+        let what = &turn.what;
+        let micros = what.rates.cost(&tokens);
+        let spent = Spent {
+            attempt: Some(i64::from(turn.number)),
+            upstream: what.upstream().name.clone(),
+            upstream_model: what.deployment.model.clone(),
+            whose: what.access.tag.clone(),
+            tokens,
+            micros,
+            estimated,
+            suspect,
+            cache_hit: false,
+        };
+        // In line at once or a moment later; nobody waits for it here.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(reserved.settle(spent));
+        }
+        micros
+    }
+}

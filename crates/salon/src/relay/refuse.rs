@@ -1,0 +1,116 @@
+//! The ways in which a call is refused here, in words that every protocol has.
+
+use std::time::Duration;
+
+use salon_core::Policy;
+use salon_engine::wire::talk::CannotCarry;
+use salon_engine::wire::{Kind, Refused};
+
+use crate::access::{BadCredential, Denied};
+use crate::catalog::NoRoute;
+use crate::ledger::{NotReserved, Standing};
+
+impl From<BadCredential> for Refused {
+    fn from(bad: BadCredential) -> Refused {
+        let kind = if bad.status() == 400 { Kind::InvalidRequest } else { Kind::Authentication };
+        Refused::new(kind, bad.to_string()).with_code(bad.code())
+    }
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Refused {
+        let kind = match denied.status() {
+            401 => Kind::Authentication,
+            403 => Kind::Permission,
+            429 => Kind::RateLimit,
+            _ => Kind::Overloaded,
+        };
+        let wait = if let Denied::TooMany { retry_after } = denied { Some(retry_after) } else { None };
+        Refused::new(kind, denied.to_string()).with_code(denied.code()).with_retry_after(wait)
+    }
+}
+
+/// Nobody said who they are.
+pub(super) fn nobody() -> Refused {
+    let words = "This needs a key. Send \"Authorization: Bearer <key>\" or \"x-api-key: <key>\".";
+    Refused::new(Kind::Authentication, words).with_code("missing_api_key")
+}
+
+impl From<NoRoute> for Refused {
+    fn from(none: NoRoute) -> Refused {
+        let words = none.to_string();
+        let refused = match &none {
+            NoRoute::NotAName => Refused::new(Kind::InvalidRequest, words).with_code("invalid_model").with_status(422),
+            NoRoute::Unknown { name, nearest } => return Refused::unknown_model(name, nearest),
+            NoRoute::NotSpoken { .. } => Refused::new(Kind::InvalidRequest, words).with_code("unsupported_model"),
+            NoRoute::Unpriced { .. } => {
+                Refused::new(Kind::InvalidRequest, words).with_code("model_not_priced").with_status(422)
+            }
+            NoRoute::NoKey { .. } => Refused::new(Kind::Permission, words).with_code("no_provider_key"),
+        };
+        refused.with_param("model")
+    }
+}
+
+impl From<NotReserved> for Refused {
+    fn from(not: NotReserved) -> Refused {
+        match not {
+            NotReserved::Over(standing) => over(&standing),
+            NotReserved::Held { call, .. } => {
+                let words = format!(
+                    "This call is beyond a limit and waits for an admin. Once it is approved, send it again with the \
+                     header \"x-salon-call: {call}\"."
+                );
+                Refused::new(Kind::OverBudget, words).with_code("approval_required")
+            }
+            NotReserved::Denied => {
+                Refused::new(Kind::Permission, "An admin said no to this call.").with_code("approval_denied")
+            }
+            NotReserved::Duplicate => {
+                Refused::new(Kind::Conflict, "A call of this number was made already.").with_code("duplicate_call")
+            }
+            NotReserved::Stopped { .. } => {
+                let words = "Paid calls are stopped here until an admin has looked into the ledger.";
+                Refused::new(Kind::Unpaid, words).with_code("account_stopped")
+            }
+            NotReserved::Unavailable(why) => {
+                tracing::warn!(why, "a call cannot be reserved now");
+                ledger_away()
+            }
+        }
+    }
+}
+
+pub(super) fn ledger_away() -> Refused {
+    Refused::new(Kind::Overloaded, "The ledger is not available now. Please try again in a moment.")
+        .with_code("ledger_unavailable")
+        .with_retry_after(Some(Duration::from_secs(1)))
+}
+
+fn over(standing: &Standing) -> Refused {
+    let whose = match standing.scope {
+        salon_core::Scope::Run => "run's",
+        salon_core::Scope::Key => "key's",
+        salon_core::Scope::User => "user's",
+        salon_core::Scope::Chat => "chat's",
+        salon_core::Scope::Org => "organisation's",
+    };
+    let what = standing.measure.as_str();
+    let headroom = &standing.headroom;
+    let words = format!(
+        "This call does not fit into the {whose} limit of {} {what}; {} are left.",
+        headroom.limit, headroom.remaining
+    );
+    let wait = headroom.reset_secs.and_then(|secs| u64::try_from(secs).ok()).map(Duration::from_secs);
+    match standing.policy {
+        Policy::Hard => Refused::new(Kind::Unpaid, words),
+        _ => Refused::new(Kind::OverBudget, words).with_retry_after(wait),
+    }
+    .with_code("quota_exceeded")
+}
+
+/// A question that another protocol has no words for.
+pub(super) fn cannot(cannot: CannotCarry) -> Refused {
+    let refused = Refused::new(Kind::InvalidRequest, cannot.message).with_code("unsupported_parameter");
+    if cannot.param.is_empty() { refused } else { refused.with_param(cannot.param) }
+}

@@ -1,0 +1,357 @@
+//! Asking, until somebody answers or it is no use: everything between the reservation and the first byte of an answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use salon_engine::upstream::{Fault, Trouble, Turn};
+use salon_engine::wire::carry::{Back, Carrier, Quirks, Terms, carry_answer, carry_ask};
+use salon_engine::wire::{Head, Refused, Tap, Unasked, Verdict, Wire, judge_refusal};
+use tokio::time::Instant;
+
+use super::charge::{Bill, Ending};
+use super::passing::{Manner, Passing, Source};
+use super::{Answer, Ask, Most, REAP_AFTER, Relay, Told, changes, house, passed_on, payer, put, refuse, tell_limits};
+use crate::catalog::{Access as Keyed, Destination, Quirk, Route};
+use crate::ledger::{Attempt, Failed, Quote, Reserved};
+
+/// The longest answer that is not a stream, in bytes.
+const MAX_ANSWER: usize = 64 << 20;
+/// As much of a refusal is looked into.
+const MAX_REFUSAL: usize = 64 << 10;
+
+/// A question in the protocol of an upstream.
+pub(super) struct Put {
+    pub body: Bytes,
+    /// How the answer is turned round, if it has to be.
+    pub back: Option<Back>,
+    pub left_out: Vec<String>,
+}
+
+/// What came of one try.
+enum Came {
+    Answer(Answer),
+    /// The upstream refuses, and it is about the question: nobody else would answer it either.
+    Refusal(Answer),
+    RefusedHere(Refused),
+    Trouble(Trouble),
+}
+
+/// A call while it is being answered.
+struct Calling<'a> {
+    relay: &'a Relay,
+    ask: Ask,
+    head: Head,
+    route: Route,
+    most: Most,
+    deadline: Instant,
+}
+
+pub(super) async fn answer(
+    relay: &Relay,
+    ask: Ask,
+    head: Head,
+    route: Route,
+    most: Most,
+    keys: Vec<(String, Keyed)>,
+) -> Result<Answer, Refused> {
+    let key = |name: &str| keys.iter().find(|(known, _)| known == name).map(|(_, key)| key.clone());
+    let mut turns = route.turns(|upstream| key(&upstream.name))?;
+    let mut turn = turns.next().map_err(Refused::from)?;
+    let deadline = turns.deadline();
+    // What cannot be carried is refused before anything is reserved.
+    let calling = Calling { relay, ask, head, route, most, deadline };
+    let mut put = calling.put(&turn.what)?;
+    let quote = Quote {
+        call: calling.ask.id.clone(),
+        payer: payer(&calling.ask.caller),
+        door: calling.ask.wire.as_str().to_owned(),
+        model: calling.head.model.clone(),
+        most: most.amounts(),
+        deadline: relay.salon.clock.now() + deadline.saturating_duration_since(Instant::now()) + REAP_AFTER,
+        first: Some(attempt(&turn)),
+    };
+    let mut reserved = relay.book.reserve(quote).await?;
+    loop {
+        let (came, kept) = calling.once(turn, put, reserved).await;
+        let trouble = match came {
+            Came::Answer(answer) | Came::Refusal(answer) => return Ok(answer),
+            Came::RefusedHere(refused) => return Err(refused),
+            Came::Trouble(trouble) => trouble,
+        };
+        let Some((failed, again)) = kept else { return Err(trouble.into()) };
+        reserved = again;
+        let n = i64::from(failed.number);
+        let Some(pause) = turns.failed(failed, &trouble, false) else {
+            calling.give_up(reserved, n, trouble).await;
+            return Err(trouble.into());
+        };
+        tokio::time::sleep(pause).await;
+        turn = match turns.next() {
+            Ok(turn) => turn,
+            Err(trouble) => {
+                calling.give_up(reserved, n, trouble).await;
+                return Err(trouble.into());
+            }
+        };
+        put = match calling.put(&turn.what) {
+            Ok(put) => put,
+            Err(refused) => {
+                calling.give_up(reserved, n, trouble).await;
+                return Err(refused);
+            }
+        };
+        let failed = Failed { n, unknown: trouble.fault.may_cost(), note: trouble.fault.code().to_owned() };
+        if let Err(error) = reserved.attempt(Some(failed), attempt(&turn)).await {
+            tracing::warn!(%error, call.id = %calling.ask.id, "another attempt cannot be written down, so it is not made");
+            return Err(refuse::ledger_away());
+        }
+        relay.salon.metrics.count("", "relay_retries");
+    }
+}
+
+fn attempt(turn: &Turn<Arc<Destination>>) -> Attempt {
+    let what = &turn.what;
+    Attempt {
+        n: i64::from(turn.number),
+        upstream: what.upstream().name.clone(),
+        model: what.deployment.model.clone(),
+        whose: what.access.tag.clone(),
+        secret: None,
+    }
+}
+
+/// A try that failed, and the reservation that is still good.
+type Kept = Option<(Turn<Arc<Destination>>, Reserved)>;
+
+impl Calling<'_> {
+    /// The question in the words of a destination.
+    fn put(&self, to: &Destination) -> Result<Put, Refused> {
+        if to.line.is_none() || to.wire == self.ask.wire {
+            if let Some(field) = self.head.leans_on.filter(|_| !to.access.tag.starts_with("own:")) {
+                // With a key that is shared it might be somebody else's.
+                let words = format!(
+                    "`{field}` refers to something that is kept at the provider, which a shared key cannot tell from other people's."
+                );
+                let refused = Refused::new(super::Kind::InvalidRequest, words).with_code("unsupported_parameter");
+                return Err(refused.with_param(field));
+            }
+            let changes = changes(&self.head, &self.route, &to.deployment.model);
+            let body = self.head.rewrite(&self.ask.body, &changes);
+            return Ok(Put { body, back: None, left_out: Vec::new() });
+        }
+        let carried = carry_ask(self.ask.wire, to.wire, &self.ask.body, &self.terms(to)).map_err(refuse::cannot)?;
+        Ok(Put { body: carried.body.into(), back: Some(carried.back), left_out: carried.left_out })
+    }
+
+    pub(super) fn terms<'a>(&'a self, to: &'a Destination) -> Terms<'a> {
+        let has = |quirk: Quirk| to.model.quirks.contains(&quirk);
+        Terms {
+            model: &to.deployment.model,
+            shown_model: &self.head.model,
+            stream: self.head.stream,
+            id: self.ask.id.as_str(),
+            now: self.relay.salon.clock.now(),
+            max_output: to.model.output.or(to.model.most_output),
+            quirks: Quirks {
+                max_completion_tokens: has(Quirk::MaxCompletionTokens),
+                no_sampling: has(Quirk::NoTemperature),
+                ..Quirks::default()
+            },
+        }
+    }
+
+    async fn once(&self, turn: Turn<Arc<Destination>>, put: Put, reserved: Reserved) -> (Came, Kept) {
+        if turn.what.line.is_none() {
+            return (self.in_house(turn, put, reserved).await, None);
+        }
+        match self.upstream(turn, put, reserved).await {
+            Ok(came) => (came, None),
+            Err((trouble, turn, reserved)) => (Came::Trouble(trouble), Some((*turn, *reserved))),
+        }
+    }
+
+    /// Asks an upstream once.
+    async fn upstream(
+        &self,
+        mut turn: Turn<Arc<Destination>>,
+        put: Put,
+        mut reserved: Reserved,
+    ) -> Result<Came, (Trouble, Box<Turn<Arc<Destination>>>, Box<Reserved>)> {
+        macro_rules! trouble {
+            ($trouble:expr) => {
+                return Err(($trouble.into(), Box::new(turn), Box::new(reserved)))
+            };
+        }
+        let what = turn.what.clone();
+        let mut headers = if put.back.is_none() { passed_on(&self.ask.headers) } else { HeaderMap::with_capacity(8) };
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        // The same for every try, so that a server that knows the header answers, and charges, once.
+        if let Ok(id) = HeaderValue::from_str(self.ask.id.as_str()) {
+            headers.insert("idempotency-key", id);
+        }
+        let (Some(line), Some(asked)) = (&what.line, what.ask(self.head.stream, headers, put.body.clone())) else {
+            trouble!(Fault::NotFound)
+        };
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(_) => trouble!(Fault::Auth),
+        };
+        let response = match line.send(asked, &what.deadlines(self.deadline)).await {
+            Ok(response) => response,
+            Err(fault) => trouble!(fault),
+        };
+        let (head, mut body) = response.into_parts();
+        if !head.status.is_success() {
+            let words = body.peek(MAX_REFUSAL).await;
+            return match judge_refusal(what.wire, head.status.as_u16(), &head.headers, &words) {
+                Verdict::Ours { trouble, .. } => trouble!(trouble),
+                Verdict::Passed { status, body, message, fault } => {
+                    turn.succeeded();
+                    reserved.release(fault.code()).await;
+                    Ok(match put.back {
+                        None => Came::Refusal(refusal(status, body)),
+                        Some(_) => Came::RefusedHere(Refused::quoted(status, fault, message)),
+                    })
+                }
+            };
+        }
+        turn.began();
+        let mut tap = Tap::new(what.wire);
+        if self.head.stream {
+            // Until the first bytes are here, another try can still be made.
+            let first = match body.next().await {
+                Some(Ok(bytes)) => bytes,
+                Some(Err(fault)) => trouble!(fault),
+                None => trouble!(Fault::Silent),
+            };
+            if let Err(not) = reserved.durable().await {
+                return Ok(Came::RefusedHere(not.into()));
+            }
+            let mut headers = self.headers(&reserved, &turn, &put.left_out);
+            headers.insert(header::CONTENT_TYPE, stream_type(self.ask.wire));
+            headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+            let manner = match &put.back {
+                Some(back) => Manner::Carried(Box::new(Carrier::new(back))),
+                None if self.hides_usage() => Manner::Hiding(Unasked::new()),
+                None => Manner::Untouched,
+            };
+            let bill = Box::new(self.bill(reserved, turn));
+            let (source, id) = (Source::Upstream(body), self.ask.id.as_str());
+            let passing =
+                Passing::new(source, Some(first), manner, tap, bill, self.ask.wire, id, self.relay.settings.drain);
+            return Ok(Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Stream(passing) }));
+        }
+        let bytes = match body.collect(MAX_ANSWER).await {
+            Ok(bytes) => bytes,
+            Err(fault) => trouble!(fault),
+        };
+        tap.push(&bytes);
+        let tapped = tap.finish();
+        if let Some(fault) = tapped.error.filter(|_| !tapped.finished) {
+            trouble!(fault);
+        }
+        let told = match &put.back {
+            Some(back) => carry_answer(back, &bytes).map(Bytes::from).map_err(|garbled| garbled.0),
+            // What is no JSON at all is nobody's answer.
+            None if !tapped.finished && serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err() => {
+                Err(Fault::Garbled)
+            }
+            None => Ok(bytes),
+        };
+        let told = match told {
+            Ok(told) => told,
+            Err(fault) => trouble!(fault),
+        };
+        if let Err(not) = reserved.durable().await {
+            return Ok(Came::RefusedHere(not.into()));
+        }
+        let mut headers = self.headers(&reserved, &turn, &put.left_out);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let cost = self.bill(reserved, turn).settle(tapped, Ending::Whole);
+        super::put(&mut headers, "x-salon-cost", &cost.to_string());
+        Ok(Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Whole(told) }))
+    }
+
+    /// Lets an engine of the house answer.
+    async fn in_house(&self, turn: Turn<Arc<Destination>>, put: Put, mut reserved: Reserved) -> Came {
+        let spoken = match house::speak(&turn.what, self.ask.wire, &put.body, &self.terms(&turn.what)) {
+            Ok(spoken) => spoken,
+            Err(refused) => {
+                reserved.release("refused").await;
+                return Came::RefusedHere(refused);
+            }
+        };
+        if let Err(not) = reserved.durable().await {
+            return Came::RefusedHere(not.into());
+        }
+        let mut headers = self.headers(&reserved, &turn, &[]);
+        let bill = Box::new(self.bill(reserved, turn));
+        let tap = Tap::new(self.ask.wire);
+        let source = Source::House(spoken);
+        let passing = Passing::new(
+            source,
+            None,
+            Manner::Untouched,
+            tap,
+            bill,
+            self.ask.wire,
+            self.ask.id.as_str(),
+            Duration::ZERO,
+        );
+        if self.head.stream {
+            headers.insert(header::CONTENT_TYPE, stream_type(self.ask.wire));
+            return Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Stream(passing) });
+        }
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let (bytes, cost) = passing.collect().await;
+        super::put(&mut headers, "x-salon-cost", &cost.to_string());
+        Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Whole(bytes) })
+    }
+
+    fn bill(&self, reserved: Reserved, turn: Turn<Arc<Destination>>) -> Bill {
+        Bill::new(reserved, turn, &self.head, self.most.tokens, self.relay.salon.metrics.clone())
+    }
+
+    /// Whether we asked for the usage of a stream and the client did not.
+    fn hides_usage(&self) -> bool {
+        !self.head.usage_asked && matches!(self.ask.wire, Wire::Chat | Wire::Completions)
+    }
+
+    fn headers(&self, reserved: &Reserved, turn: &Turn<Arc<Destination>>, left_out: &[String]) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(8);
+        tell_limits(&mut headers, reserved.granted());
+        let what = &turn.what;
+        put(&mut headers, "x-salon-model", &what.model.name);
+        put(&mut headers, "x-salon-key", what.access.tag.split(':').next().unwrap_or_default());
+        if turn.number > 1 {
+            put(&mut headers, "x-salon-attempts", &turn.number.to_string());
+        }
+        if !left_out.is_empty() {
+            put(&mut headers, "x-salon-left-out", &left_out.join(", "));
+        }
+        headers
+    }
+
+    /// Ends a call that nobody answered. What may have been answered and paid for stays for the reports.
+    async fn give_up(&self, reserved: Reserved, _n: i64, trouble: Trouble) {
+        match trouble.fault.may_cost() {
+            // Dropped: its end is unknown.
+            true => drop(reserved),
+            false => reserved.release(trouble.fault.code()).await,
+        }
+    }
+}
+
+fn stream_type(_wire: Wire) -> HeaderValue {
+    HeaderValue::from_static("text/event-stream; charset=utf-8")
+}
+
+fn refusal(status: u16, body: Vec<u8>) -> Answer {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    Answer { status, headers, told: Told::Whole(body.into()) }
+}

@@ -1,0 +1,221 @@
+//! The relay's doors: the three protocols' routes, and what a call looks like from outside.
+//!
+//! A door knows whose protocol it is, where the credential stands, and how a refusal is worded there. Everything else is
+//! [`salon::relay`]'s.
+
+mod body;
+mod models;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, any, get, post};
+use salon::access::{Caller, Credential};
+use salon::relay::{Answer, Ask, Count, Kind, Outside, Refused, Told, Wire};
+use std::sync::Arc;
+
+use crate::serve::Peer;
+use crate::{RequestId, Web};
+
+/// Where each protocol is found. OpenAI's clients may leave out `/v1`; the prefixes are other gateways' habit.
+pub(crate) fn routes() -> Router<Web> {
+    let talk = |wire: Wire| post(move |State(web): State<Web>, request: Request| call(web, wire, request));
+    let mut router = Router::new();
+    for prefix in ["/v1", "", "/openai/v1", "/openai"] {
+        let at = |path: &str| format!("{prefix}{path}");
+        router = router
+            .route(&at("/chat/completions"), talk(Wire::Chat))
+            .route(&at("/completions"), talk(Wire::Completions))
+            .route(&at("/responses"), talk(Wire::Responses).get(no_socket))
+            .route(&at("/embeddings"), talk(Wire::Embeddings))
+            .route(&at("/models"), get(models::list))
+            .route(&at("/models/{*model}"), get(models::one));
+    }
+    for prefix in ["/v1", "/anthropic/v1"] {
+        router = router
+            .route(&format!("{prefix}/messages"), talk(Wire::Messages))
+            .route(&format!("{prefix}/messages/count_tokens"), post(count_messages));
+    }
+    router = router.route("/anthropic/v1/models", get(models::list));
+    for prefix in ["/v1beta", "/genai/v1beta"] {
+        router = router
+            .route(&format!("{prefix}/models"), get(models::gemini_list))
+            .route(&format!("{prefix}/models/{{*call}}"), gemini_models());
+    }
+    router
+        .route("/health/liveliness", get(alive))
+        .route("/health/liveness", get(alive))
+        .route("/health/readiness", any(crate::health::readyz))
+}
+
+fn gemini_models() -> MethodRouter<Web> {
+    get(models::gemini_one).post(gemini)
+}
+
+/// Some clients try a socket first; 426 sends them to the plain way at once, where 404 would make them insist.
+async fn no_socket() -> Response {
+    let mut response = StatusCode::UPGRADE_REQUIRED.into_response();
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+    response
+}
+
+async fn alive(State(web): State<Web>) -> Response {
+    match web.closing.is_cancelled() {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "closing").into_response(),
+        false => axum::Json("I'm alive!").into_response(),
+    }
+}
+
+/// `POST /v1beta/models/{model}:{method}`
+async fn gemini(State(web): State<Web>, request: Request) -> Response {
+    match request.uri().path().rsplit_once(':').map(|(_, method)| method) {
+        Some("generateContent" | "streamGenerateContent") => call(web, Wire::Generate, request).await,
+        Some("countTokens") => count(web, Wire::Generate, request).await,
+        _ => {
+            let id = RequestId::of(&request);
+            refusal(Wire::Generate, &id, &Refused::new(Kind::NotFound, "There is no such method here."))
+        }
+    }
+}
+
+async fn count_messages(State(web): State<Web>, request: Request) -> Response {
+    count(web, Wire::Messages, request).await
+}
+
+/// One call, in whichever protocol.
+async fn call(web: Web, wire: Wire, request: Request) -> Response {
+    let id = RequestId::of(&request);
+    match answer(&web, wire, request, &id).await {
+        Ok(answer) => tell(answer),
+        Err(refused) => refusal(wire, &id, &refused),
+    }
+}
+
+async fn answer(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Result<Answer, Refused> {
+    let ask = read(web, wire, request, id).await?;
+    web.relay.call(ask).await
+}
+
+async fn count(web: Web, wire: Wire, request: Request) -> Response {
+    let id = RequestId::of(&request);
+    let counted = async {
+        let ask = read(&web, wire, request, &id).await?;
+        web.relay.count(ask).await
+    };
+    match counted.await {
+        Ok(Count { body }) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(refused) => refusal(wire, &id, &refused),
+    }
+}
+
+/// Takes in a call: who, then what. A body is not read for somebody who may not call.
+async fn read(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Result<Ask, Refused> {
+    let (head, body) = request.into_parts();
+    let caller = caller(web, &head, route(wire)).await?;
+    if web.closing.is_cancelled() {
+        let mut refused = Refused::new(Kind::Overloaded, "This server is closing; please ask again in a moment.");
+        refused.retry_after = Some(Duration::from_secs(2));
+        return Err(refused);
+    }
+    let outside = outside(wire, head.uri.path(), head.uri.query());
+    let body = body::read(body, &head.headers, web.relay.settings().max_body).await?;
+    Ok(Ask { id: id.call(), wire, caller, outside, headers: head.headers, body })
+}
+
+/// Who calls. The one way in for every protocol, so that every header meets the same checks.
+pub(crate) async fn caller(web: &Web, head: &axum::http::request::Parts, door: &str) -> Result<Arc<Caller>, Refused> {
+    let peer = head.extensions.get::<Peer>().map(|peer| peer.0.ip());
+    let credential = Credential::read(&head.headers, head.uri.query()).map_err(Refused::from)?;
+    web.relay.admit(credential, peer, door).await
+}
+
+/// A door's path as the documentation has it, whatever spelling the caller used: scopes of keys are written against it.
+fn route(wire: Wire) -> &'static str {
+    match wire {
+        Wire::Chat => "/v1/chat/completions",
+        Wire::Completions => "/v1/completions",
+        Wire::Responses => "/v1/responses",
+        Wire::Embeddings => "/v1/embeddings",
+        Wire::Messages => "/v1/messages",
+        Wire::Generate => "/v1beta/models",
+        Wire::Midm => "/chat",
+    }
+}
+
+/// What Gemini says in its path: which model, and whether to stream.
+fn outside(wire: Wire, path: &str, query: Option<&str>) -> Outside {
+    if wire != Wire::Generate {
+        return Outside::default();
+    }
+    let named = path.split_once("/models/").and_then(|(_, rest)| rest.rsplit_once(':'));
+    let Some((model, method)) = named else { return Outside::default() };
+    let events = query.is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
+    Outside { model: Some(percent_decoded(model)), stream: method == "streamGenerateContent", events }
+}
+
+/// A model's name may hold a slash, which clients write as `%2F`.
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let hex = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        match (byte, hex(0), hex(1)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push((high * 16 + low) as u8);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn tell(answer: Answer) -> Response {
+    let body = match answer.told {
+        Told::Whole(bytes) => Body::from(bytes),
+        Told::Stream(passing) => Body::new(passing),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response
+}
+
+/// A refusal in the words of the caller's protocol.
+pub(crate) fn refusal(wire: Wire, id: &RequestId, refused: &Refused) -> Response {
+    let status = StatusCode::from_u16(refused.status_on(wire)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = refused.body(wire, id.as_str());
+    let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+    let headers = response.headers_mut();
+    for (name, value) in refused.headers() {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    if refused.kind == Kind::Authentication {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gemini_names_its_model_in_the_path() {
+        let path = "/v1beta/models/openai%2Fgpt-4o:streamGenerateContent";
+        let outside = outside(Wire::Generate, path, Some("alt=sse"));
+        assert_eq!(outside.model.as_deref(), Some("openai/gpt-4o"));
+        assert!(outside.stream && outside.events);
+        assert_eq!(percent_decoded("a%2"), "a%2");
+        assert_eq!(percent_decoded("%zz%41"), "%zzA");
+    }
+}

@@ -1,0 +1,48 @@
+//! Taking in a request's body: with an end to its length and to our patience.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, header};
+use salon::relay::{Kind, Refused};
+use tokio::time::timeout;
+
+/// How long a body of any size may take, and how much longer for each piece of it.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PIECE: usize = 64 << 10;
+
+pub(super) async fn read(body: Body, headers: &HeaderMap, most: usize) -> Result<Bytes, Refused> {
+    let too_large = || Refused::new(Kind::TooLarge, format!("The request's body is larger than {} MiB.", most >> 20));
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        // Nobody needs to send a question compressed, and nobody gets to inflate one here.
+        let mut refused = Refused::new(Kind::InvalidRequest, "Compressed bodies are not taken.");
+        refused.status = 415;
+        return Err(refused);
+    }
+    let stated: Option<usize> = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if stated.is_some_and(|stated| stated > most) {
+        return Err(too_large());
+    }
+    let patience = PATIENCE + Duration::from_secs((stated.unwrap_or(most) / PIECE) as u64);
+    match timeout(patience, axum::body::to_bytes(body, most)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_length(&error) => Err(too_large()),
+        Ok(Err(_)) => Err(Refused::new(Kind::InvalidRequest, "The request's body broke off.")),
+        Err(_) => {
+            let mut refused = Refused::new(Kind::Timeout, "The request's body took too long.");
+            refused.status = 408;
+            Err(refused)
+        }
+    }
+}
+
+fn is_length(error: &axum::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains("length limit exceeded") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
