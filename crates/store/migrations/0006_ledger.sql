@@ -89,7 +89,9 @@ CREATE TABLE calls (
     ended_at BIGINT,
     -- The limit because of which it is held, and who decided.
     limit_id TEXT,
-    decided_by TEXT
+    decided_by TEXT,
+    -- Of the reservation that wrote this: by it a transaction that is run again knows its own row.
+    nonce BIGINT NOT NULL
 );
 
 CREATE INDEX calls_open ON calls (deadline) WHERE state = 'reserved';

@@ -120,6 +120,8 @@ pub struct Call {
     pub ended_at: Option<Time>,
     /// The limit because of which it is held.
     pub limit: Option<LimitId>,
+    /// Random, for this one reservation: when its transaction is run again, it knows its own row by it.
+    pub nonce: i64,
 }
 
 /// A question that is about to be put to an upstream.
@@ -229,12 +231,12 @@ pub struct Crossing {
 
 many!(
     insert_calls,
-    17,
+    18,
     "INSERT INTO calls (id, state, org_id, user_id, key_id, chat, turn_id, run, door, model, micros, tokens, requests, \
-                        at, deadline, ended_at, limit_id) VALUES ",
+                        at, deadline, ended_at, limit_id, nonce) VALUES ",
     " ON CONFLICT (id) DO UPDATE SET state = excluded.state, micros = excluded.micros, tokens = excluded.tokens, \
         requests = excluded.requests, model = excluded.model, door = excluded.door, at = excluded.at, \
-        deadline = excluded.deadline, ended_at = excluded.ended_at, limit_id = excluded.limit_id"
+        deadline = excluded.deadline, ended_at = excluded.ended_at, limit_id = excluded.limit_id, nonce = excluded.nonce"
 );
 
 many!(
@@ -270,7 +272,7 @@ impl Tx {
         let text = listed!(
             self.dialect,
             "SELECT c.id, c.state, c.org_id, c.user_id, c.key_id, c.chat, c.turn_id, c.run, c.door, c.model, c.micros, \
-                    c.tokens, c.requests, c.at, c.deadline, c.ended_at, c.limit_id FROM ",
+                    c.tokens, c.requests, c.at, c.deadline, c.ended_at, c.limit_id, c.nonce FROM ",
             " JOIN calls c ON c.id = list.value ->> 0 ORDER BY c.id",
             " FOR UPDATE OF c"
         );
@@ -281,7 +283,7 @@ impl Tx {
     pub async fn find_call(&mut self, org: &OrgId, id: &CallId) -> Result<Option<Call>> {
         let row = sqlx::query(
             "SELECT id, state, org_id, user_id, key_id, chat, turn_id, run, door, model, micros, tokens, requests, at, \
-                    deadline, ended_at, limit_id FROM calls WHERE id = $1 AND org_id = $2",
+                    deadline, ended_at, limit_id, nonce FROM calls WHERE id = $1 AND org_id = $2",
         )
         .bind(id.as_str())
         .bind(org.as_str())
@@ -294,7 +296,7 @@ impl Tx {
     pub async fn list_held(&mut self, org: &OrgId, user: Option<&UserId>, limit: i64) -> Result<Vec<Call>> {
         let rows = sqlx::query(
             "SELECT id, state, org_id, user_id, key_id, chat, turn_id, run, door, model, micros, tokens, requests, at, \
-                    deadline, ended_at, limit_id FROM calls \
+                    deadline, ended_at, limit_id, nonce FROM calls \
              WHERE state = 'held' AND org_id = $1 AND (CAST($2 AS TEXT) IS NULL OR user_id = $2) ORDER BY id LIMIT $3",
         )
         .bind(org.as_str())
@@ -365,7 +367,8 @@ impl Tx {
                     .bind(call.at.0)
                     .bind(call.deadline.0)
                     .bind(call.ended_at.map(|at| at.0))
-                    .bind(call.limit.as_ref().map(LimitId::as_str));
+                    .bind(call.limit.as_ref().map(LimitId::as_str))
+                    .bind(call.nonce);
             }
             statement.execute(self.connection()).await?;
         }
@@ -642,5 +645,6 @@ fn call(row: &AnyRow) -> Result<Call> {
         deadline: Time(row.int("deadline")?),
         ended_at: row.maybe_int("ended_at")?.map(Time),
         limit: row.maybe_text("limit_id")?.map(LimitId::new),
+        nonce: row.int("nonce")?,
     })
 }

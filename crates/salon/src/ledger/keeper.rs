@@ -164,7 +164,8 @@ impl Keeper {
         let (step, tell) = match order {
             Order::Reserve { quote, at, passed, tell } => {
                 let call = quote.call.clone();
-                (Some(Step::Reserve { quote, at, passed }), Tell::Reserve { call, passed, tell })
+                let nonce = rand::random();
+                (Some(Step::Reserve { quote, at, passed, nonce }), Tell::Reserve { call, passed, tell })
             }
             Order::Attempt { call, failed, next, at, tell } => {
                 (Some(Step::Attempt { call, failed, next, at }), Tell::Attempt(tell))

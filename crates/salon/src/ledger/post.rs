@@ -22,7 +22,7 @@ const HELD: i64 = 50;
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Reserve { quote: Box<Quote>, at: Time, passed: bool },
+    Reserve { quote: Box<Quote>, at: Time, passed: bool, nonce: i64 },
     Attempt { call: CallId, failed: Option<Failed>, next: Box<Attempt>, at: Time },
     Settle { call: CallId, spent: Box<Spent>, at: Time },
     Release { call: CallId, why: String },
@@ -104,6 +104,13 @@ struct Group<'a> {
     closed: BTreeMap<CallId, AttemptState>,
     entries: Vec<Entry>,
     crossings: Vec<Crossing>,
+}
+
+/// A reservation that is asked for.
+struct Asked<'q> {
+    quote: &'q Quote,
+    at: Time,
+    nonce: i64,
 }
 
 struct Known {
@@ -244,8 +251,9 @@ impl<'a> Group<'a> {
 
     async fn take(&mut self, tx: &mut Tx, step: &Step) -> Result<Outcome> {
         match step {
-            Step::Reserve { quote, at, passed } => {
-                return Ok(Outcome::Reserve(self.reserve(tx, quote, *at, *passed).await?));
+            Step::Reserve { quote, at, passed, nonce } => {
+                let asked = Asked { quote, at: *at, nonce: *nonce };
+                return Ok(Outcome::Reserve(self.reserve(tx, &asked, *passed).await?));
             }
             Step::Attempt { call, failed, next, at } => self.attempt(call, failed.as_ref(), next, *at),
             Step::Settle { call, spent, at } => self.settle(call, spent, *at),
@@ -258,10 +266,10 @@ impl<'a> Group<'a> {
     async fn reserve(
         &mut self,
         tx: &mut Tx,
-        quote: &Quote,
-        at: Time,
+        asked: &Asked<'_>,
         passed: bool,
     ) -> Result<std::result::Result<Granted, NotReserved>> {
+        let Asked { quote, at, nonce } = *asked;
         let limits = self.limits.clone();
         let applying = self.applying(&limits, &quote.payer, at);
         let mut approved = false;
@@ -269,7 +277,7 @@ impl<'a> Group<'a> {
             let same = call.payer.org == quote.payer.org && call.payer.user == quote.payer.user;
             match call.state {
                 // This very step was run before.
-                CallState::Reserved if same && call.at == at => return Ok(Ok(self.granted(&applying, at))),
+                CallState::Reserved if call.nonce == nonce => return Ok(Ok(self.granted(&applying, at))),
                 CallState::Approved if same => approved = true,
                 CallState::Held if same => {
                     return Ok(Err(NotReserved::Held { call: call.id.clone(), limit: call.limit.clone() }));
@@ -294,7 +302,7 @@ impl<'a> Group<'a> {
                 Verdict::Pass => None,
                 Verdict::Ask(n) => {
                     let limit = deciding[n].0;
-                    let call = self.hold(tx, quote, limit, at).await?;
+                    let call = self.hold(tx, asked, limit).await?;
                     Some(NotReserved::Held { call, limit: Some(limit.id.clone()) })
                 }
                 Verdict::Refuse(n) => {
@@ -305,7 +313,7 @@ impl<'a> Group<'a> {
         }
         if let Some(refusal) = refusal {
             if passed {
-                self.note_passed(quote, at, &refusal);
+                self.note_passed(asked, &refusal);
             }
             return Ok(Err(refusal));
         }
@@ -316,7 +324,7 @@ impl<'a> Group<'a> {
                 self.excuse(account);
             }
         }
-        self.add_call(quote, CallState::Reserved, at, quote.deadline, None);
+        self.add_call(asked, CallState::Reserved, quote.deadline, None);
         if let Some(first) = &quote.first {
             self.attempt(&quote.call, None, first, at);
         }
@@ -342,7 +350,8 @@ impl<'a> Group<'a> {
 
     /// Writes a call down that waits for an admin, unless the same one waits already: whoever tries again and again does
     /// not fill the admin's list.
-    async fn hold(&mut self, tx: &mut Tx, quote: &Quote, limit: &Limit, at: Time) -> Result<CallId> {
+    async fn hold(&mut self, tx: &mut Tx, asked: &Asked<'_>, limit: &Limit) -> Result<CallId> {
+        let Asked { quote, at, .. } = *asked;
         let payer = &quote.payer;
         let same = |call: &Call| {
             let (a, b) = (&call.payer, payer);
@@ -357,13 +366,14 @@ impl<'a> Group<'a> {
         if let Some(call) = held.into_iter().find(same) {
             return Ok(call.id);
         }
-        self.add_call(quote, CallState::Held, at, at + self.post.held, Some(limit));
+        self.add_call(asked, CallState::Held, at + self.post.held, Some(limit));
         Ok(quote.call.clone())
     }
 
     /// A call that was let through before its limit was known here, and is refused now: it may have been sent, so it is
     /// written down all the same.
-    fn note_passed(&mut self, quote: &Quote, at: Time, refusal: &NotReserved) {
+    fn note_passed(&mut self, asked: &Asked<'_>, refusal: &NotReserved) {
+        let Asked { quote, at, .. } = *asked;
         let Some(first) = &quote.first else { return };
         if let NotReserved::Held { call, .. } = refusal
             && *call == quote.call
@@ -372,12 +382,13 @@ impl<'a> Group<'a> {
             self.close_attempts(&quote.call, AttemptState::Unknown);
             return;
         }
-        self.add_call(quote, CallState::Unknown, at, quote.deadline, None);
+        self.add_call(asked, CallState::Unknown, quote.deadline, None);
         self.attempt(&quote.call, None, first, at);
         self.close_attempts(&quote.call, AttemptState::Unknown);
     }
 
-    fn add_call(&mut self, quote: &Quote, state: CallState, at: Time, deadline: Time, limit: Option<&Limit>) {
+    fn add_call(&mut self, asked: &Asked<'_>, state: CallState, deadline: Time, limit: Option<&Limit>) {
+        let Asked { quote, at, nonce } = *asked;
         let call = Call {
             id: quote.call.clone(),
             state,
@@ -393,6 +404,7 @@ impl<'a> Group<'a> {
             deadline,
             ended_at: (state == CallState::Unknown).then_some(self.post.now),
             limit: limit.map(|limit| limit.id.clone()),
+            nonce,
         };
         self.calls.insert(quote.call.clone(), Known { call, fresh: true, ended: false });
     }

@@ -4,7 +4,7 @@ use salon_core::{Amounts, Measure, OrgId, Period, Scope, Time, Window};
 use serde_json::json;
 use sqlx::any::AnyRow;
 
-use super::Statement;
+use super::{LimitUse, Statement};
 use crate::Tx;
 use crate::dialect::listed;
 use crate::error::Result;
@@ -175,6 +175,37 @@ impl Tx {
         .fetch_all(self.connection())
         .await?;
         rows.iter().map(account).collect()
+    }
+
+    /// The limits of an organisation, oldest first, each with what is taken of it by whom in the windows that are open at
+    /// `now`: of each those who took most, at most `top`.
+    pub async fn list_limit_uses(&mut self, org: &OrgId, now: Time, top: i64) -> Result<Vec<LimitUse>> {
+        let limits = self.list_limits(org).await?;
+        let mut uses = Vec::with_capacity(limits.len());
+        for limit in &limits {
+            let rows = sqlx::query(
+                "SELECT a.id, a.org_id, a.scope, a.subject, a.measure, a.period, a.window_start, a.window_end, a.cap, \
+                        a.grace, a.reserved, a.spent, a.version, a.stopped FROM accounts a \
+                 WHERE a.org_id = $1 AND a.window_end > $2 AND a.window_start <= $2 AND a.scope = $3 \
+                   AND a.measure = $4 AND a.period = $5 AND (CAST($6 AS TEXT) IS NULL OR a.subject = $6) \
+                   AND (CAST($6 AS TEXT) IS NOT NULL OR NOT EXISTS ( \
+                     SELECT 1 FROM limits l WHERE l.org_id = a.org_id AND l.scope = a.scope AND l.subject = a.subject \
+                       AND l.measure = a.measure AND l.period = a.period AND l.removed_at IS NULL)) \
+                 ORDER BY a.spent + a.reserved DESC, a.subject LIMIT $7",
+            )
+            .bind(org.as_str())
+            .bind(now.0)
+            .bind(limit.scope.as_str())
+            .bind(limit.measure.as_str())
+            .bind(limit.period.as_str())
+            .bind(limit.subject.as_deref())
+            .bind(top)
+            .fetch_all(self.connection())
+            .await?;
+            let accounts = rows.iter().map(account).collect::<Result<Vec<Account>>>()?;
+            uses.push(LimitUse { limit: limit.clone(), accounts });
+        }
+        Ok(uses)
     }
 
     /// Writes back accounts that this transaction has locked.

@@ -1,0 +1,14 @@
+//! The ledger: nobody spends beyond a limit, and nobody is charged twice.
+
+#[path = "ledger/cast.rs"]
+mod cast;
+#[path = "ledger/crowds.rs"]
+mod crowds;
+#[path = "ledger/ends.rs"]
+mod ends;
+#[path = "ledger/limits.rs"]
+mod limits;
+#[path = "ledger/reference.rs"]
+mod reference;
+#[path = "ledger/views.rs"]
+mod views;

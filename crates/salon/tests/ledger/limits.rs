@@ -1,0 +1,299 @@
+//! What limits mean.
+
+use salon::ledger::{Book, NotReserved, Quote};
+use salon_core::limit::Headroom;
+use salon_core::{CallId, Limit, LimitId, Measure, Period, Policy, Scope, UserId};
+use salon_store::testing::Scratch;
+use salon_store::{Terms, on_both_databases};
+
+use crate::cast::*;
+
+on_both_databases! {
+    a_call_without_a_limit_does_not_wait_for_the_disk
+    a_call_is_reserved_from_every_limit_or_from_none
+    a_refusal_says_which_limit_and_when_it_begins_anew
+    a_limit_that_only_warns_lets_everything_pass
+    a_limit_counts_what_was_used_before_it
+    a_lowered_limit_holds_at_once
+    a_limit_that_names_somebody_takes_the_place_of_the_one_for_each
+    a_limit_that_is_removed_and_added_again_has_forgotten_nothing
+    days_end_with_the_days_of_the_organisation
+    a_call_that_needs_consent_is_held_and_may_be_made_once
+    the_same_question_is_held_once
+    a_denied_call_is_refused
+    consent_does_not_help_against_another_limit
+    consent_ends_after_its_time
+    a_limit_of_another_process_is_found_by_the_transaction
+    thresholds_are_crossed_once_in_a_window
+    a_run_has_a_limit_of_its_own
+    a_limit_that_makes_no_sense_is_not_added
+}
+
+async fn a_call_without_a_limit_does_not_wait_for_the_disk(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    let mut reserved = book.reserve(quote("1", alice(), 5)).await.expect("reserved");
+    assert!(!reserved.is_durable());
+    reserved.durable().await.expect("on the disk");
+    assert!(reserved.is_durable());
+    assert_eq!(call(&store, "1").await.state.as_str(), "reserved");
+    let attempts = read(&store).await.list_attempts(&CallId::new("1")).await.expect("attempts");
+    assert_eq!((attempts.len(), attempts[0].state.as_str()), (1, "started"));
+    assert_eq!(accounts(&store, NOON).await, []);
+    reserved.settle(spent(3)).await;
+    book.flush().await.expect("flush");
+    assert_eq!(call(&store, "1").await.state.as_str(), "settled");
+    assert_eq!(entries(&store).await[0].amounts.micros, 3);
+}
+
+async fn a_call_is_reserved_from_every_limit_or_from_none(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    add(&book, limit("mine", Scope::User, Measure::Micros, 100, Policy::Block)).await;
+    add(&book, limit("pool", Scope::Org, Measure::Micros, 50, Policy::Hard)).await;
+    let reserved = reserve(&book, "1", 40).await.expect("fits both");
+    assert!(reserved.is_durable());
+    assert_eq!(refused_by(reserve(&book, "2", 20).await), "pool");
+    let taken: Vec<i64> = accounts(&store, NOON).await.iter().map(|account| account.reserved).collect();
+    assert_eq!(taken, [40, 40]);
+    assert!(find_call(&store, "2").await.is_none(), "a refusal leaves nothing behind");
+    reserved.release("it was not sent").await;
+    let reserved = reserve(&book, "3", 50).await.expect("there is room again");
+    reserved.keep();
+}
+
+async fn a_refusal_says_which_limit_and_when_it_begins_anew(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    add(&book, Limit { period: Period::Day, ..limit("day", Scope::User, Measure::Requests, 1, Policy::Block) }).await;
+    let granted = reserve(&book, "1", 5).await.expect("reserved");
+    let room = granted.granted().standings[0].headroom;
+    assert_eq!(room, Headroom { limit: 1, remaining: 0, reset_secs: Some(12 * 3600) });
+    let Err(NotReserved::Over(standing)) = reserve(&book, "2", 5).await else { panic!("refused") };
+    assert_eq!((standing.scope, standing.measure, standing.policy), (Scope::User, Measure::Requests, Policy::Block));
+    assert_eq!(standing.headroom.reset_secs, Some(12 * 3600));
+}
+
+async fn a_limit_that_only_warns_lets_everything_pass(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    add(&book, limit("soft", Scope::User, Measure::Micros, 10, Policy::Warn)).await;
+    let first = reserve(&book, "1", 10).await.expect("reserved");
+    assert_eq!(first.granted().warnings, []);
+    let second = reserve(&book, "2", 10).await.expect("reserved");
+    assert_eq!(second.granted().warnings, [LimitId::new("soft")]);
+    assert_eq!(accounts(&store, NOON).await[0].cap, None);
+    first.keep();
+}
+
+async fn a_limit_counts_what_was_used_before_it(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    reserve(&book, "1", 5).await.expect("reserved").settle(spent(5)).await;
+    let open = reserve(&book, "2", 3).await.expect("reserved");
+    book.flush().await.expect("flush");
+    add(&book, limit("late", Scope::User, Measure::Micros, 10, Policy::Block)).await;
+    assert_eq!(refused_by(reserve(&book, "3", 3).await), "late");
+    assert_eq!(balance(&store, NOON).await, (3, 5));
+    open.settle(spent(1)).await;
+    reserve(&book, "4", 4).await.expect("5 + 1 + 4").keep();
+    assert_eq!(balance(&store, NOON).await, (4, 6));
+}
+
+async fn a_lowered_limit_holds_at_once(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    add(&book, limit("mine", Scope::User, Measure::Micros, 100, Policy::Block)).await;
+    reserve(&book, "1", 60).await.expect("reserved").keep();
+    let lower = Terms { amount: 50, policy: Policy::Block, thresholds: vec![100] };
+    assert!(book.change_limit(&birds(), &LimitId::new("mine"), lower.clone()).await.expect("change"));
+    assert!(!book.change_limit(&birds(), &LimitId::new("none"), lower).await.expect("change"));
+    assert_eq!(refused_by(reserve(&book, "2", 1).await), "mine");
+    book.settle(&CallId::new("1"), spent(60)).await;
+    book.flush().await.expect("flush");
+    let account = &accounts(&store, NOON).await[0];
+    assert_eq!((account.spent, account.reserved), (60, 0));
+    assert!(account.spent <= account.cap.expect("a cap") + account.grace);
+    let higher = Terms { amount: 61, policy: Policy::Block, thresholds: vec![100] };
+    assert!(book.change_limit(&birds(), &LimitId::new("mine"), higher).await.expect("change"));
+    reserve(&book, "3", 1).await.expect("reserved").keep();
+    assert_eq!(accounts(&store, NOON).await[0].grace, 0);
+}
+
+async fn a_limit_that_names_somebody_takes_the_place_of_the_one_for_each(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    add(&book, limit("each", Scope::User, Measure::Micros, 5, Policy::Block)).await;
+    let own = limit("alice", Scope::User, Measure::Micros, 20, Policy::Block);
+    add(&book, Limit { subject: Some("alice".to_owned()), ..own }).await;
+    reserve(&book, "1", 20).await.expect("alice has more").keep();
+    assert_eq!(refused_by(book.reserve(quote("2", payer("bob"), 6)).await), "each");
+    assert!(book.remove_limit(&birds(), &LimitId::new("alice")).await.expect("remove"));
+    assert_eq!(refused_by(reserve(&book, "3", 1).await), "each");
+}
+
+async fn a_limit_that_is_removed_and_added_again_has_forgotten_nothing(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    let mine = limit("mine", Scope::User, Measure::Micros, 10, Policy::Block);
+    add(&book, mine.clone()).await;
+    reserve(&book, "1", 4).await.expect("reserved").settle(spent(4)).await;
+    assert!(book.remove_limit(&birds(), &mine.id).await.expect("remove"));
+    assert!(!book.remove_limit(&birds(), &mine.id).await.expect("remove"));
+    let free = reserve(&book, "2", 50).await.expect("no limit");
+    free.settle(spent(5)).await;
+    book.flush().await.expect("flush");
+    add(&book, Limit { id: LimitId::new("again"), ..mine }).await;
+    assert_eq!(refused_by(reserve(&book, "3", 2).await), "again");
+    reserve(&book, "4", 1).await.expect("4 + 5 + 1").keep();
+    assert_eq!(book.check().await.expect("check"), []);
+}
+
+async fn days_end_with_the_days_of_the_organisation(Scratch { store, .. }: Scratch) {
+    let (book, clock) = open(&store).await;
+    add(&book, Limit { period: Period::Day, ..limit("day", Scope::User, Measure::Requests, 1, Policy::Block) }).await;
+    let seoul = |call: &str| {
+        let mut payer = alice();
+        payer.zone = "Asia/Seoul".to_owned();
+        book.reserve(quote(call, payer, 1))
+    };
+    seoul("1").await.expect("today").keep();
+    clock.wind(2 * HOUR);
+    assert_eq!(refused_by(seoul("2").await), "day");
+    clock.wind(HOUR);
+    seoul("3").await.expect("15:00 in Greenwich is midnight in Seoul").keep();
+}
+
+fn ask(amount: i64) -> Limit {
+    limit("ask", Scope::User, Measure::Micros, amount, Policy::Ask)
+}
+
+async fn a_call_that_needs_consent_is_held_and_may_be_made_once(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    add(&book, ask(10)).await;
+    let held = reserve(&book, "1", 30).await.expect_err("held");
+    assert_eq!(held, NotReserved::Held { call: CallId::new("1"), limit: Some(LimitId::new("ask")) });
+    assert_eq!(reserve(&book, "1", 30).await.expect_err("still held"), held);
+    let waiting = read(&store).await.list_held(&birds(), None, 10).await.expect("held");
+    assert_eq!((waiting.len(), waiting[0].most.micros, waiting[0].model.as_str()), (1, 30, "parrot-1"));
+    let boss = UserId::new("boss");
+    assert!(book.approve(&birds(), &CallId::new("1"), &boss).await.expect("approve"));
+    assert!(!book.approve(&birds(), &CallId::new("1"), &boss).await.expect("approve"), "decided already");
+    let reserved = reserve(&book, "1", 30).await.expect("approved");
+    let account = &accounts(&store, NOON).await[0];
+    assert_eq!((account.cap, account.reserved, account.grace), (Some(10), 30, 20));
+    assert_eq!(reserve(&book, "1", 30).await.expect_err("once"), NotReserved::Duplicate);
+    reserved.settle(spent(4)).await;
+    book.flush().await.expect("flush");
+    let account = &accounts(&store, NOON).await[0];
+    assert_eq!((account.reserved, account.spent, account.grace), (0, 4, 0));
+    assert_eq!(reserve(&book, "1", 30).await.expect_err("once"), NotReserved::Duplicate);
+}
+
+async fn the_same_question_is_held_once(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    add(&book, ask(10)).await;
+    let held = |call: &str| NotReserved::Held { call: CallId::new(call), limit: Some(LimitId::new("ask")) };
+    assert_eq!(reserve(&book, "1", 30).await.expect_err("held"), held("1"));
+    assert_eq!(reserve(&book, "2", 30).await.expect_err("held"), held("1"));
+    let other = Quote { model: "heron-2".to_owned(), ..quote("3", alice(), 30) };
+    assert_eq!(book.reserve(other).await.expect_err("held"), held("3"));
+    assert_eq!(read(&store).await.list_held(&birds(), None, 10).await.expect("held").len(), 2);
+}
+
+async fn a_denied_call_is_refused(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    add(&book, ask(10)).await;
+    reserve(&book, "1", 30).await.expect_err("held");
+    assert!(book.deny(&birds(), &CallId::new("1"), &UserId::new("boss")).await.expect("deny"));
+    assert_eq!(reserve(&book, "1", 30).await.expect_err("denied"), NotReserved::Denied);
+    assert_eq!(balance(&store, NOON).await, (0, 0));
+}
+
+async fn consent_does_not_help_against_another_limit(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    add(&book, ask(10)).await;
+    reserve(&book, "1", 30).await.expect_err("held");
+    assert!(book.approve(&birds(), &CallId::new("1"), &UserId::new("boss")).await.expect("approve"));
+    add(&book, limit("hard", Scope::Org, Measure::Micros, 20, Policy::Hard)).await;
+    assert_eq!(refused_by(reserve(&book, "1", 30).await), "hard");
+    assert_eq!(call(&store, "1").await.state.as_str(), "approved", "the consent is not used up by that");
+}
+
+async fn consent_ends_after_its_time(Scratch { store, .. }: Scratch) {
+    let (book, clock) = open(&store).await;
+    add(&book, ask(10)).await;
+    reserve(&book, "1", 30).await.expect_err("held");
+    assert!(book.approve(&birds(), &CallId::new("1"), &UserId::new("boss")).await.expect("approve"));
+    clock.wind(DAY + HOUR);
+    assert_eq!(book.reap().await.expect("reap"), 0);
+    assert_eq!(reserve(&book, "1", 30).await.expect_err("too late"), NotReserved::Denied);
+}
+
+async fn a_limit_of_another_process_is_found_by_the_transaction(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    let mine = limit("mine", Scope::User, Measure::Micros, 10, Policy::Block);
+    let args = (mine, NOON);
+    store
+        .write(args, |tx, (limit, now)| Box::pin(async move { tx.add_limit(limit, *now).await }))
+        .await
+        .expect("added behind the book's back");
+    assert!(!book.applies(&alice()));
+    let mut passed = book.reserve(quote("1", alice(), 30)).await.expect("let through, not knowing better");
+    let Err(NotReserved::Over(standing)) = passed.durable().await.cloned() else { panic!("found out") };
+    assert_eq!(standing.limit, LimitId::new("mine"));
+    // It may have been sent, so there is a trace of it, but nothing is taken.
+    assert_eq!(call(&store, "1").await.state.as_str(), "unknown");
+    let attempts = read(&store).await.list_attempts(&CallId::new("1")).await.expect("attempts");
+    assert_eq!(attempts[0].state.as_str(), "unknown");
+    assert_eq!(balance(&store, NOON).await, (0, 0));
+    assert!(book.applies(&alice()), "and now it is known");
+}
+
+async fn crossings(book: &Book, scratch: &salon_store::Store) -> Vec<i64> {
+    book.flush().await.expect("flush");
+    let crossings = read(scratch).await.list_untold_crossings(100).await.expect("crossings");
+    crossings.iter().map(|crossing| crossing.threshold).collect()
+}
+
+async fn thresholds_are_crossed_once_in_a_window(Scratch { store, .. }: Scratch) {
+    let (book, clock) = open(&store).await;
+    add(&book, limit("mine", Scope::User, Measure::Micros, 100, Policy::Block)).await;
+    reserve(&book, "1", 79).await.expect("reserved").settle(spent(79)).await;
+    assert_eq!(crossings(&book, &store).await, [0; 0]);
+    reserve(&book, "2", 21).await.expect("reserved").settle(spent(21)).await;
+    assert_eq!(crossings(&book, &store).await, [80, 100]);
+    let first = read(&store).await.list_untold_crossings(1).await.expect("crossings").remove(0);
+    for told in [true, false] {
+        let args = (first.clone(), NOON);
+        let write =
+            store.write(args, |tx, (crossing, now)| Box::pin(async move { tx.tell_crossing(crossing, *now).await }));
+        assert_eq!(write.await.expect("told"), told);
+    }
+    assert_eq!(crossings(&book, &store).await, [100]);
+    clock.wind(DAY * 31);
+    reserve(&book, "3", 100).await.expect("a new month").settle(spent(100)).await;
+    assert_eq!(crossings(&book, &store).await, [100, 80, 100]);
+}
+
+async fn a_run_has_a_limit_of_its_own(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    add(&book, Limit { period: Period::Total, ..limit("run", Scope::Run, Measure::Tokens, 25, Policy::Hard) }).await;
+    let of = |call: &str, run: &str| {
+        let mut payer = alice();
+        payer.run = Some(run.to_owned());
+        book.reserve(quote(call, payer, 1))
+    };
+    of("1", "a").await.expect("ten").keep();
+    of("2", "a").await.expect("twenty").keep();
+    assert_eq!(refused_by(of("3", "a").await), "run");
+    of("4", "b").await.expect("another run").keep();
+    reserve(&book, "5", 1).await.expect("no run").keep();
+}
+
+async fn a_limit_that_makes_no_sense_is_not_added(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    let good = limit("mine", Scope::User, Measure::Micros, 100, Policy::Block);
+    for bad in [
+        Limit { amount: -1, ..good.clone() },
+        Limit { thresholds: vec![0], ..good.clone() },
+        Limit { scope: Scope::Org, subject: Some("fish".to_owned()), ..good.clone() },
+    ] {
+        book.add_limit(bad).await.expect_err("refused");
+    }
+    add(&book, good.clone()).await;
+    assert!(!book.add_limit(good).await.expect("known already"));
+    assert_eq!(read(&store).await.list_limits(&birds()).await.expect("limits").len(), 1);
+}
