@@ -6,8 +6,16 @@ use salon_core::{Event, Stamped, Time, TurnId};
 use crate::Tx;
 use crate::error::Result;
 use crate::jobs::Held;
+use crate::many::{bundles, many};
 use crate::row::Column;
 use crate::signal::Signal;
+
+many!(
+    insert_events,
+    5,
+    "INSERT INTO events (turn_id, seq, attempt, at, body) VALUES ",
+    " ON CONFLICT (turn_id, seq) DO NOTHING"
+);
 
 /// An event to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,19 +38,15 @@ impl Tx {
         if events.is_empty() {
             return Ok(());
         }
-        for (seq, append) in (last + 1..).zip(events) {
-            let body = serde_json::to_string(&append.event).context("an event cannot be written down")?;
-            sqlx::query(
-                "INSERT INTO events (turn_id, seq, attempt, at, body) VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT (turn_id, seq) DO NOTHING",
-            )
-            .bind(turn.as_str())
-            .bind(seq)
-            .bind(held.epoch())
-            .bind(append.at.0)
-            .bind(body)
-            .execute(self.connection())
-            .await?;
+        let mut seq = last;
+        for bundle in bundles(events) {
+            let mut statement = sqlx::query(insert_events(bundle.len()));
+            for append in bundle {
+                seq += 1;
+                let body = serde_json::to_string(&append.event).context("an event cannot be written down")?;
+                statement = statement.bind(turn.as_str()).bind(seq).bind(held.epoch()).bind(append.at.0).bind(body);
+            }
+            statement.execute(self.connection()).await?;
         }
         self.signal(Signal::Turn(turn.as_str().to_owned()));
         Ok(())
@@ -60,7 +64,8 @@ impl Tx {
     /// The events of a turn after number `after`, in order, at most `limit`.
     pub async fn list_events(&mut self, turn: &TurnId, after: i64, limit: i64) -> Result<Vec<Stamped>> {
         let rows = sqlx::query(
-            "SELECT seq, attempt, at, body FROM events WHERE turn_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+            "SELECT seq, attempt, at, body FROM events WHERE turn_id = $1 AND seq > $2 \
+             ORDER BY seq LIMIT CAST($3 AS BIGINT)",
         )
         .bind(turn.as_str())
         .bind(after)

@@ -17,7 +17,7 @@ use salon_core::{BotId, JobId, Time};
 use crate::Tx;
 use crate::dialect::{Dialect, locked};
 use crate::error::{Error, Result};
-use crate::row::{Column, storable};
+use crate::row::{COUNTED, Column, storable};
 use crate::signal::Signal;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,16 +124,16 @@ impl Tx {
     pub async fn enqueue(&mut self, job: &NewJob) -> Result<Enqueued> {
         // The lane's row is locked from here until the commit, so numbers are given out in the order of commits.
         let lane = sqlx::query(
-            "INSERT INTO lanes (lane, next_seq) VALUES ($1, 1) \
-             ON CONFLICT (lane) DO UPDATE SET next_seq = lanes.next_seq RETURNING next_seq",
+            "INSERT INTO lanes (lane, next_seq) VALUES ($1, 2) \
+             ON CONFLICT (lane) DO UPDATE SET next_seq = lanes.next_seq + 1 RETURNING next_seq",
         )
         .bind(&job.lane)
         .fetch_one(self.connection())
         .await?;
-        let seq = lane.int("next_seq")?;
         if let Some(room) = job.room
             && self.count_open(&job.lane).await? >= room
         {
+            self.give_number_back(&job.lane).await?;
             // What comes a second time is not refused for want of room.
             return Ok(if self.is_known(job).await? { Enqueued::Duplicate } else { Enqueued::LaneFull });
         }
@@ -147,22 +147,27 @@ impl Tx {
         .bind(job.queue)
         .bind(job.kind)
         .bind(&job.lane)
-        .bind(seq)
+        .bind(lane.int("next_seq")? - 1)
         .bind(job.bot.as_ref().map(BotId::as_str))
         .bind(&job.payload)
         .bind(job.now.0)
         .execute(self.connection())
         .await?;
         if added.rows_affected() == 0 {
+            self.give_number_back(&job.lane).await?;
             return Ok(Enqueued::Duplicate);
         }
-        sqlx::query("UPDATE lanes SET next_seq = $2 WHERE lane = $1")
-            .bind(&job.lane)
-            .bind(seq + 1)
-            .execute(self.connection())
-            .await?;
         self.signal(Signal::Work(job.queue.to_owned()));
         Ok(Enqueued::New)
+    }
+
+    /// Takes back what [`Tx::enqueue`] has taken and does not need: nobody else had a number since.
+    async fn give_number_back(&mut self, lane: &str) -> Result<()> {
+        sqlx::query("UPDATE lanes SET next_seq = next_seq - 1 WHERE lane = $1")
+            .bind(lane)
+            .execute(self.connection())
+            .await?;
+        Ok(())
     }
 
     async fn is_known(&mut self, job: &NewJob) -> Result<bool> {
@@ -192,7 +197,8 @@ impl Tx {
         rows.iter().map(claimed).collect()
     }
 
-    /// Claims up to `limit` due jobs of a queue for `worker`, oldest first, and never two of one lane.
+    /// Claims up to `limit` due jobs of a queue for `worker`, those first that have been due longest, and never two of
+    /// one lane.
     ///
     /// `longest` is the longest lease anybody may hold: one that ends later was written under a clock that has since
     /// been set back, and counts as expired. A wrong guess is harmless, the epoch decides.
@@ -397,12 +403,18 @@ impl Tx {
         row.as_ref().map(claimed).transpose()
     }
 
-    /// How many jobs of each kind, bot and state there are.
+    /// How many jobs of each kind, bot and state there are: all that are open, and of those that have ended the newest
+    /// [`COUNTED`].
     pub async fn count_jobs(&mut self) -> Result<Vec<JobCounts>> {
         let rows = sqlx::query(
-            "SELECT kind, bot_id, state, COUNT(*) AS count FROM jobs GROUP BY kind, bot_id, state \
-             ORDER BY kind, bot_id, state",
+            "SELECT kind, bot_id, state, COUNT(*) AS count FROM ( \
+               SELECT kind, bot_id, state FROM jobs WHERE state IN ('queued', 'running') \
+               UNION ALL \
+               SELECT * FROM (SELECT kind, bot_id, state FROM jobs WHERE finished_at IS NOT NULL \
+                              ORDER BY finished_at DESC LIMIT CAST($1 AS BIGINT)) ended) counted \
+             GROUP BY kind, bot_id, state ORDER BY kind, bot_id, state",
         )
+        .bind(COUNTED)
         .fetch_all(self.connection())
         .await?;
         rows.iter()
@@ -444,7 +456,7 @@ fn claim_text(dialect: Dialect) -> &'static str {
              AND (CAST($8 AS TEXT) IS NULL OR j.bot_id = $8) \
              AND NOT EXISTS (SELECT 1 FROM jobs k WHERE k.lane = j.lane AND k.seq < j.seq \
                                AND k.state IN ('queued', 'running')) \
-           ORDER BY j.created_at, j.id LIMIT $4",
+           ORDER BY j.available_at, j.id LIMIT CAST($4 AS BIGINT)",
         ") \
          UPDATE jobs SET state = 'running', epoch = epoch + 1, attempts = attempts + 1, \
                          owner = $5, boot = $6, lease_until = $7 \
@@ -478,7 +490,7 @@ mod tests {
         let mut tx = scratch.store.read().await.expect("a connection");
 
         let claim = plan(&mut tx, claim_text(Dialect::Sqlite)).await.join("\n");
-        assert!(claim.contains("SEARCH j USING INDEX jobs_due (queue=?)"), "{claim}");
+        assert!(claim.contains("SEARCH j USING INDEX jobs_due (queue=? AND available_at<?)"), "{claim}");
         assert!(claim.contains("SEARCH k USING INDEX jobs_lane (lane=? AND seq<?)"), "{claim}");
         assert!(claim.contains("SEARCH jobs USING COVERING INDEX sqlite_autoindex_jobs_1 (id=?)"), "{claim}");
         // In the order of the index, so that the limit ends the search.

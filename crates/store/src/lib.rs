@@ -9,6 +9,8 @@
 //! - Columns are `TEXT`, `BIGINT`, `DOUBLE PRECISION` or `BYTEA`; flags are 0 or 1; times are Unix milliseconds.
 //! - Placeholders are `$n`. No `now()`, no serial columns, no arrays, no data-modifying `WITH`.
 //! - A sum is cast: `CAST(SUM(x) AS BIGINT)`.
+//! - A limit that is bound is cast, `LIMIT CAST($1 AS BIGINT)`: SQLite looks at a bare one to choose its plan, and
+//!   prepares the statement anew each time.
 //! - The few true differences live in [`dialect`], and how transactions are grouped in [`writer`].
 //!
 //! Every method is exercised on both databases by `tests/conformance.rs`.
@@ -72,7 +74,7 @@ pub use writer::Operation;
 
 use dialect::Role;
 use signal::Signals;
-use writer::Writer;
+use writer::{Haste, Writer};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -177,7 +179,17 @@ impl Store {
         A: Send + Sync + 'static,
         T: Send + 'static,
     {
-        self.inner.writer.run(args, operation, self.inner.signals.clone()).await
+        self.inner.writer.run(Haste::Usual, args, operation, self.inner.signals.clone()).await
+    }
+
+    /// The same, ahead of those who use [`Store::write`]: for what somebody outside is kept waiting by. The others get
+    /// their turn all the same.
+    pub async fn write_urgently<A, T>(&self, args: A, operation: Operation<A, T>) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        self.inner.writer.run(Haste::Urgent, args, operation, self.inner.signals.clone()).await
     }
 
     /// A connection to read from. Each statement sees what was committed before it began.

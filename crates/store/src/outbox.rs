@@ -8,7 +8,7 @@ use salon_core::{BotId, ChatId, Time};
 use crate::Tx;
 use crate::error::Result;
 use crate::jobs::Held;
-use crate::row::{Column, storable};
+use crate::row::{COUNTED, Column, storable};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartState {
@@ -154,11 +154,19 @@ impl Tx {
         Ok(swept.rows_affected())
     }
 
-    /// Parts by state.
+    /// Parts by state: all that are not settled, and of the others the newest [`COUNTED`].
     pub async fn count_parts(&mut self) -> Result<Vec<(String, i64)>> {
-        let rows = sqlx::query("SELECT state, COUNT(*) AS count FROM outbox GROUP BY state ORDER BY state")
-            .fetch_all(self.connection())
-            .await?;
+        let rows = sqlx::query(
+            "SELECT state, COUNT(*) AS count FROM ( \
+               SELECT state FROM outbox WHERE state IN ('open', 'orphan') \
+               UNION ALL \
+               SELECT * FROM (SELECT state FROM outbox WHERE state IN ('shown', 'dropped') \
+                              ORDER BY updated_at DESC LIMIT CAST($1 AS BIGINT)) done) counted \
+             GROUP BY state ORDER BY state",
+        )
+        .bind(COUNTED)
+        .fetch_all(self.connection())
+        .await?;
         rows.iter().map(|row| Ok((row.text("state")?, row.int("count")?))).collect()
     }
 }

@@ -5,7 +5,7 @@ use salon_core::{BotId, ChatId, DialogId, Time, Turn, TurnId, TurnState, Usage};
 use crate::Tx;
 use crate::error::Result;
 use crate::jobs::Held;
-use crate::row::{Column, storable};
+use crate::row::{COUNTED, Column, storable};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTurn {
@@ -72,7 +72,7 @@ impl Tx {
         let rows = sqlx::query(
             "SELECT id, dialog_id, number, user_id, question, asked_at, answer, answered_at, state, engine, model, \
                     tokens_in, tokens_out, usage_estimated, usage_suspect, error FROM turns \
-             WHERE dialog_id = $1 AND number < $2 ORDER BY number DESC LIMIT $3",
+             WHERE dialog_id = $1 AND number < $2 ORDER BY number DESC LIMIT CAST($3 AS BIGINT)",
         )
         .bind(dialog.as_str())
         .bind(number)
@@ -141,12 +141,19 @@ impl Tx {
         Ok(amended.rows_affected() > 0)
     }
 
-    /// Turns by state, for the metrics.
+    /// Turns by bot and state, for the metrics: all that are open, and of those that have ended the newest
+    /// [`COUNTED`].
     pub async fn count_turns(&mut self) -> Result<Vec<(String, String, i64)>> {
         let rows = sqlx::query(
-            "SELECT d.bot_id AS bot, t.state AS state, COUNT(*) AS count FROM turns t \
+            "SELECT d.bot_id AS bot, t.state AS state, COUNT(*) AS count FROM ( \
+               SELECT dialog_id, state FROM turns WHERE state IN ('queued', 'running') \
+               UNION ALL \
+               SELECT dialog_id, state FROM (SELECT dialog_id, state FROM turns ORDER BY id DESC \
+                                             LIMIT CAST($1 AS BIGINT)) newest \
+               WHERE state NOT IN ('queued', 'running')) t \
              JOIN dialogs d ON d.id = t.dialog_id GROUP BY d.bot_id, t.state ORDER BY d.bot_id, t.state",
         )
+        .bind(COUNTED)
         .fetch_all(self.connection())
         .await?;
         rows.iter().map(|row| Ok((row.text("bot")?, row.text("state")?, row.int("count")?))).collect()

@@ -1,9 +1,10 @@
 //! How transactions are run.
 //!
 //! A transaction is a function over [`Tx`] and its arguments. On SQLite one task owns the only writing connection: it
-//! takes every operation that is waiting, runs each inside a savepoint of one transaction, commits once, and only then
-//! tells the callers. So many callers share one `fsync`, and still nobody hears "done" before it is on the disk. On
-//! PostgreSQL an operation is its own transaction and is run again when the database asks for that.
+//! runs the operations that are waiting in one transaction, commits once, and only then tells the callers. So many
+//! callers share one `fsync`, and still nobody hears "done" before it is on the disk. Should one of them fail, all are
+//! taken back and run again, each inside a savepoint of its own. On PostgreSQL an operation is its own transaction and
+//! is run again when the database asks for that.
 //!
 //! Operations run to their end even when the caller has gone: a transaction is never left half open.
 
@@ -32,8 +33,13 @@ const WAITING: usize = 1024;
 const QUEUE_PATIENCE: Duration = Duration::from_secs(2);
 /// Operations in one SQLite commit.
 const GROUP: usize = 128;
-/// Commits between two checkpoints: some megabytes of log at most, in the usual sizes.
-const CHECKPOINT_EVERY: u32 = 16;
+/// How long a SQLite transaction goes on taking what is waiting: whoever was first waits for the last. A slow disk
+/// makes it longer, so that the time is not spent on waiting for commits.
+const GROUP_TIME: Duration = Duration::from_millis(2);
+/// Urgent operations that are run before one of the others gets its turn.
+const URGENT_IN_A_ROW: u32 = 4;
+/// Operations between two checkpoints: a few megabytes of log at most, in the usual sizes.
+const CHECKPOINT_EVERY: usize = 256;
 /// Pages in a log that is begun anew even if somebody must be waited for: two megabytes.
 const LONG_LOG: i64 = 512;
 /// Runs of one PostgreSQL transaction.
@@ -46,8 +52,20 @@ const LONGEST: Duration = Duration::from_secs(15);
 
 #[derive(Clone)]
 pub(crate) enum Writer {
-    Sqlite { queue: mpsc::Sender<Box<dyn Waiting>>, orders: mpsc::Sender<Order> },
+    Sqlite {
+        urgent: mpsc::Sender<Box<dyn Waiting>>,
+        others: mpsc::Sender<Box<dyn Waiting>>,
+        orders: mpsc::Sender<Order>,
+    },
     Postgres(AnyPool),
+}
+
+/// Who goes first where writes wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// Somebody outside waits for exactly this write.
+    Urgent,
+    Usual,
 }
 
 /// What the SQLite writer does between two groups.
@@ -60,21 +78,30 @@ pub(crate) enum Order {
 impl Writer {
     /// Starts the task that owns the writing connection, and the lock on the folder for as long as it may write.
     pub(crate) fn sqlite(url: String, connection: AnyConnection, lock: File, signals: Arc<Signals>) -> Writer {
-        let (queue, waiting) = mpsc::channel(WAITING);
+        let (urgent, urgent_waiting) = mpsc::channel(WAITING);
+        let (others, others_waiting) = mpsc::channel(WAITING);
         let (orders, ordered) = mpsc::channel(1);
-        let pen = Pen { url, connection, since_checkpoint: 0, _lock: lock };
-        tokio::spawn(write_in_groups(pen, waiting, ordered, signals));
-        Writer::Sqlite { queue, orders }
+        let pen = Pen { url, connection, since_checkpoint: 0, commit_took: Duration::ZERO, _lock: lock };
+        let queue = Queue { urgent: urgent_waiting, others: others_waiting, urgent_in_a_row: 0 };
+        tokio::spawn(write_in_groups(pen, queue, ordered, signals));
+        Writer::Sqlite { urgent, others, orders }
     }
 
-    pub(crate) async fn run<A, T>(&self, args: A, operation: Operation<A, T>, signals: Arc<Signals>) -> Result<T>
+    pub(crate) async fn run<A, T>(
+        &self,
+        haste: Haste,
+        args: A,
+        operation: Operation<A, T>,
+        signals: Arc<Signals>,
+    ) -> Result<T>
     where
         A: Send + Sync + 'static,
         T: Send + 'static,
     {
         match self {
-            Writer::Sqlite { queue, .. } => {
+            Writer::Sqlite { urgent, others, .. } => {
                 let (tell, told) = oneshot::channel();
+                let queue = if haste == Haste::Urgent { urgent } else { others };
                 let waiting = Box::new(Queued { args, operation, outcome: None, tell });
                 queue.send_timeout(waiting, QUEUE_PATIENCE).await.map_err(|error| match error {
                     SendTimeoutError::Timeout(_) => unavailable("too many writes are waiting"),
@@ -202,27 +229,63 @@ fn same(error: &Error) -> Error {
     }
 }
 
+/// What waits for the SQLite writer.
+struct Queue {
+    urgent: mpsc::Receiver<Box<dyn Waiting>>,
+    others: mpsc::Receiver<Box<dyn Waiting>>,
+    /// Urgent ones since one of the others was taken.
+    urgent_in_a_row: u32,
+}
+
+impl Queue {
+    /// The next one, if any is waiting: an urgent one, unless the others have stood back long enough.
+    fn take(&mut self) -> Option<Box<dyn Waiting>> {
+        if self.urgent_in_a_row < URGENT_IN_A_ROW
+            && let Ok(urgent) = self.urgent.try_recv()
+        {
+            self.urgent_in_a_row += 1;
+            return Some(urgent);
+        }
+        self.urgent_in_a_row = 0;
+        self.others.try_recv().or_else(|_| self.urgent.try_recv()).ok()
+    }
+
+    /// Waits for the next one. `None` once the queue is closed and empty.
+    async fn recv(&mut self) -> Option<Box<dyn Waiting>> {
+        if let Some(waiting) = self.take() {
+            return Some(waiting);
+        }
+        tokio::select! {
+            Some(urgent) = self.urgent.recv() => Some(urgent),
+            Some(other) = self.others.recv() => Some(other),
+            else => None,
+        }
+    }
+
+    /// Takes in nothing more; what waits may still be taken.
+    fn close(&mut self) {
+        self.urgent.close();
+        self.others.close();
+    }
+}
+
 /// The one writing connection.
 struct Pen {
     url: String,
     connection: AnyConnection,
-    since_checkpoint: u32,
+    /// Operations since the last checkpoint.
+    since_checkpoint: usize,
+    commit_took: Duration,
     _lock: File,
 }
 
-async fn write_in_groups(
-    mut pen: Pen,
-    mut queue: mpsc::Receiver<Box<dyn Waiting>>,
-    mut orders: mpsc::Receiver<Order>,
-    signals: Arc<Signals>,
-) {
-    let mut group = Vec::with_capacity(GROUP);
+async fn write_in_groups(mut pen: Pen, mut queue: Queue, mut orders: mpsc::Receiver<Order>, signals: Arc<Signals>) {
     let mut closers = Vec::new();
     loop {
         tokio::select! {
-            taken = queue.recv_many(&mut group, GROUP) => match taken {
-                0 => break,
-                _ => pen = write_group(pen, &mut group, &mut queue, &signals).await,
+            first = queue.recv() => match first {
+                Some(first) => pen = write_group(pen, first, &mut queue, &signals).await,
+                None => break,
             },
             Some(order) = orders.recv() => match order {
                 Order::Checkpoint(tell) => drop(tell.send(pen.checkpoint().await)),
@@ -241,24 +304,20 @@ async fn write_in_groups(
     }
 }
 
-async fn write_group(
-    mut pen: Pen,
-    group: &mut Vec<Box<dyn Waiting>>,
-    queue: &mut mpsc::Receiver<Box<dyn Waiting>>,
-    signals: &Signals,
-) -> Pen {
+async fn write_group(mut pen: Pen, first: Box<dyn Waiting>, queue: &mut Queue, signals: &Signals) -> Pen {
     let mut tx = Tx::writer(pen.connection);
-    let outcome = run_group(&mut tx, group).await;
+    let mut group = vec![first];
+    let outcome = run_group(&mut tx, &mut group, queue, &mut pen.commit_took).await;
     pen.connection = tx.into_connection();
     match outcome {
         Ok(raised) => {
             crate::fail_point!("commit.after");
+            pen.since_checkpoint += group.len();
             // First those who wait for a change, then those who made it: nobody finds later that he was not told.
             signals.raise(raised);
-            for waiting in group.drain(..) {
+            for waiting in group {
                 waiting.tell(Ok(()));
             }
-            pen.since_checkpoint += 1;
             if pen.since_checkpoint >= CHECKPOINT_EVERY
                 && let Err(error) = pen.checkpoint().await
             {
@@ -270,11 +329,11 @@ async fn write_group(
             pen.recover().await;
             // Those who wait behind have waited as long for the same lock; each group would wait for it anew.
             while matches!(error, Error::Unavailable(_))
-                && let Ok(waiting) = queue.try_recv()
+                && let Some(waiting) = queue.take()
             {
                 group.push(waiting);
             }
-            for waiting in group.drain(..) {
+            for waiting in group {
                 waiting.tell(Err(&error));
             }
         }
@@ -284,9 +343,37 @@ async fn write_group(
 
 type Raised = Vec<crate::Signal>;
 
-/// Every statement is a visit to the connection's thread, so what can go together does; the last savepoint is released
-/// by the commit.
-async fn run_group(tx: &mut Tx, group: &mut [Box<dyn Waiting>]) -> Result<Raised> {
+/// Every statement is a visit to the connection's thread, so there are no savepoints as long as nothing fails.
+async fn run_group(
+    tx: &mut Tx,
+    group: &mut Vec<Box<dyn Waiting>>,
+    queue: &mut Queue,
+    commit_took: &mut Duration,
+) -> Result<Raised> {
+    execute(tx, "BEGIN IMMEDIATE").await?;
+    let until = Instant::now() + GROUP_TIME.max(*commit_took * 2);
+    let mut at = 0;
+    while let Some(waiting) = group.get_mut(at) {
+        if !waiting.run(tx).await {
+            return run_apart(tx, group).await;
+        }
+        at += 1;
+        if at < GROUP && Instant::now() < until {
+            group.extend(queue.take());
+        }
+    }
+    crate::fail_point!("commit.before");
+    let committing = Instant::now();
+    execute(tx, "COMMIT").await?;
+    *commit_took = committing.elapsed();
+    Ok(tx.take_signals())
+}
+
+/// Takes back what a group has done and runs it again, so that whoever fails disturbs no other.
+async fn run_apart(tx: &mut Tx, group: &mut [Box<dyn Waiting>]) -> Result<Raised> {
+    tx.take_signals();
+    // A full disk or an error of it may have ended the transaction already.
+    execute(tx, "ROLLBACK").await.ok();
     let mut raised = Vec::new();
     let mut begin = "BEGIN IMMEDIATE; SAVEPOINT operation";
     for waiting in group {
@@ -297,11 +384,12 @@ async fn run_group(tx: &mut Tx, group: &mut [Box<dyn Waiting>]) -> Result<Raised
         if kept {
             raised.extend(signals);
         } else if execute(tx, "ROLLBACK TO operation").await.is_err() {
-            // A full disk or an error of it may end the whole transaction; the group shares the reason.
+            // The same, and the group shares the reason.
             return Err(waiting.reason());
         }
     }
     crate::fail_point!("commit.before");
+    // This also releases the last savepoint.
     execute(tx, "COMMIT").await?;
     Ok(raised)
 }

@@ -107,10 +107,10 @@ impl Model {
         Enqueued::New
     }
 
-    /// What a claim gives: (id, epoch, attempts), oldest first.
+    /// What a claim gives, (id, epoch, attempts): of those that have been due longest, the oldest first.
     fn claim(&mut self, limit: i64) -> Vec<(String, i64, i64)> {
         let (now, lease, longest) = (self.now, self.lease(), self.now + 3 * LEASE.as_millis() as i64);
-        let mut heads: Vec<(i64, String)> = (0..3)
+        let mut heads: Vec<(i64, i64, String)> = (0..3)
             .filter_map(|lane| self.open(lane).min_by_key(|job| job.seq))
             .filter(|job| job.available <= now)
             .filter(|job| match job.state {
@@ -118,11 +118,12 @@ impl Model {
                 State::Running { until } => until < now || until > longest,
                 State::Ended => false,
             })
-            .map(|job| (job.created, job.id.clone()))
+            .map(|job| (job.available, job.created, job.id.clone()))
             .collect();
-        heads.sort();
+        heads.sort_by(|a, b| (a.0, &a.2).cmp(&(b.0, &b.2)));
         heads.truncate(limit as usize);
-        let claim = |(_, id): (i64, String)| {
+        heads.sort_by(|a, b| (a.1, &a.2).cmp(&(b.1, &b.2)));
+        let claim = |(_, _, id): (i64, i64, String)| {
             let job = self.jobs.iter_mut().find(|job| job.id == id).expect("a job");
             job.epoch += 1;
             job.attempts += 1;

@@ -33,7 +33,8 @@ async fn with_the_writer_held<T>(store: &Store, during: impl AsyncFnOnce() -> T)
         async move {
             transact!(store, args, |_tx, (begun, gate)| {
                 begun.add_permits(1);
-                gate.acquire().await.expect("the gate stays").forget();
+                // Once open it stays open: like every operation this one may be run again.
+                drop(gate.acquire().await.expect("the gate stays"));
                 Ok(())
             })
         }
