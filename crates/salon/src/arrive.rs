@@ -88,7 +88,7 @@ impl Salon {
         if failpoint::sabotaged("two-tx") {
             return self.arrive_in_two(job).await;
         }
-        let enqueued = self.store.write(job, |tx, job| Box::pin(tx.enqueue(job))).await?;
+        let enqueued = self.store.write_urgently(job, |tx, job| Box::pin(tx.enqueue(job))).await?;
         fail_point!("webhook.after_commit");
         Ok(enqueued)
     }

@@ -41,7 +41,7 @@ impl Job for RunTurn {
 
     async fn run(&self, salon: &Arc<Salon>, work: &Work) -> Result<Next, Error> {
         let turn = turn_of(work)?;
-        let (turn, dialog, brief, last) = prepare(salon, &turn).await?;
+        let (turn, dialog, brief, last) = prepare(salon, work, &turn).await?;
         if turn.state.is_final() {
             return Ok(Next::Finish);
         }
@@ -99,7 +99,7 @@ fn turn_of(work: &Work) -> Result<TurnId, Error> {
 
 /// The last number is the number of the last event in the log. Nobody adds to it any more: earlier attempts lost their
 /// lease when this one was claimed.
-async fn prepare(salon: &Salon, id: &TurnId) -> Result<(Turn, Dialog, Brief, i64), Error> {
+async fn prepare(salon: &Salon, work: &Work, id: &TurnId) -> Result<(Turn, Dialog, Brief, i64), Error> {
     let mut tx = salon.store.read().await?;
     let turn = tx.find_turn(id).await?.ok_or_else(|| anyhow::anyhow!("the turn {id} is gone"))?;
     let dialog = tx.find_dialog(&turn.dialog).await?.ok_or_else(|| anyhow::anyhow!("the dialog of {id} is gone"))?;
@@ -107,7 +107,8 @@ async fn prepare(salon: &Salon, id: &TurnId) -> Result<(Turn, Dialog, Brief, i64
     let limit = salon.settings.window.messages as i64 + 10;
     let earlier = tx.list_turns_before(&dialog.id, turn.number, limit).await?;
     let brief = brief::compose(&salon.settings.instruction, &dialog, &earlier, &turn, salon.settings.window);
-    let last = tx.last_event(id).await?;
+    // Nobody wrote before the first who may.
+    let last = if work.lease.ticket.epoch == 1 { 0 } else { tx.last_event(id).await? };
     Ok((turn, dialog, brief, last))
 }
 

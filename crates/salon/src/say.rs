@@ -54,7 +54,8 @@ impl Salon {
                 bot: None,
                 payload,
                 now,
-                room: Some(ROOM),
+                // `say` counts by itself.
+                room: None,
             },
             turn: NewTurn {
                 id: turn,
@@ -83,12 +84,17 @@ impl Utterance {
 
 /// Adds the turn and its run. `QueueFull` if too many questions wait in the dialog already.
 pub async fn say(tx: &mut Tx, utterance: &Utterance) -> Result<Said> {
-    let ahead = tx.count_open(&utterance.run.lane).await?;
+    // This locks the dialog until the commit, so nobody else asks in it after we have counted.
     let number = tx.add_turn(&utterance.turn).await?;
+    let ahead = tx.count_open(&utterance.run.lane).await?;
+    if ahead >= ROOM {
+        return Err(Refusal::QueueFull { limit: ROOM }.into());
+    }
     match tx.enqueue(&utterance.run).await? {
         Enqueued::New => Ok(Said { turn: utterance.turn.id.clone(), number, ahead }),
-        Enqueued::LaneFull => Err(Refusal::QueueFull { limit: ROOM }.into()),
-        Enqueued::Duplicate => Err(anyhow::anyhow!("the run of a new turn existed already").into()),
+        Enqueued::LaneFull | Enqueued::Duplicate => {
+            Err(anyhow::anyhow!("the run of a new turn existed already").into())
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! The worker: claims jobs, keeps their leases alive, and says what becomes of them.
 //!
 //! One loop per queue claims whatever is due, up to its free slots, and runs each job in a task of its own. A loop is
-//! woken by the hub and looks by itself every poll interval. One more loop renews the leases that are getting old and
-//! looks for stop requests that came from other processes. Dropping the future of [`Crew::work`] ends the loops; the
-//! jobs end by their leases.
+//! woken by the hub, but not again at once, and looks by itself every poll interval. One more loop renews the leases
+//! that are getting old and looks for stop requests that came from other processes. Dropping the future of
+//! [`Crew::work`] ends the loops; the jobs end by their leases.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,6 +45,9 @@ const RENEWED_AT_ONCE: usize = 16;
 const ENDLESS_ATTEMPTS: i64 = 4;
 const STOP_POLL: Duration = Duration::from_millis(500);
 const CLAIM_AT_MOST: usize = 64;
+/// The least time between two claims of a queue. Who comes first is claimed at once; where many come, one claim takes
+/// them together, and the database has more time for the rest.
+const CLAIM_PAUSE: Duration = Duration::from_millis(10);
 
 impl Crew {
     pub fn new(salon: Arc<Salon>, jobs: Vec<Arc<dyn Job>>, queues: Vec<Queue>) -> Arc<Crew> {
@@ -114,9 +117,14 @@ impl Crew {
             // Register before looking, so that what comes in between is not missed.
             let woken = wake.notified();
             tokio::pin!(woken);
-            woken.as_mut().enable();
+            if woken.as_mut().enable() {
+                // Told before we look: that needs no second look.
+                woken.set(wake.notified());
+                woken.as_mut().enable();
+            }
 
             let Some(free) = self.free_slots(&slots).await else { return };
+            let claimed_at = Instant::now();
             let claimed = match self.claim(&queue, free).await {
                 Ok(claimed) => claimed,
                 Err(error) => {
@@ -142,6 +150,7 @@ impl Crew {
                     () = tokio::time::sleep(self.salon.settings.poll_interval) => {}
                     () = self.closing.cancelled() => return,
                 }
+                tokio::time::sleep_until(claimed_at + CLAIM_PAUSE).await;
             }
         }
     }
