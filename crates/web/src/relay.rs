@@ -11,11 +11,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use salon::access::{Caller, Credential};
 use salon::relay::{Answer, Ask, Count, Kind, Outside, Refused, Told, Wire};
+use salon_core::CallId;
 use std::sync::Arc;
 
 use crate::serve::Peer;
@@ -123,7 +124,8 @@ async fn read(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Result
     }
     let outside = outside(wire, head.uri.path(), head.uri.query());
     let body = body::read(body, &head.headers, web.relay.settings().max_body).await?;
-    Ok(Ask { id: id.call(), wire, caller, outside, headers: head.headers, body })
+    let call = approved(&head.headers).unwrap_or_else(|| id.call());
+    Ok(Ask { id: call, wire, caller, outside, headers: head.headers, body })
 }
 
 /// Who calls. The one way in for every protocol, so that every header meets the same checks.
@@ -131,6 +133,13 @@ pub(crate) async fn caller(web: &Web, head: &axum::http::request::Parts, door: &
     let peer = head.extensions.get::<Peer>().map(|peer| peer.0.ip());
     let credential = Credential::read(&head.headers, head.uri.query()).map_err(Refused::from)?;
     web.relay.admit(credential, peer, door).await
+}
+
+/// The number of a call that waited for an admin and is made again.
+fn approved(headers: &HeaderMap) -> Option<CallId> {
+    let number = headers.get("x-salon-call")?.to_str().ok()?;
+    let plain = number.len() == 26 && number.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    plain.then(|| CallId::new(number))
 }
 
 /// A door's path as the documentation has it, whatever spelling the caller used: scopes of keys are written against it.

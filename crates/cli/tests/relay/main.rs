@@ -4,4 +4,5 @@
 mod calls;
 #[path = "../house/mod.rs"]
 mod house;
+mod limits;
 mod stage;

@@ -1,7 +1,5 @@
 //! What the tests of the relay share: a house with upstreams, people and keys.
 
-use std::collections::HashMap;
-
 use salon::access::issue::{Maker, NewKey, make_key};
 use salon::catalog::{Environment, Prices, Sources, Spec};
 use salon::people::{DEFAULT_ORG, NewUser, add_user};
@@ -147,15 +145,6 @@ impl Stage {
         self.house.relay.book.flush().await.unwrap();
         let filter = UsageFilter::of(OrgId::new(DEFAULT_ORG), Time(0), Time(i64::MAX));
         self.house.salon.store.read().await.unwrap().usage(&filter).await.unwrap()
-    }
-
-    /// How often each key was shown to the upstream.
-    pub fn shown(&self) -> HashMap<String, usize> {
-        let mut shown = HashMap::new();
-        for call in self.upstream.calls() {
-            *shown.entry(call.key.unwrap_or_default()).or_default() += 1;
-        }
-        shown
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use salon_core::{Micros, Tokens};
 use salon_engine::upstream::{Fault, Turn};
 use salon_engine::wire::usage::judge;
@@ -83,9 +84,12 @@ impl Bill {
             suspect,
             cache_hit: false,
         };
-        // In line at once or a moment later; nobody waits for it here.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(reserved.settle(spent));
+        // In line at once, or a moment later if the line is long; nobody waits for it here.
+        let mut settling = Box::pin(reserved.settle(spent));
+        if settling.as_mut().now_or_never().is_none()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(settling);
         }
         micros
     }
