@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroize;
+
 /// A string that must not be shown: a key on its way to a header.
 ///
 /// It has no `Display` and no `Serialize`, so it can neither be logged nor stored by accident; whoever needs the text
@@ -20,6 +22,13 @@ impl Secret {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// A secret that is no longer needed does not stay in memory.
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod credential;
 mod failures;
+pub mod issue;
 pub mod jwt;
 pub(crate) mod token;
 
