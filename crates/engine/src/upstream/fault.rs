@@ -39,6 +39,8 @@ pub enum Fault {
     NotFound,
     /// It refuses the request for another reason.
     Refused,
+    /// Its address leads where a user's address must not lead.
+    Blocked,
 }
 
 impl Fault {
@@ -52,7 +54,9 @@ impl Fault {
             Fault::Unreachable => "upstream_unreachable",
             Fault::Cut => "upstream_cut",
             Fault::Garbled | Fault::Silent => "upstream_garbled",
-            Fault::Filtered | Fault::TooLong | Fault::NotFound | Fault::Refused => "upstream_refused",
+            Fault::Filtered | Fault::TooLong | Fault::NotFound | Fault::Refused | Fault::Blocked => {
+                "upstream_refused"
+            },
         }
     }
 
@@ -75,6 +79,7 @@ impl Fault {
             Fault::TooLong => "The conversation is too long for this model. A new dialog will help.",
             Fault::NotFound => "The model's provider does not know this model.",
             Fault::Refused => "The model's provider refused the request.",
+            Fault::Blocked => "The address of the model's provider is not allowed.",
         }
     }
 
@@ -226,6 +231,7 @@ mod tests {
             (Fault::TooLong, "upstream_refused"),
             (Fault::NotFound, "upstream_refused"),
             (Fault::Refused, "upstream_refused"),
+            (Fault::Blocked, "upstream_refused"),
         ] {
             assert_eq!(fault.code(), code);
             assert!(fault.sentence().ends_with('.') && fault.sentence().len() < 100, "{fault:?}");

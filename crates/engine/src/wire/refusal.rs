@@ -146,7 +146,7 @@ impl From<Fault> for Kind {
             Fault::Busy | Fault::Resting => Kind::Overloaded,
             Fault::Timeout => Kind::Timeout,
             Fault::NotFound => Kind::NotFound,
-            Fault::Filtered | Fault::TooLong | Fault::Refused => Kind::InvalidRequest,
+            Fault::Filtered | Fault::TooLong | Fault::Refused | Fault::Blocked => Kind::InvalidRequest,
         }
     }
 }
