@@ -14,6 +14,7 @@ mod messages;
 mod midm;
 pub mod refusal;
 mod responses;
+mod run;
 pub mod talk;
 pub mod tap;
 mod unasked;

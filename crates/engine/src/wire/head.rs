@@ -9,6 +9,8 @@
 
 mod rewrite;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 
@@ -503,11 +505,12 @@ impl<'a> Reader<'a> {
         whole(digits).map(Some).ok_or(BadAsk::Wrong(name, "a whole number"))
     }
 
-    /// An upper bound for ordinary text: three bytes of ASCII to a token, structure included, two and a half of others.
+    /// An upper bound for ordinary text, structure included: two and a half bytes of ASCII to a token, somewhat less of
+    /// other scripts. Vocabularies differ most where they are old and the script is not Latin.
     fn most(&self, census: Census) -> i64 {
         let escapes = census.escaped * 6;
         let plain = self.body.len().saturating_sub(self.blobs + census.high + escapes);
-        let text = plain / 3 + census.high * 2 / 5 + census.escaped * 6 / 5;
+        let text = plain * 2 / 5 + census.high * 11 / 20 + census.wide + census.escaped * 8 / 5;
         let per_token = if self.others_are_text { 4 } else { 16 };
         let pictures = self.images.max(self.pictures).saturating_mul(TOKENS_PER_IMAGE);
         count_of(text + self.others / per_token + 1).saturating_add(pictures).saturating_add(self.numbers)
@@ -517,7 +520,7 @@ impl<'a> Reader<'a> {
     fn likely(&self, census: Census) -> i64 {
         let escapes = census.escaped * 6;
         let plain = self.text.saturating_sub(census.high + escapes);
-        let text = plain / 6 + (census.high + census.escaped * 3) * 4 / 25;
+        let text = plain / 6 + (census.high + census.escaped * 3) * 4 / 25 + census.wide;
         let numbers = if matches!(self.wire, Wire::Embeddings | Wire::Completions) { self.numbers } else { 0 };
         count_of(text).saturating_add(numbers)
     }

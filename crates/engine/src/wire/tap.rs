@@ -5,6 +5,8 @@
 
 mod heard;
 mod skim;
+#[cfg(test)]
+mod tests;
 
 use salon_core::Tokens;
 

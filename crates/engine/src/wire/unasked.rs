@@ -126,8 +126,8 @@ impl Passed<'_> {
 
 /// Whether an event is the chunk that states the usage: one that has no choices but has usage.
 fn states_usage(event: &[u8]) -> bool {
-    // Nearly no chunk gets past these two looks.
-    if memmem::find(event, b"\"usage\"").is_none() || !has_no_choices(event) {
+    // Nearly no chunk gets past these looks.
+    if memmem::find(event, b"\"usage\"").is_none() || !(has_no_choices(event) || has_lines(event)) {
         return false;
     }
     let mut data = Vec::new();
@@ -140,6 +140,11 @@ fn states_usage(event: &[u8]) -> bool {
     let Ok(Value::Object(chunk)) = serde_json::from_slice(&data) else { return false };
     let has_no_choices = chunk.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty);
     has_no_choices && chunk.get("usage").is_some_and(Value::is_object) && !chunk.contains_key("error")
+}
+
+/// Whether the data may be in several lines, so that anything may stand between a key and its value.
+fn has_lines(event: &[u8]) -> bool {
+    memmem::find_iter(event, b"data:").nth(1).is_some()
 }
 
 fn has_no_choices(event: &[u8]) -> bool {

@@ -291,3 +291,259 @@ fn number(value: &Value) -> Option<i64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::fuzz;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(wire: Wire, usage: Value, expected: Tokens) {
+        assert_eq!(read(wire, &usage), Some(expected), "{usage}");
+    }
+
+    #[test]
+    fn openai_counts_what_is_cached_and_thought_within_the_rest() {
+        check(
+            Wire::Chat,
+            json!({
+                "prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306,
+                "prompt_tokens_details": { "cached_tokens": 1920, "audio_tokens": 6 },
+                "completion_tokens_details": { "reasoning_tokens": 250, "audio_tokens": 10 },
+            }),
+            Tokens {
+                input: 80,
+                output: 40,
+                reasoning: 250,
+                cache_read: 1920,
+                audio_in: 6,
+                audio_out: 10,
+                ..Tokens::default()
+            },
+        );
+        check(
+            Wire::Responses,
+            json!({
+                "input_tokens": 2600, "input_tokens_details": { "cached_tokens": 2000, "cache_write_tokens": 400 },
+                "output_tokens": 120, "output_tokens_details": { "reasoning_tokens": 64 }, "total_tokens": 2720,
+            }),
+            Tokens {
+                input: 200,
+                output: 56,
+                reasoning: 64,
+                cache_read: 2000,
+                cache_write_5m: 400,
+                ..Tokens::default()
+            },
+        );
+        check(Wire::Embeddings, json!({ "prompt_tokens": 9, "total_tokens": 9 }), Tokens::new(9, 0));
+        check(Wire::Embeddings, json!({ "total_tokens": 9 }), Tokens::new(9, 0));
+        check(
+            Wire::Chat,
+            json!({ "prompt_tokens": 3, "completion_tokens": 1, "prompt_tokens_details": null }),
+            Tokens::new(3, 1),
+        );
+    }
+
+    #[test]
+    fn servers_like_openai_have_their_own_ways() {
+        let cached = Tokens { input: 4, cache_read: 6, ..Tokens::new(0, 1) };
+        check(Wire::Chat, json!({ "prompt_tokens": 10, "completion_tokens": 1, "prompt_cache_hit_tokens": 6 }), cached);
+        check(Wire::Chat, json!({ "prompt_tokens": 10, "completion_tokens": 1, "cached_tokens": 6 }), cached);
+        let thoughts = Tokens { reasoning: 50, ..Tokens::new(10, 5) };
+        check(
+            Wire::Chat,
+            json!({
+                "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 65,
+                "completion_tokens_details": { "reasoning_tokens": 50 },
+            }),
+            thoughts,
+        );
+        check(Wire::Chat, json!({ "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 65 }), thoughts);
+        check(
+            Wire::Chat,
+            json!({ "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 99, "completion_tokens_details": { "reasoning_tokens": 2 } }),
+            Tokens { reasoning: 2, ..Tokens::new(10, 3) },
+        );
+    }
+
+    #[test]
+    fn anthropic_counts_what_is_cached_beside_the_rest() {
+        check(
+            Wire::Messages,
+            json!({
+                "input_tokens": 12, "cache_creation_input_tokens": 300, "cache_read_input_tokens": 20_000,
+                "cache_creation": { "ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 200 },
+                "output_tokens": 89, "service_tier": "standard", "server_tool_use": { "web_search_requests": 1 },
+            }),
+            Tokens { cache_read: 20_000, cache_write_5m: 100, cache_write_1h: 200, ..Tokens::new(12, 89) },
+        );
+        check(
+            Wire::Messages,
+            json!({ "input_tokens": 12, "cache_creation_input_tokens": 300, "output_tokens": 1, "cache_creation": null }),
+            Tokens { cache_write_5m: 300, ..Tokens::new(12, 1) },
+        );
+        check(Wire::Messages, json!({ "output_tokens": 7 }), Tokens::new(0, 7));
+    }
+
+    #[test]
+    fn anthropics_two_statements_are_joined_without_counting_anything_twice() {
+        let start = json!({
+            "message": { "usage": {
+                "input_tokens": 12, "output_tokens": 3, "cache_creation_input_tokens": 200,
+                "cache_creation": { "ephemeral_1h_input_tokens": 200 },
+            } },
+        });
+        let expected = Tokens { cache_write_1h: 200, ..Tokens::new(12, 89) };
+        for delta in [
+            json!({ "usage": { "output_tokens": 89 } }),
+            json!({ "usage": { "input_tokens": 12, "cache_creation_input_tokens": 200, "output_tokens": 89 } }),
+            json!({ "usage": { "input_tokens": 0, "cache_creation_input_tokens": null, "output_tokens": 89 } }),
+        ] {
+            let claims = [&start, &delta].map(|value| Claim::read(Wire::Messages, value).expect("a claim"));
+            assert_eq!(claims[0].join(claims[1]).tokens(), expected, "{delta}");
+        }
+    }
+
+    #[test]
+    fn gemini_counts_thoughts_beside_the_answer_and_tools_beside_the_prompt() {
+        let usage = json!({
+            "promptTokenCount": 1000, "cachedContentTokenCount": 600, "candidatesTokenCount": 24, "thoughtsTokenCount": 51,
+            "toolUsePromptTokenCount": 30, "totalTokenCount": 1105,
+            "promptTokensDetails": [{ "modality": "TEXT", "tokenCount": 900 }, { "modality": "AUDIO", "tokenCount": 100 }],
+            "cacheTokensDetails": [{ "modality": "AUDIO", "tokenCount": 10 }],
+            "candidatesTokensDetails": [{ "modality": "AUDIO", "tokenCount": 4 }],
+        });
+        let tokens = Tokens {
+            input: 340,
+            output: 20,
+            reasoning: 51,
+            cache_read: 600,
+            audio_in: 90,
+            audio_out: 4,
+            ..Tokens::default()
+        };
+        assert_eq!(tokens.total(), 1105);
+        check(Wire::Generate, json!({ "usageMetadata": usage }), tokens);
+        check(Wire::Generate, usage, tokens);
+        check(
+            Wire::Generate,
+            json!({ "prompt_token_count": "8", "thoughts_token_count": 2 }),
+            Tokens { reasoning: 2, ..Tokens::new(8, 0) },
+        );
+    }
+
+    #[test]
+    fn usage_is_found_where_each_wire_puts_it() {
+        let usage = json!({ "input_tokens": 3, "output_tokens": 4 });
+        for value in [
+            usage.clone(),
+            json!({ "id": "x", "usage": usage }),
+            json!({ "type": "response.completed", "response": { "usage": usage } }),
+            json!({ "type": "message_start", "message": { "usage": usage } }),
+        ] {
+            check(Wire::Responses, value.clone(), Tokens::new(3, 4));
+            check(Wire::Messages, value, Tokens::new(3, 4));
+        }
+        for nothing in
+            [json!(null), json!({}), json!({ "usage": null, "input_tokens": 3 }), json!([3]), json!({ "usage": 7 })]
+        {
+            for wire in [Wire::Chat, Wire::Messages, Wire::Generate, Wire::Midm] {
+                assert_eq!(read(wire, &nothing), None, "{nothing}");
+            }
+        }
+    }
+
+    #[test]
+    fn absurd_counts_are_read_as_they_are() {
+        let input = |count: Value| read(Wire::Chat, &json!({ "prompt_tokens": count })).map(|tokens| tokens.input);
+        assert_eq!(input(json!(-5)), Some(-5));
+        assert_eq!(input(json!(9_223_372_036_854_775_808_u64)), Some(i64::MAX));
+        assert_eq!(input(json!(1e300)), Some(i64::MAX));
+        assert_eq!(input(json!(12.0)), Some(12));
+        assert_eq!(input(json!(true)), None);
+        check(
+            Wire::Chat,
+            json!({ "prompt_tokens": 5, "prompt_tokens_details": { "cached_tokens": 99, "audio_tokens": -3 } }),
+            Tokens { cache_read: 5, ..Tokens::default() },
+        );
+    }
+
+    #[test]
+    fn a_claim_within_reason_is_believed() {
+        let own = Tokens::new(100, 40);
+        let most = Tokens::new(200, 1_000);
+        for claimed in [Tokens::new(50, 20), Tokens::new(400, 2_000), Tokens { cache_read: 90, reasoning: 5, ..own }] {
+            assert_eq!(judge(claimed, own, most), (claimed, false));
+        }
+    }
+
+    #[test]
+    fn a_claim_beyond_reason_is_brought_back_and_marked() {
+        let own = Tokens::new(101, 40);
+        let most = Tokens::new(200, 1_000);
+        for (claimed, believed) in [
+            (Tokens::default(), Tokens::new(51, 20)),
+            (Tokens::new(-5, 30), Tokens::new(51, 30)),
+            (Tokens::new(i64::MAX, i64::MAX), Tokens::new(400, 2_000)),
+            (Tokens { cache_read: 10, ..Tokens::new(0, 20) }, Tokens { cache_read: 10, ..Tokens::new(41, 20) }),
+            (Tokens { cache_read: 600, ..Tokens::new(200, 20) }, Tokens { cache_read: 300, ..Tokens::new(100, 20) }),
+            (Tokens { reasoning: -1, ..Tokens::new(100, 40) }, Tokens::new(100, 40)),
+        ] {
+            assert_eq!(judge(claimed, own, most), (believed, true), "{claimed:?}");
+        }
+        assert_eq!(
+            judge(Tokens::new(3, 0), Tokens::new(9, 0), Tokens::default()),
+            (Tokens::new(5, 0), true),
+            "we counted it"
+        );
+    }
+
+    fn counts() -> impl Strategy<Value = Tokens> {
+        let count = || prop_oneof![0..1_000_i64, any::<i64>(), Just(i64::MIN), Just(i64::MAX)];
+        prop::array::uniform8(count()).prop_map(|n| Tokens {
+            input: n[0],
+            output: n[1],
+            reasoning: n[2],
+            cache_read: n[3],
+            cache_write_5m: n[4],
+            cache_write_1h: n[5],
+            audio_in: n[6],
+            audio_out: n[7],
+        })
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config(50_000))]
+
+        #[test]
+        fn whatever_is_claimed_stays_within_what_was_counted_and_reserved(
+            claimed in counts(), own in (0..1_000_000_i64, 0..1_000_000_i64), most in (0..1_000_000_i64, 0..1_000_000_i64),
+        ) {
+            let (own, most) = (Tokens::new(own.0, own.1), Tokens::new(most.0, most.1));
+            let (believed, suspect) = judge(claimed, own, most);
+            for (believed, own, most) in
+                [(believed.read(), own.read(), most.read()), (believed.written(), own.written(), most.written())]
+            {
+                let least = (own + 1) / 2;
+                prop_assert!((least..=(most * 2).max(least)).contains(&believed), "{} of {} and {}", believed, own, most);
+            }
+            prop_assert_eq!(suspect, believed != claimed);
+            prop_assert_eq!(judge(believed, own, most), (believed, false), "nothing is left to mend");
+        }
+
+        #[test]
+        fn parts_add_up_to_the_whole(prompt in 0..1_000_i64, out in 0..1_000_i64, parts in prop::array::uniform5(-10..1_500_i64)) {
+            let usage = json!({
+                "prompt_tokens": prompt, "completion_tokens": out,
+                "prompt_tokens_details": { "cached_tokens": parts[0], "audio_tokens": parts[1], "cache_write_tokens": parts[2] },
+                "completion_tokens_details": { "reasoning_tokens": parts[3], "audio_tokens": parts[4] },
+            });
+            let tokens = read(Wire::Chat, &usage).expect("usage");
+            prop_assert_eq!((tokens.read(), tokens.written()), (prompt, out));
+            prop_assert_eq!(judge(tokens, Tokens::default(), Tokens::new(1_000, 1_000)), (tokens, false), "no part is negative");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! It accepts what the grammar accepts and decodes nothing. Strings are most of a request, so they are what is fast.
 
 use super::{BadAsk, MAX_DEPTH};
+use crate::wire::run;
 
 /// A part of the text, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,13 +56,15 @@ pub(super) trait Visit {
 pub(super) struct Census {
     /// Bytes of characters beyond ASCII.
     pub high: usize,
+    /// Characters of four bytes: emoji, most of all.
+    pub wide: usize,
     /// Characters that are written as `\u1234`.
     pub escaped: usize,
 }
 
 /// Walks over the text.
 pub(super) fn walk(text: &[u8], visit: &mut impl Visit) -> Result<Census, BadAsk> {
-    let (high, has_controls) = count(text);
+    let (Census { high, wide, .. }, has_controls) = count(text);
     // Plain ASCII is valid without looking.
     if high > 0
         && let Err(error) = std::str::from_utf8(text)
@@ -70,24 +73,26 @@ pub(super) fn walk(text: &[u8], visit: &mut impl Visit) -> Result<Census, BadAsk
     }
     let mut walk = Walk { text, at: 0, has_controls, escaped: 0 };
     walk.all(visit)?;
-    Ok(Census { high, escaped: walk.escaped })
+    Ok(Census { high, wide, escaped: walk.escaped })
 }
 
 /// Counts the bytes beyond ASCII, and sees whether there are control characters. In a compact text there are none, which
 /// spares looking for them in each string.
-fn count(text: &[u8]) -> (usize, bool) {
-    let (mut high, mut has_controls) = (0, false);
-    // In pieces whose count fits a byte, so that many are added at once.
+fn count(text: &[u8]) -> (Census, bool) {
+    let (mut census, mut has_controls) = (Census::default(), false);
+    // In pieces whose counts fit a byte, so that many are added at once.
     for piece in text.chunks(128) {
-        let (mut sum, mut low) = (0_u8, 0_u8);
+        let (mut high, mut wide, mut low) = (0_u8, 0_u8, 0_u8);
         for byte in piece {
-            sum += byte >> 7;
+            high += byte >> 7;
+            wide += u8::from(*byte >= 0xf0);
             low |= u8::from(*byte < 0x20);
         }
-        high += usize::from(sum);
+        census.high += usize::from(high);
+        census.wide += usize::from(wide);
         has_controls |= low > 0;
     }
-    (high, has_controls)
+    (census, has_controls)
 }
 
 struct Walk<'a> {
@@ -258,8 +263,11 @@ impl Walk<'_> {
         self.at += 1;
         loop {
             let from = self.at;
-            self.at = end_of_run(self.text, from);
-            if self.has_controls && self.text[from..self.at].iter().any(|byte| *byte < 0x20) {
+            self.at = run::end(self.text, from);
+            if self.has_controls
+                && let Some(control) = self.text[from..self.at].iter().position(|byte| *byte < 0x20)
+            {
+                self.at = from + control;
                 return Err(self.bad("a control character stands in a string"));
             }
             match self.peek() {
@@ -296,16 +304,180 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
-/// Where the next quote or backslash is. Keys and most values are short, and looking byte by byte is quicker there.
-fn end_of_run(text: &[u8], from: usize) -> usize {
-    const SHORT: usize = 16;
-    let rest = &text[from..];
-    let short = &rest[..rest.len().min(SHORT)];
-    let is_end = |byte: &u8| matches!(byte, b'"' | b'\\');
-    match short.iter().position(is_end) {
-        Some(end) => from + end,
-        None => {
-            from + short.len() + memchr::memchr2(b'"', b'\\', &rest[short.len()..]).unwrap_or(rest.len() - short.len())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::fuzz;
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
+    /// Takes part in nothing.
+    struct Deaf;
+
+    impl Visit for Deaf {
+        fn field(&mut self, _: &[u8]) -> Result<(), BadAsk> {
+            Ok(())
+        }
+
+        fn value(&mut self, _: &[Level], _: Kind, _: Span, _: usize) -> Result<(), BadAsk> {
+            Ok(())
+        }
+    }
+
+    fn verdict(text: &[u8]) -> Result<(), BadAsk> {
+        walk(text, &mut Deaf).map(drop)
+    }
+
+    /// Whether the grammar accepts it. Values that only some machines can hold, such as `1e400`, are grammatical.
+    fn is_json(text: &[u8]) -> bool {
+        std::str::from_utf8(text).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+    }
+
+    #[track_caller]
+    fn check(text: &[u8]) {
+        match verdict(text) {
+            Ok(()) => assert!(is_json(text), "accepted: {}", text.escape_ascii()),
+            Err(BadAsk::TooDeep) => assert!(text.iter().filter(|byte| matches!(byte, b'[' | b'{')).count() > MAX_DEPTH),
+            Err(error) => assert!(!is_json(text), "{error}: {}", text.escape_ascii()),
+        }
+    }
+
+    #[test]
+    fn what_is_json_is_accepted_and_nothing_else() {
+        for text in [
+            "{}",
+            " {} ",
+            "[]",
+            "[[],{}]",
+            "0",
+            "-0",
+            "-",
+            "01",
+            "-01",
+            "1.",
+            ".1",
+            "1.0",
+            "1e",
+            "1e5",
+            "1e+5",
+            "1E-",
+            "+1",
+            "0x1",
+            "\"\"",
+            "\"",
+            "\"\\\"",
+            "\"\\u12\"",
+            "\"\\u12g4\"",
+            "\"\\u1234\"",
+            "\"\\x\"",
+            "\"\u{7f}\"",
+            "\"\n\"",
+            "\"\u{0}\"",
+            "true",
+            "tru",
+            "truee",
+            "nul",
+            "null",
+            "NaN",
+            "Infinity",
+            "",
+            " ",
+            "{,}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{\"a\":1}",
+            "{\"a\":1 \"b\":2}",
+            "{\"a\":1,\"a\":2}",
+            "{a:1}",
+            "{1:1}",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[1]]",
+            "[1}",
+            "{\"a\":1]",
+            "[",
+            "{",
+            "[1",
+            "{\"a\"",
+            "{\"a\":",
+            "[1,2] x",
+            "[1] [2]",
+            "\u{feff}{}",
+            "\"é한🦜\"",
+            "\"\\ud83e\"",
+            "'a'",
+            "// x\n1",
+            "1 /**/",
+            "[\"\u{1f}\"]",
+            "{\"\t\":1}",
+            "\u{b}1",
+            "\u{a0}1",
+            "[1e400]",
+            "{\"a\":1}\0",
+            "-1-1",
+            "1e5.5",
+            "--1",
+            "[0]\n\r\t ",
+        ] {
+            check(text.as_bytes());
+        }
+        for text in [b"\"\xff\"".as_slice(), b"\"\xed\x95\"", b"\xff", b"\"\xed\xa0\x80\"", b"[\"\xc0\x80\"]"] {
+            check(text);
+        }
+    }
+
+    #[test]
+    fn what_nests_too_deep_is_refused_and_not_a_level_earlier() {
+        let nested = |depth: usize| ["[".repeat(depth), "]".repeat(depth)].concat();
+        assert_eq!(verdict(nested(MAX_DEPTH).as_bytes()), Ok(()));
+        assert_eq!(verdict(nested(MAX_DEPTH + 1).as_bytes()), Err(BadAsk::TooDeep));
+        assert_eq!(verdict("{\"a\":".repeat(100_000).as_bytes()), Err(BadAsk::TooDeep));
+    }
+
+    #[test]
+    fn errors_say_where_they_are() {
+        for (text, error) in [
+            ("{\"a\":1,}", BadAsk::NotJson("a key is missing", 7)),
+            ("{\"a\" 1}", BadAsk::NotJson("a colon is missing", 5)),
+            ("[1 2]", BadAsk::NotJson("a comma is missing", 3)),
+            ("[1", BadAsk::NotJson("it breaks off", 2)),
+            ("{} x", BadAsk::NotJson("there is something after its end", 3)),
+            ("[\"a\nb\"]", BadAsk::NotJson("a control character stands in a string", 3)),
+        ] {
+            assert_eq!(verdict(text.as_bytes()), Err(error), "{text}");
+        }
+        assert_eq!(verdict(b"[\"a\xff\"]"), Err(BadAsk::NotJson("it is not UTF-8", 3)));
+    }
+
+    #[test]
+    fn bytes_and_escapes_are_counted() {
+        let text = format!("[\"{}\", \"\\u00e9\\n\\u1234\"]", "é🦜".repeat(500));
+        assert_eq!(walk(text.as_bytes(), &mut Deaf), Ok(Census { high: 3_000, wide: 500, escaped: 2 }));
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config(100_000))]
+
+        #[test]
+        fn the_verdict_on_a_damaged_request_is_that_of_a_parser((_, text) in fuzz::damaged(fuzz::REQUESTS)) {
+            check(&text);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(fuzz::config(20_000))]
+
+        #[test]
+        fn the_verdict_on_any_text_is_that_of_a_parser(text in fuzz::json(), damage in any::<Option<(u8, prop::sample::Index)>>()) {
+            let mut text = text.into_bytes();
+            check(&text);
+            if let Some((byte, at)) = damage {
+                let at = at.index(text.len());
+                text[at] = byte;
+                check(&text);
+            }
         }
     }
 }

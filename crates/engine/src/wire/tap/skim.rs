@@ -3,6 +3,8 @@
 //! It judges nothing: what is no JSON makes it keep nonsense or nothing, never more than its bounds, and the next text
 //! begins afresh. How the bytes were cut makes no difference.
 
+use crate::wire::run;
+
 /// How deep it looks. What nests deeper is lost, up to the end of the text.
 const DEPTH: usize = 64;
 /// The longest key that has a name.
@@ -226,6 +228,12 @@ impl Skim {
         self.state == State::Outside
     }
 
+    /// How much is kept at present, in bytes.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.kept.capacity()
+    }
+
     /// Gives up the text that has begun, if one has.
     pub(super) fn reset(&mut self, ear: &mut impl Ear) {
         if self.state != State::Outside {
@@ -302,7 +310,7 @@ impl Skim {
                     }
                 },
                 State::Key => {
-                    let end = end_of_run(bytes, at);
+                    let end = run::end(bytes, at);
                     self.add_to_key(&bytes[at..end]);
                     at = end + 1;
                     match bytes.get(end) {
@@ -325,7 +333,7 @@ impl Skim {
                     at += 1;
                 }
                 State::Text => {
-                    let end = end_of_run(bytes, at);
+                    let end = run::end(bytes, at);
                     if let Some((scale, _)) = self.weigh {
                         self.weights[scale as usize] += weigh(&bytes[at..end]);
                     }
@@ -455,22 +463,6 @@ impl Skim {
     fn weigh_one(&mut self, byte: u8) {
         if let Some((scale, _)) = self.weigh {
             self.weights[scale as usize] += i64::from(WEIGHTS[usize::from(byte)]);
-        }
-    }
-}
-
-/// Where the next quote or backslash is, or the end. Most strings in a stream are short.
-fn end_of_run(bytes: &[u8], from: usize) -> usize {
-    const SHORT: usize = 16;
-    let rest = &bytes[from..];
-    let short = &rest[..rest.len().min(SHORT)];
-    match short.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
-        Some(end) => from + end,
-        None => {
-            from + SHORT.min(rest.len()) + {
-                let rest = &rest[short.len()..];
-                memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
-            }
         }
     }
 }
