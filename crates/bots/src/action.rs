@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use salon::{Job, Next, Salon, Work, say};
-use salon_core::{ChatId, Lang, TurnId};
+use salon_core::{Channel, ChatId, Lang, TurnId};
 use salon_store::Result;
 
 use crate::buttons::{self, Deferred, KIND_ACTION};
@@ -42,11 +42,15 @@ impl Job for Promote {
                 Box::pin(async move {
                     let held = tx.hold(ticket, *until).await?;
                     let origin = tx.find_turn(&TurnId::new(deferred.origin.as_str())).await?;
-                    let dialog = tx.find_active_dialog(cx.bot.id(), cx.chat).await?;
+                    let dialog = match &origin {
+                        Some(origin) => tx.find_dialog(&origin.dialog).await?,
+                        None => None,
+                    };
                     // A dialog that was left meanwhile has nothing more to say.
-                    if let (Some(origin), Some(dialog)) = (origin, dialog)
-                        && origin.dialog == dialog.id
-                    {
+                    if let (Some(origin), Some(dialog)) = (origin, dialog.filter(|dialog| dialog.active)) {
+                        // Its chat may have moved since.
+                        let Channel::Telegram { chat, .. } = dialog.channel;
+                        let cx = &Context { chat, ..cx.clone() };
                         let lane = say::lane(&dialog.id);
                         // What was asked for before this, and what an earlier action became, is answered first: the
                         // question that this one becomes may quote it.
