@@ -21,6 +21,7 @@ pub mod clock;
 pub mod engines;
 pub mod follow;
 pub mod hub;
+pub mod idempotency;
 pub mod job;
 pub mod keys;
 pub mod kms;
