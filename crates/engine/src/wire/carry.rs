@@ -214,7 +214,8 @@ impl Carrier {
     }
 
     fn tell(&mut self, out: &mut Vec<u8>) -> Result<(), Garbled> {
-        self.pieces.drain(..).try_for_each(|piece| self.writer.write(piece, out))
+        self.pieces.drain(..).try_for_each(|piece| self.writer.write(piece, out))?;
+        self.writer.outcome()
     }
 }
 

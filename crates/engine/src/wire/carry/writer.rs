@@ -73,6 +73,11 @@ impl Writer {
                 let _ = tell.tell(Piece::Broken(fault), out);
             }
         }
+        self.outcome()
+    }
+
+    /// How it ended; all is well as long as it has not.
+    pub fn outcome(&self) -> Result<(), Garbled> {
         self.over.unwrap_or(Ok(()))
     }
 

@@ -129,14 +129,14 @@ impl Stream {
         if matches!(&self.open, Open::Message { refusal: open, .. } if *open == refusal) {
             return;
         }
-        let id = self.item_id("msg");
         if matches!(self.open, Open::Message { .. }) {
             self.close_part(out);
         } else {
             self.close("completed", out);
-            self.added(items::message(&id, "in_progress", &[]), out);
+            self.added(items::message(&self.item_id("msg"), "in_progress", &[]), out);
             self.open = Open::Message { content: Vec::new(), text: String::new(), refusal };
         }
+        let id = self.item_id("msg");
         let mut number = 0;
         if let Open::Message { content, text, refusal: open } = &mut self.open {
             number = content.len();
