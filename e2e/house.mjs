@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before } from "node:test";
 import { fileURLToPath } from "node:url";
+import { isDeepStrictEqual } from "node:util";
 import { chromium as driver } from "playwright-core";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
@@ -145,6 +146,31 @@ async function noScroll(page) {
   });
   assert.deepEqual(wide, [], "parts of the page are wider than their place");
   assert.ok(spill.wide <= 0 && spill.high <= 0 && spill.left === 0 && spill.top === 0, `the document scrolls: ${JSON.stringify(spill)}`);
+}
+
+/**
+ * Looks until what is seen is `wanted`, or what `wanted` says yes to; for everything that follows an event of the page
+ * and not the very call before it. A page that is slow is not wrong, but what never comes true is told as it was last.
+ */
+export async function becomes(look, wanted, words) {
+  const isSo = typeof wanted === "function" ? wanted : (seen) => isDeepStrictEqual(seen, wanted);
+  const patience = Date.now() + PATIENCE_MS;
+  for (;;) {
+    let seen;
+    let trouble = null;
+    try {
+      seen = await look();
+      if (isSo(seen)) return seen;
+    } catch (error) {
+      trouble = error;
+    }
+    if (Date.now() > patience) {
+      if (trouble) throw trouble;
+      if (typeof wanted === "function") assert.fail(`${words ?? "it never came true"}: ${JSON.stringify(seen)}`);
+      assert.deepEqual(seen, wanted, words);
+    }
+    await new Promise((again) => setTimeout(again, 50));
+  }
 }
 
 /** Keeps a picture in `shots/`, for people to look at. */

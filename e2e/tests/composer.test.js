@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { choose, lastAnswer, openHouse, say, shoot } from "../house.mjs";
+import { becomes, choose, lastAnswer, openHouse, say, shoot } from "../house.mjs";
 
 const house = openHouse();
 const PIXEL = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAYAAACNMs+9AAAAFUlEQVR42mNk+M9Qz0AEYBxVSF+FABJADveWkH6oAAAAAElFTkSuQmCC", "base64");
@@ -13,11 +13,11 @@ test("Enter sends, Shift+Enter breaks the line, and the parrot says it all back"
     await field.press("Shift+Enter");
     await field.pressSequentially("second line");
     await field.press("Enter");
-    assert.equal(await field.inputValue(), "");
+    await becomes(() => field.inputValue(), "");
     await page.locator(".bubble.user:not(.is-pending)").last().waitFor();
-    assert.equal(await page.locator(".bubble.user .bubble-text").last().innerText(), "first line\nsecond line");
+    await becomes(() => page.locator(".bubble.user .bubble-text").last().innerText(), "first line\nsecond line");
     await lastAnswer(page).filter({ hasText: "second line" }).waitFor();
-    assert.match(await lastAnswer(page).locator(".bubble-text").innerText(), /first line\nsecond line/);
+    await becomes(() => lastAnswer(page).locator(".bubble-text").innerText(), (text) => /first line\nsecond line/.test(text));
   }));
 
 test("an Enter that only finishes a syllable does not send", () =>
@@ -49,8 +49,8 @@ test("markup stays words", () =>
     const words = '<img src=x onerror="document.title=1"> <b>bold</b> & <script>alert(1)</script>';
     await say(page, words);
     await lastAnswer(page).filter({ hasText: "onerror" }).waitFor();
-    assert.equal(await page.locator(".bubble.user .bubble-text").last().innerText(), words);
-    assert.ok((await lastAnswer(page).locator(".bubble-text").innerText()).includes(words));
+    await becomes(() => page.locator(".bubble.user .bubble-text").last().innerText(), words);
+    await becomes(() => lastAnswer(page).locator(".bubble-text").innerText(), (text) => text.includes(words));
     assert.equal(await page.locator("#timeline-list :is(img, script, b)").count(), 0);
   }));
 
@@ -60,7 +60,7 @@ test("links lead to the web and nowhere else", () =>
     await say(page, "see https://salon.example.org/a?b=1. and javascript:alert(1) and ftp://x.example");
     const links = page.locator(".bubble.user .bubble-text").last().locator("a");
     await links.first().waitFor();
-    assert.deepEqual(await links.evaluateAll((all) => all.map((link) => [link.href, link.rel])), [["https://salon.example.org/a?b=1", "noopener noreferrer nofollow"]]);
+    await becomes(() => links.evaluateAll((all) => all.map((link) => [link.href, link.rel])), [["https://salon.example.org/a?b=1", "noopener noreferrer nofollow"]]);
   }));
 
 test("a YouTube link becomes a card, drawn without asking YouTube", () =>
@@ -82,16 +82,16 @@ test("one's own message can be changed, by its pencil or the up arrow", () =>
     await bubble.hover();
     await bubble.locator(".edit-btn").click();
     await page.locator("#editing-bar").waitFor();
-    assert.equal(await page.locator("#message-input").inputValue(), "a typo heer");
+    await becomes(() => page.locator("#message-input").inputValue(), "a typo heer");
     await page.locator("#message-input").fill("a typo here");
     await page.locator("#message-input").press("Enter");
     await page.locator(".bubble.user", { hasText: "a typo here" }).waitFor();
-    assert.equal(await page.locator(".bubble.user", { hasText: "a typo heer" }).count(), 0);
+    await becomes(() => page.locator(".bubble.user", { hasText: "a typo heer" }).count(), 0);
     await page.locator("#message-input").press("ArrowUp");
-    assert.equal(await page.locator("#message-input").inputValue(), "a typo here");
+    await becomes(() => page.locator("#message-input").inputValue(), "a typo here");
     await page.locator("#message-input").press("Escape");
     await page.locator("#editing-bar").waitFor({ state: "hidden" });
-    assert.equal(await page.locator("#message-input").inputValue(), "");
+    await becomes(() => page.locator("#message-input").inputValue(), "");
   }));
 
 test("a picture is attached, shown and enlarged; a page is framed without rights", () =>
@@ -104,7 +104,7 @@ test("a picture is attached, shown and enlarged; a page is framed without rights
     await page.locator("#send-btn").click();
     const image = page.locator(".bubble.user .bubble-image").last();
     await image.waitFor();
-    assert.ok(await image.evaluate((element) => element.decode().then(() => element.naturalWidth)) === 10);
+    await becomes(() => image.evaluate((element) => element.decode().then(() => element.naturalWidth)), 10);
     await page.locator(".bubble.user", { hasText: "what is this?" }).waitFor();
     await image.click();
     await page.locator("#view-dialog .view-image").waitFor();
@@ -135,6 +135,6 @@ test("words that could not be sent come back, with the reason", () =>
     await page.route("**/_mock/send", (route) => route.fulfill({ status: 503, json: { ok: false, description: "Service Unavailable: draining" } }));
     await say(page, "do not lose me");
     await page.locator(".toast.is-bad", { hasText: "draining" }).waitFor();
-    assert.equal(await page.locator("#message-input").inputValue(), "do not lose me");
-    assert.equal(await page.locator(".bubble.is-pending").count(), 0);
+    await becomes(() => page.locator("#message-input").inputValue(), "do not lose me");
+    await becomes(() => page.locator(".bubble.is-pending").count(), 0);
   }));

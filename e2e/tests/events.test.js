@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { openHouse, shoot } from "../house.mjs";
+import { becomes, openHouse, shoot } from "../house.mjs";
 
 const house = openHouse();
 const at = Date.now();
@@ -21,14 +21,14 @@ const shown = (page) => page.locator("#timeline-list .bubble:is(.user, .bot) .bu
 test("the essential view shows the answer, and one bubble that thinks until it comes", () =>
   dictate([message(1, "user", "hi"), message(2, "bot", "Queued turn: 1\nsession=s\nagent=echo", { reply_markup: KEYS })], async (page, talk) => {
     await page.locator(".bubble.is-thinking").waitFor();
-    assert.equal(await page.locator(".bubble.bot").count(), 1);
+    await becomes(() => page.locator(".bubble.bot").count(), 1);
     talk.messages.push(message(3, "bot", '[1][10:00:00][thread_started] {"thread_id": "t"}\n[2][10:00:00][turn_started] {}'));
     await page.locator('.bubble.is-thinking[data-id="3"]').waitFor();
-    assert.equal(await page.locator(".bubble.bot").count(), 1);
+    await becomes(() => page.locator(".bubble.bot").count(), 1);
     talk.messages[2] = message(3, "bot", `${talk.messages[2].text}\n[3][10:00:01][assistant_message] echo: hi\nand more\n[4][10:00:01][turn_completed] {"status": "success"}`);
     await page.locator(".bubble.bot", { hasText: "echo: hi" }).waitFor();
-    assert.deepEqual(await shown(page), ["hi", "echo: hi\nand more"]);
-    assert.equal(await page.locator('.keyboard-btn[data-message="2"]').count(), 2, "the buttons came along");
+    await becomes(() => shown(page), ["hi", "echo: hi\nand more"]);
+    await becomes(() => page.locator('.keyboard-btn[data-message="2"]').count(), 2, "the buttons came along");
     await shoot(page, "events-essential");
     await page.locator("#toggle-essential-btn").click();
     await page.locator(".bubble-text", { hasText: "[turn_completed]" }).waitFor();
@@ -45,7 +45,7 @@ test("errors are shown, pieces are joined, and repeats are said once", () =>
       message(4, "bot", "[1][10:00:03][error] provider=codex executable not found; install CLI"),
     ],
     async (page) => {
-      assert.deepEqual(await shown(page), ["go", "half a word", "provider=codex executable not found; install CLI"]);
+      await becomes(() => shown(page), ["go", "half a word", "provider=codex executable not found; install CLI"]);
       await page.locator(".bubble.is-error .times", { hasText: "×2" }).waitFor();
     },
   ));
@@ -62,7 +62,7 @@ test("entities become elements, and only safe addresses become links", () => {
   return dictate([message(1, "bot", text, { entities })], async (page) => {
     const body = page.locator(".bubble-text");
     for (const [selector, words] of [["strong", "bold"], ["u", "under"], ["s", "struck"], ["code:not(pre *)", "code()"], ["pre code.language-rust", '"<b>"'], ["blockquote:not(.expandable)", "short"]]) await body.locator(selector, { hasText: words }).first().waitFor();
-    assert.equal((await body.locator("em").allInnerTexts()).join(""), "italic", "a span that crosses another's end is split, not lost");
+    await becomes(async () => (await body.locator("em").allInnerTexts()).join(""), "italic", "a span that crosses another's end is split, not lost");
     assert.deepEqual(await body.locator("a").evaluateAll((links) => links.map((link) => [link.href, link.rel])), [["https://salon.example.org/", "noopener noreferrer nofollow"]]);
     const spoiler = body.locator(".spoiler");
     await spoiler.focus();
@@ -71,7 +71,7 @@ test("entities become elements, and only safe addresses become links", () => {
     const quote = body.locator("blockquote.expandable");
     const before = (await quote.boundingBox()).height;
     await quote.locator(".expand-btn").click();
-    assert.ok((await quote.boundingBox()).height > before);
+    await becomes(async () => (await quote.boundingBox()).height, (height) => height > before, "the quotation does not grow");
     await shoot(page, "entities");
   });
 });
@@ -118,12 +118,11 @@ test("a long conversation shows its newest part first and more on demand", () =>
     await page.route("**/_mock/messages?*", (route) => route.fulfill({ json: { ok: true, result: { messages: all.slice(-Number(new URL(route.request().url()).searchParams.get("limit"))), updates: [] } } }));
     await page.reload();
     await page.locator(".bubble", { hasText: "line 200" }).waitFor();
-    assert.equal(await page.locator(".bubble:is(.user, .bot)").count(), 120);
+    await becomes(() => page.locator(".bubble:is(.user, .bot)").count(), 120);
     await page.locator("#timeline-list").evaluate((list) => list.scrollTo(0, 0));
     const anchor = page.locator('.bubble[data-id="81"]');
     await page.locator(".earlier-btn").click();
     await page.locator('.bubble[data-id="1"]').waitFor({ state: "attached" });
-    const box = await anchor.boundingBox();
-    assert.ok(box && box.y > 0 && box.y < 800, "the place where one was reading is lost");
+    await becomes(() => anchor.boundingBox(), (box) => box && box.y > 0 && box.y < 800, "the place where one was reading is lost");
   });
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { choose, DESKTOP, openHouse, PHONE, shoot } from "../house.mjs";
+import { becomes, choose, DESKTOP, openHouse, PHONE, shoot } from "../house.mjs";
 
 const house = openHouse();
 const WORDS = {
@@ -17,7 +17,7 @@ for (const [code, words] of Object.entries(WORDS)) {
         assert.equal(await page.locator("#send-btn").getAttribute("aria-label"), words.send);
         assert.equal(await page.locator("#bot-sidebar h2").textContent(), words.bots);
         await page.locator("#message-input").pressSequentially("/sta");
-        assert.equal(await page.locator(".command-suggest-item .command-text").first().innerText(), words.start);
+        await becomes(() => page.locator(".command-suggest-item .command-text").first().innerText(), words.start);
         const cut = await page.evaluate(() => [...document.querySelectorAll("button, h2, .field > span")].filter((element) => element.checkVisibility() && element.scrollWidth > element.clientWidth + 1).map((element) => element.id || element.textContent));
         assert.deepEqual(cut, [], "words do not fit");
         await shoot(page, `language-${code}-${name}`);
@@ -33,7 +33,7 @@ test("another language can be chosen, at once and for good", () =>
     await page.locator(".bot-item-status", { hasText: "на связи" }).first().waitFor();
     await page.reload();
     await page.locator("#clear-timeline-btn", { hasText: "Очистить" }).waitFor();
-    assert.equal(await page.locator("#language-select").inputValue(), "ru");
+    await becomes(() => page.locator("#language-select").inputValue(), "ru");
   }));
 
 test("an unknown language is met in English", () =>

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DESKTOP, openHouse, PHONE, shoot } from "../house.mjs";
+import { becomes, DESKTOP, openHouse, PHONE, shoot } from "../house.mjs";
 
 const house = openHouse();
 
@@ -11,15 +11,15 @@ for (const [name, size] of [["desktop", DESKTOP], ["phone", PHONE]]) {
       for (const bot of ["parrot", "storyteller"]) await page.locator(".bot-item", { hasText: `bot_id=${bot}` }).locator(".bot-item-check").check();
       await page.locator("#parallel-message-input").fill("What do storks eat?");
       await page.locator("#parallel-send-btn").click();
-      assert.ok(await page.locator("#parallel-send-btn").isDisabled());
+      await page.locator("#parallel-send-btn:disabled").waitFor({ state: "attached" });
       await page.locator("#compare-board").waitFor();
-      assert.equal(await page.locator(".compare-column").count(), 2);
+      await becomes(() => page.locator(".compare-column").count(), 2);
       await shoot(page, `parallel-waiting-${name}`);
       await page.locator("#parallel-results .parallel-status-pass").nth(1).waitFor({ state: "attached", timeout: 70_000 });
-      assert.equal(await page.locator("#parallel-results .parallel-result-row").count(), 2);
+      await becomes(() => page.locator("#parallel-results .parallel-result-row").count(), 2);
       await page.locator(".compare-column", { hasText: "parrot" }).locator(".bubble-text", { hasText: "What do storks eat?" }).waitFor();
-      assert.ok((await page.locator(".compare-column", { hasText: "storyteller" }).locator(".compare-answer").innerText()).length > 80);
-      assert.ok(await page.locator("#parallel-send-btn").isEnabled());
+      await becomes(() => page.locator(".compare-column", { hasText: "storyteller" }).locator(".compare-answer").innerText(), (text) => text.length > 80);
+      await page.locator("#parallel-send-btn:enabled").waitFor({ state: "attached" });
       await shoot(page, `parallel-${name}`);
       await page.locator(".compare-column", { hasText: "storyteller" }).locator(".open-chat-btn").click();
       await page.locator("#compare-board").waitFor({ state: "hidden" });
@@ -64,5 +64,5 @@ test("a command named in a column goes to the bot that named it", () =>
     await page.locator('.compare-column[data-profile="profile-model"] .command-link', { hasText: "/status" }).click();
     await page.locator(".bot-item.is-selected", { hasText: "bot_id=model" }).waitFor();
     await page.locator("#timeline-list .bubble.user", { hasText: "/status" }).waitFor();
-    assert.ok(await page.locator("#compare-board").isHidden());
+    await page.locator("#compare-board").waitFor({ state: "hidden" });
   }));

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { choose, lastAnswer, openHouse, PHONE, say, shoot, SMALL_PHONE } from "../house.mjs";
+import { becomes, choose, lastAnswer, openHouse, PHONE, say, shoot, SMALL_PHONE } from "../house.mjs";
 
 const house = openHouse();
 
@@ -8,19 +8,18 @@ for (const size of [PHONE, SMALL_PHONE]) {
   const name = `${size.width}x${size.height}`;
   test(`one column, with the field in reach and the sides in drawers (${name})`, () =>
     house.visit({ size, chat: size.width }, async (page) => {
-      assert.ok(!(await page.locator("#bot-sidebar").isVisible()));
-      assert.ok(!(await page.locator("#side-panel").isVisible()));
+      for (const side of ["#bot-sidebar", "#side-panel"]) await page.locator(side).waitFor({ state: "hidden" });
       const field = await page.locator("#message-input").boundingBox();
       assert.ok(field.y + field.height <= size.height && field.width > size.width / 2);
 
       await page.locator("#open-bots-btn").click();
       await page.locator("#bot-sidebar").waitFor();
-      assert.equal(await page.locator("#open-bots-btn").getAttribute("aria-expanded"), "true");
-      assert.ok(await page.locator(".timeline-panel").evaluate((panel) => panel.inert), "what lies beneath cannot be reached");
+      await becomes(() => page.locator("#open-bots-btn").getAttribute("aria-expanded"), "true");
+      await becomes(() => page.locator(".timeline-panel").evaluate((panel) => panel.inert), true, "what lies beneath cannot be reached");
       await shoot(page, `phone-bots-${name}`);
       await page.keyboard.press("Escape");
       await page.locator("#bot-sidebar").waitFor({ state: "hidden" });
-      assert.ok(await page.locator("#open-bots-btn").evaluate((button) => button === document.activeElement));
+      await becomes(() => page.locator("#open-bots-btn").evaluate((button) => button === document.activeElement), true);
 
       await page.locator("#open-panel-btn").click();
       await page.locator("#token-input").waitFor();

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DESKTOP, lastAnswer, openHouse, PHONE, say, shoot } from "../house.mjs";
+import { becomes, DESKTOP, lastAnswer, openHouse, PHONE, say, shoot } from "../house.mjs";
 
 const house = openHouse();
 
@@ -10,11 +10,15 @@ for (const [name, size] of [["desktop", DESKTOP], ["phone", PHONE]]) {
       const openList = async () => size === PHONE && (await page.locator("#open-bots-btn").click());
       await openList();
       const items = page.locator("#bot-list .bot-item");
-      const before = await items.count();
+      const ids = () => items.evaluateAll((all) => all.map((item) => item.dataset.botId));
+      // The three of the demo.
+      const known = await becomes(ids, (all) => all.length === 3);
+      const before = known.length;
       await page.locator("#add-profile-btn").click();
       await items.nth(before).waitFor();
-      const added = page.locator(".bot-item.is-selected");
-      const botId = (await added.locator(".bot-item-meta").first().innerText()).replace("bot_id=", "");
+      const [botId] = (await ids()).filter((id) => !known.includes(id));
+      const added = page.locator(`.bot-item.is-selected[data-bot-id="${botId}"]`);
+      await added.locator(".bot-item-meta", { hasText: `bot_id=${botId}` }).waitFor();
       const { bots } = await house.call("/_mock/bot_catalog");
       assert.equal(bots.find((bot) => bot.bot_id === botId)?.default_adapter, "parrot", "a new bot is like the chosen one");
       await page.locator(`.bot-item[data-bot-id="${botId}"] .bot-item-status.ok`).waitFor();
@@ -34,13 +38,13 @@ for (const [name, size] of [["desktop", DESKTOP], ["phone", PHONE]]) {
       });
       await added.locator(".bot-item-delete-btn").click();
       await page.locator(`.bot-item[data-bot-id="${botId}"]`).waitFor({ state: "detached" });
-      assert.equal(await items.count(), before);
-      assert.equal(await page.locator(".bot-item.is-selected").count(), 1, "another bot is chosen in its place");
+      await becomes(ids, known);
+      await becomes(() => page.locator(".bot-item.is-selected").count(), 1, "another bot is chosen in its place");
       const after = await house.call("/_mock/bot_catalog");
       assert.ok(!after.bots.some((bot) => bot.bot_id === botId));
       await page.reload();
       await items.nth(before - 1).waitFor({ state: "attached" });
-      assert.equal(await page.locator(`.bot-item[data-bot-id="${botId}"]`).count(), 0);
+      await becomes(ids, known);
     }));
 }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { choose, DESKTOP, lastAnswer, openHouse, PHONE, say, shoot } from "../house.mjs";
+import { becomes, choose, DESKTOP, lastAnswer, openHouse, PHONE, say, shoot } from "../house.mjs";
 
 const house = openHouse();
 const open = (page, id) => page.locator(`#${id} summary`).click();
@@ -9,12 +9,12 @@ test("diagnostics tell how the bot is, in words and as JSON", () =>
   house.visit({ chat: 31 }, async (page) => {
     await choose(page, "parrot");
     await page.locator("#facts dd", { hasText: "online" }).waitFor();
-    const told = JSON.parse(await page.locator("#diagnostics-json").textContent());
-    assert.equal(told.health.bot.ok, true);
+    const json = (id) => async () => JSON.parse(await page.locator(id).textContent());
+    const told = await becomes(json("#diagnostics-json"), (told) => told?.health?.bot?.ok === true);
     assert.deepEqual(Object.keys(told.session).sort(), ["current_agent", "run_status", "session_id", "summary_preview", "thread_id"]);
-    assert.ok(JSON.parse(await page.locator("#state-json").textContent()).state);
-    assert.ok(Array.isArray(JSON.parse(await page.locator("#threads-json").textContent())));
-    assert.equal(JSON.parse(await page.locator("#agent-json").textContent()).bot_id, "parrot");
+    await becomes(json("#state-json"), (told) => told?.state);
+    await becomes(json("#threads-json"), Array.isArray);
+    await becomes(json("#agent-json"), (told) => told?.bot_id === "parrot");
     await page.locator("#selected-status .chip-health.ok").waitFor();
   }));
 
@@ -43,8 +43,7 @@ test("changing the chat by hand leads to that chat, and nonsense is refused", ()
 // A bot of the demo would take its webhook back at once, for it polls; this token has no bot behind it.
 test("a webhook is set, seen and removed", () =>
   house.visit({ path: "/_mock/ui?token=mock_token_77&chat_id=36" }, async (page) => {
-    const token = await page.locator("#token-input").inputValue();
-    assert.equal(token, "mock_token_77");
+    const token = await becomes(() => page.locator("#token-input").inputValue(), "mock_token_77");
     await open(page, "webhook-fold");
     await page.locator("#webhook-url-input").fill("http://127.0.0.1:9/hook");
     await page.locator("#webhook-secret-input").fill("a-secret");
@@ -111,7 +110,7 @@ test("sections fold away and stay folded", () =>
     await page.locator("#agent-section-body").waitFor({ state: "hidden" });
     await page.locator("#toggle-agent-section-btn").click();
     await page.locator("#agent-section-body").waitFor();
-    assert.equal(await page.locator("#toggle-session-section-btn").getAttribute("aria-expanded"), "false");
+    await becomes(() => page.locator("#toggle-session-section-btn").getAttribute("aria-expanded"), "false");
   }));
 
 for (const [name, size] of [["desktop", DESKTOP], ["phone", PHONE]]) {
@@ -124,7 +123,7 @@ for (const [name, size] of [["desktop", DESKTOP], ["phone", PHONE]]) {
       await page.locator("#message-input").fill("kept for later");
       await page.locator("#message-input").press("Enter");
       await page.locator(".toast.is-bad", { hasText: "no connection" }).waitFor();
-      assert.equal(await page.locator("#message-input").inputValue(), "kept for later");
+      await becomes(() => page.locator("#message-input").inputValue(), "kept for later");
       await page.context().setOffline(false);
       await page.locator("#offline-banner").waitFor({ state: "hidden" });
     }));

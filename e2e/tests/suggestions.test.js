@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { choose, DESKTOP, openHouse, PHONE, shoot } from "../house.mjs";
+import { becomes, choose, DESKTOP, openHouse, PHONE, shoot } from "../house.mjs";
 
 const house = openHouse();
 const ALL = ["/start", "/help", "/new", "/status", "/reset", "/summary", "/mode", "/providers", "/stop", "/youtube", "/yt", "/echo"];
@@ -13,10 +13,10 @@ for (const [name, size] of [["desktop", DESKTOP], ["phone", PHONE]]) {
     house.visit({ size }, async (page) => {
       const field = page.locator("#message-input");
       await field.pressSequentially("/");
-      assert.deepEqual(await names(page), ALL);
+      await becomes(() => names(page), ALL);
       await shoot(page, `suggestions-${name}`);
       await field.pressSequentially("st");
-      assert.deepEqual(await names(page), ["/start", "/status", "/stop"]);
+      await becomes(() => names(page), ["/start", "/status", "/stop"]);
       await field.pressSequentially("x");
       await page.locator("#command-suggest").waitFor({ state: "hidden" });
       await field.fill("hello /st");
@@ -28,20 +28,20 @@ test("arrows walk the list round, and Tab and Enter take the command", () =>
   house.visit({}, async (page) => {
     const field = page.locator("#message-input");
     await field.pressSequentially("/st");
-    assert.equal(await active(page), "/start");
+    await becomes(() => active(page), "/start");
     await field.press("ArrowDown");
-    assert.equal(await active(page), "/status");
+    await becomes(() => active(page), "/status");
     await field.press("ArrowUp");
     await field.press("ArrowUp");
-    assert.equal(await active(page), "/stop");
+    await becomes(() => active(page), "/stop");
     await field.press("Enter");
-    assert.equal(await field.inputValue(), "/stop");
+    await becomes(() => field.inputValue(), "/stop");
     assert.equal(await page.locator(".bubble").count(), 0, "taking a suggestion must not send it");
     await field.fill("");
     await field.pressSequentially("/mo");
     await field.press("Tab");
-    assert.equal(await field.inputValue(), "/mode ");
-    assert.ok(await field.evaluate((element) => element === document.activeElement));
+    await becomes(() => field.inputValue(), "/mode ");
+    await becomes(() => field.evaluate((element) => element === document.activeElement), true);
   }));
 
 test("Escape closes the list and keeps the words; a click takes a command", () =>
@@ -49,12 +49,12 @@ test("Escape closes the list and keeps the words; a click takes a command", () =
     const field = page.locator("#message-input");
     await field.pressSequentially("/he");
     await field.press("Escape");
-    assert.ok(await page.locator("#command-suggest").isHidden());
-    assert.equal(await field.inputValue(), "/he");
+    await page.locator("#command-suggest").waitFor({ state: "hidden" });
+    await becomes(() => field.inputValue(), "/he");
     await field.fill("");
     await field.pressSequentially("/su");
     await page.locator(".command-suggest-item", { hasText: "/summary" }).click();
-    assert.equal(await field.inputValue(), "/summary");
+    await becomes(() => field.inputValue(), "/summary");
   }));
 
 test("a command that is fully typed is sent by Enter", () =>
@@ -70,13 +70,13 @@ test("the list is a combobox to assistive technology", () =>
   house.visit({}, async (page) => {
     const field = page.locator("#message-input");
     await field.pressSequentially("/");
-    const told = await field.evaluate((element) => ({
+    const told = () => field.evaluate((element) => ({
       role: element.getAttribute("role"),
       expanded: element.getAttribute("aria-expanded"),
       controls: document.getElementById(element.getAttribute("aria-controls"))?.getAttribute("role"),
       active: document.getElementById(element.getAttribute("aria-activedescendant"))?.textContent.startsWith("/start"),
     }));
-    assert.deepEqual(told, { role: "combobox", expanded: "true", controls: "listbox", active: true });
+    await becomes(told, { role: "combobox", expanded: "true", controls: "listbox", active: true });
     await field.press("Escape");
-    assert.equal(await field.getAttribute("aria-activedescendant"), null);
+    await becomes(() => field.getAttribute("aria-activedescendant"), null);
   }));

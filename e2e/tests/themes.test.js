@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { openHouse } from "../house.mjs";
+import { becomes, openHouse } from "../house.mjs";
 
 const house = openHouse();
 const paper = (page) => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
@@ -9,26 +9,26 @@ const DARK = "rgb(21, 24, 27)";
 
 test("the page follows the system, and changes with it", () =>
   house.visit({ theme: "dark" }, async (page) => {
-    assert.equal(await paper(page), DARK);
+    await becomes(() => paper(page), DARK);
     await page.emulateMedia({ colorScheme: "light" });
-    assert.equal(await paper(page), LIGHT);
+    await becomes(() => paper(page), LIGHT);
   }));
 
 test("the button goes from the system's theme to light, dark and back, and is remembered", () =>
   house.visit({ theme: "dark" }, async (page) => {
     const button = page.locator("#theme-btn");
-    const kept = () => page.evaluate(() => localStorage.getItem("mock_messenger_theme"));
+    const both = async () => [await page.evaluate(() => localStorage.getItem("mock_messenger_theme")), await paper(page)];
     await button.click();
-    assert.deepEqual([await kept(), await paper(page)], ["light", LIGHT]);
+    await becomes(both, ["light", LIGHT]);
     await page.reload();
     await page.locator("#timeline-title:not(:empty)").waitFor();
-    assert.equal(await paper(page), LIGHT);
-    assert.match(await button.getAttribute("aria-label"), /light/);
+    await becomes(() => paper(page), LIGHT);
+    await becomes(() => button.getAttribute("aria-label"), (label) => /light/.test(label));
     await button.click();
-    assert.deepEqual([await kept(), await paper(page)], ["dark", DARK]);
+    await becomes(both, ["dark", DARK]);
     await button.click();
     await page.emulateMedia({ colorScheme: "light" });
-    assert.deepEqual([await kept(), await paper(page)], ["system", LIGHT]);
+    await becomes(both, ["system", LIGHT]);
   }));
 
 test("a chosen theme is there before the first paint", () =>
@@ -37,12 +37,11 @@ test("a chosen theme is there before the first paint", () =>
     await page.reload({ waitUntil: "commit" });
     await page.locator("body").waitFor({ state: "attached" });
     assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "dark");
-    assert.equal(await paper(page), DARK);
+    await becomes(() => paper(page), DARK);
   }));
 
 test("motion stops for those who ask for stillness", () =>
   house.visit({}, async (page) => {
     await page.emulateMedia({ reducedMotion: "reduce" });
-    const moving = await page.evaluate(() => document.getAnimations().length);
-    assert.equal(moving, 0);
+    await becomes(() => page.evaluate(() => document.getAnimations().length), 0);
   }));
