@@ -170,3 +170,84 @@ fn midnight(day: &str) -> Option<Time> {
     let date: Date = day.parse().ok().filter(|date: &Date| date.to_string() == day)?;
     Some(Time(date.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rates(input: &str, output: &str) -> RatesSpec {
+        RatesSpec { input: input.to_owned(), output: output.to_owned(), ..RatesSpec::default() }
+    }
+
+    fn day(text: &str) -> Time {
+        midnight(text).expect(text)
+    }
+
+    #[test]
+    fn the_shipped_list_is_sorted_without_repetition_and_above_zero() {
+        let file: File = toml::from_str(SHIPPED).expect("a list");
+        let keys: Vec<_> = file.price.iter().map(|entry| (&entry.provider, &entry.model, &entry.valid_from)).collect();
+        assert!(keys.is_sorted_by(|one, next| one < next), "out of order, or twice the same");
+        for entry in file.price {
+            let name = format!("{}/{}", entry.provider, entry.model);
+            let rates = entry.rates().rates().expect(&name);
+            assert!(rates.input > 0, "{name}");
+            assert!(rates.output > 0 || name.contains("embed"), "{name}");
+            assert!(rates.cache_read <= rates.input && rates.cache_write_5m <= rates.cache_write_1h, "{name}");
+        }
+        assert!(Prices::shipped().find("openai", "gpt-4o-mini", day("2026-11-21")).is_some());
+    }
+
+    #[test]
+    fn a_price_is_found_by_exactly_its_provider_model_and_day() {
+        let mut prices = Prices::default();
+        prices.set("openai", "gpt-4o", "2026-01-01", &rates("5", "15")).expect("a price");
+        prices.set("openai", "gpt-4o", "2025-01-01", &rates("10", "30")).expect("a price");
+        prices.set("openai", "gpt-4o", "2026-01-01", &rates("4", "12")).expect("a better price");
+        let find = |provider, model, at: Time| prices.find(provider, model, at).map(|rates| rates.input);
+        assert_eq!(find("openai", "gpt-4o", Time(day("2025-01-01").0 - 1)), None);
+        assert_eq!(find("openai", "gpt-4o", day("2025-01-01")), Some(10_000_000));
+        assert_eq!(find("openai", "gpt-4o", Time(day("2026-01-01").0 - 1)), Some(10_000_000));
+        assert_eq!(find("openai", "gpt-4o", day("2026-01-01")), Some(4_000_000));
+        for (provider, model) in
+            [("openai", "gpt-4o-evil"), ("openai", "gpt-4"), ("openai", "GPT-4o"), ("azure", "gpt-4o"), ("", "gpt-4o")]
+        {
+            assert_eq!(find(provider, model, day("2026-01-01")), None, "{provider}/{model}");
+        }
+    }
+
+    #[test]
+    fn the_dearest_of_a_provider_is_dearer_than_each_of_its_models() {
+        let (prices, now) = (Prices::shipped(), day("2026-11-21"));
+        for provider in ["anthropic", "openai", "google"] {
+            let dearest = prices.dearest(provider, now).expect(provider);
+            for (model, rates) in prices.list(provider, now) {
+                assert_eq!(dearer(dearest, rates), dearest, "{provider}/{model}");
+            }
+        }
+        let any = prices.dearest("nobody", now).expect("the dearest of all");
+        assert_eq!(dearer(any, prices.dearest("openai", now).expect("openai")), any);
+    }
+
+    #[test]
+    fn a_list_that_is_wrong_says_where() {
+        let entry = |day: &str, input: &str, more: &str| {
+            format!(
+                "[[price]]\nprovider = \"a\"\nmodel = \"b\"\nvalid_from = \"{day}\"\ninput = \"{input}\"\noutput = \"1\"\n{more}"
+            )
+        };
+        assert!(Prices::parse("").is_ok());
+        assert!(Prices::parse(&entry("2026-01-31", "1", "cache_read = \"0.5\"")).is_ok());
+        for (day, input, more, why) in [
+            ("2026-02-30", "1", "", "a day is written like 2026-11-21"),
+            ("2026-1-1", "1", "", "a day is written like 2026-11-21"),
+            ("20260101", "1", "", "a day is written like 2026-11-21"),
+            ("2026-01-01", "-1", "", "a price is in dollars, like 2.50"),
+            ("2026-01-01", "1e9", "", "a price is in dollars, like 2.50"),
+            ("2026-01-01", "1", "cached = \"1\"", "unknown field `cached`"),
+        ] {
+            let error = Prices::parse(&entry(day, input, more)).expect_err(day).to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}
