@@ -140,7 +140,7 @@ async fn a_second_sigterm_ends_at_once_and_what_was_stored_stays() {
     let log = stage.one().said();
     assert!(log.contains("ended at once"), "{}", tail(&log));
     assert_eq!(ended.code(), Some(0), "{}", tail(&log));
-    stage.note_death();
+    stage.note_death().await;
 
     let mut program = open(&stage.one(), stage.port).await;
     let crowd = Crowd::new(&stage, 0, 1);

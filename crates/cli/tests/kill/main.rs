@@ -5,9 +5,10 @@
 //! nothing is lost (I1), nothing is said twice (I2), everything is in order (I3).
 //!
 //! - [`program`] is the child process; [`stage`] is what stands around it; [`crowd`] is the people who ask.
-//! - [`runs`] kills at random times, [`sabotage`] proves that this finds what it should, [`pairs`] plays with two processes on one database, [`points`] kills at every
-//!   named point, [`drains`] asks politely, [`storms`] cuts the database's connections, [`disks`] takes the room away,
-//!   [`doors`] are the starts that must be refused.
+//! - [`runs`] kills at random times, [`sabotage`] proves that this finds what it should, [`pairs`] plays with two
+//!   processes on one database, [`points`] kills at every named point and around every commit, [`drains`] asks politely,
+//!   [`storms`] cuts the database's connections, [`disks`] takes the room away, [`doors`] are the starts that must be
+//!   refused.
 //!
 //! `SALON_SEED` repeats a run, `SALON_LONG=1` makes the runs as long as a release wants them.
 

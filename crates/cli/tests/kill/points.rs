@@ -1,4 +1,7 @@
-//! A process that dies at a named point of its code, once before each side effect and once behind it (F02-F06).
+//! A process that dies at a named point of its code, once before each side effect and once behind it (F02-F06), and at
+//! every commit of a conversation, one after the other.
+//!
+//! The walk is over [`POINTS`], so that no point can be added without a scene in which it is passed.
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
@@ -23,7 +26,7 @@ use crate::stage::{Database, Intake, Stage, TOKEN, open, tail};
 /// Questions that a chat asks without waiting for the answers.
 const WINDOW: usize = 3;
 /// Conversations at the same time: each mostly waits.
-const AT_ONCE: usize = 5;
+const AT_ONCE: usize = 8;
 /// No conversation of the length that is walked through commit by commit has so many.
 const COMMITS: u64 = 1_000;
 
@@ -39,12 +42,15 @@ const TWO_PAGES: usize = 5_000;
 struct Size {
     chats: usize,
     questions: usize,
+    /// How often the program looks for work without being told of any.
+    poll_ms: &'static str,
 }
 
 impl Size {
-    const USUAL: Size = Size { chats: 3, questions: 9 };
-    /// Two questions in one chat, so that a button is pressed below the first answer while the second is written.
-    const SMALL: Size = Size { chats: 1, questions: 2 };
+    const USUAL: Size = Size { chats: 3, questions: 9, poll_ms: "250" };
+    /// Two questions in one chat, so that a button is pressed below the first answer while the second is written. Vain
+    /// looks are commits too, and one of them is as good as the next.
+    const SMALL: Size = Size { chats: 1, questions: 2, poll_ms: "1000" };
 }
 
 /// What people do until the program dies.
@@ -142,7 +148,7 @@ async fn die_at(death: Death, size: Size, database: Database) -> bool {
     let stage = Stage::set(database, intake).await;
     stage.write_bots_with("model", if scene == Scene::Draft { "    drafts: true\n" } else { "" });
     let parrot = Parrot::default();
-    let start = parrot.answers(stage.one()).await;
+    let start = parrot.answers(stage.one()).await.with("WORKER_POLL_INTERVAL_MS", size.poll_ms);
     let mut crowd = Crowd::new(&stage, size.chats, WINDOW);
     if scene == Scene::Shrink {
         die_over_a_long_answer(&stage, &mut crowd, &start, &parrot).await;
@@ -168,7 +174,7 @@ async fn die_at(death: Death, size: Size, database: Database) -> bool {
         }
         assert!(Instant::now() < deadline, "{death:?}: nothing comes to an end\n{}", tail(&start.said()));
     };
-    stage.note_death();
+    stage.note_death().await;
     let log = || tail(&start.said());
     assert_eq!(ended.signal(), Some(Signal::ABORT.as_raw()), "{death:?}: {ended}\n{}", log());
     // What bears the name of a call stands right before it and right behind it.
@@ -209,7 +215,7 @@ async fn die_over_a_long_answer(stage: &Stage, crowd: &mut Crowd, start: &Start,
     let asker = crowd.chats().find(|(_, asked)| *asked > 0).expect("somebody has asked").0;
     let stands = |texts: &[String]| texts.len() == 2 && texts.iter().all(|text| text.len() > 100);
     let two = stage.mock.wait_for_texts(TOKEN, asker, stands);
-    let two = tokio::time::timeout(Duration::from_secs(30), two).await;
+    let two = tokio::time::timeout(long_patience(), two).await;
     assert!(two.is_ok(), "no answer takes two messages\n{}", tail(&start.said()));
     stage.kill(program).await;
     parrot.rambles.store(false, Ordering::SeqCst);

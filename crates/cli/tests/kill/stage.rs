@@ -103,13 +103,29 @@ impl Stage {
     /// Kills a process and writes down when, by the mock's count.
     pub async fn kill(&self, program: Program) {
         program.kill().await;
-        self.note_death();
+        self.note_death().await;
     }
 
-    /// To be called when a process has just died without being asked.
-    pub fn note_death(&self) {
-        let seen = self.mock.ledger(&Calls { limit: Some(1), ..Calls::default() })["total"].as_u64();
-        self.deaths.lock().expect("a lock").push(seen.expect("a number"));
+    /// To be called when a process has just died without being asked. What it said last may still be on its way to the
+    /// mock, so this looks until nothing more comes; another process that goes on speaking is not waited for for long.
+    pub async fn note_death(&self) {
+        const QUIET: usize = 5;
+        const LOOKS: usize = 50;
+        let count = || {
+            let total = self.mock.ledger(&Calls { limit: Some(1), ..Calls::default() })["total"].as_u64();
+            total.expect("a number")
+        };
+        let (mut seen, mut quiet) = (count(), 0);
+        for _ in 0..LOOKS {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let now = count();
+            quiet = if now == seen { quiet + 1 } else { 0 };
+            seen = now;
+            if quiet == QUIET {
+                break;
+            }
+        }
+        self.deaths.lock().expect("a lock").push(seen);
     }
 
     pub fn deaths(&self) -> Vec<u64> {
