@@ -237,27 +237,28 @@ impl Refused {
         self.envelope(wire, request_id).to_string().into_bytes()
     }
 
-    /// The end of a stream of events that has begun. `so_far` is what was heard of it.
+    /// The end of a stream that has begun, in events or in Gemini's array. `so_far` is what was heard of it.
     ///
-    /// It stands between events: if the last one was cut in half, nothing can be said any more.
+    /// An event that was cut in half is ended first, so that this one is read. Within half an element of an array
+    /// nothing can be said any more, and nothing is.
     pub fn frame(&self, wire: Wire, request_id: &str, so_far: &Tapped) -> Vec<u8> {
-        match wire {
-            Wire::Messages => format!("event: error\ndata: {}\n\n", self.envelope(wire, request_id)).into_bytes(),
-            Wire::Responses => {
-                let failed = self.failed_response(request_id, so_far);
-                format!("event: response.failed\ndata: {failed}\n\n").into_bytes()
+        let event = match (wire, so_far.elements) {
+            (Wire::Generate, Some(_)) if so_far.in_event => return Vec::new(),
+            (Wire::Generate, Some(elements)) => {
+                let comma = if elements == 0 { "" } else { ",\r\n" };
+                return format!("{comma}{}\n]", self.envelope(wire, request_id)).into_bytes();
             }
-            Wire::Midm => format!("data: {}\n\n", json!({ "type": "error", "message": self.message })).into_bytes(),
-            Wire::Chat | Wire::Completions | Wire::Embeddings | Wire::Generate => {
-                format!("data: {}\n\n", self.envelope(wire, request_id)).into_bytes()
+            (Wire::Messages, _) => format!("event: error\ndata: {}\n\n", self.envelope(wire, request_id)),
+            (Wire::Responses, _) => {
+                format!("event: response.failed\ndata: {}\n\n", self.failed_response(request_id, so_far))
             }
-        }
-    }
-
-    /// The end of a Gemini stream that is an array, after `elements` of it.
-    pub fn last_element(&self, request_id: &str, elements: usize) -> Vec<u8> {
-        let start = if elements == 0 { "[" } else { ",\r\n" };
-        format!("{start}{}\n]", self.envelope(Wire::Generate, request_id)).into_bytes()
+            (Wire::Midm, _) => format!("data: {}\n\n", json!({ "type": "error", "message": self.message })),
+            (Wire::Chat | Wire::Completions | Wire::Embeddings | Wire::Generate, _) => {
+                format!("data: {}\n\n", self.envelope(wire, request_id))
+            }
+        };
+        let border = if so_far.in_event { "\n\n" } else { "" };
+        [border, &event].concat().into_bytes()
     }
 
     fn envelope(&self, wire: Wire, request_id: &str) -> Value {

@@ -43,8 +43,10 @@ pub struct Tapped {
     pub response_id: Option<String>,
     /// The number of the last event, on the one wire that numbers them.
     pub sequence: Option<i64>,
-    /// How many texts an array of them had so far: Gemini streams one where it is not asked for events.
-    pub elements: usize,
+    /// How many texts the array of them had so far, if it is one: Gemini streams it where it is not asked for events.
+    pub elements: Option<usize>,
+    /// Whether it broke off within an event, or within an element of the array.
+    pub in_event: bool,
     /// Whether the answer came to its end, whatever the end was.
     pub finished: bool,
     /// What the upstream says went wrong, where an answer should have been.
@@ -103,23 +105,24 @@ impl Tap {
         }
     }
 
-    /// Whether the bytes so far end between two events, so that one of ours can follow.
-    pub fn is_between(&self) -> bool {
-        match self.form {
-            Form::Unknown => true,
-            Form::Json => self.heard.in_array && self.skim.is_outside() && !self.heard.finished_array,
-            Form::Events => self.line == Line::Field(0) && self.is_line_empty,
-        }
-    }
-
     /// What was heard so far.
     pub fn so_far(&self) -> Tapped {
-        self.heard.tapped()
+        Tapped { in_event: self.in_event(), ..self.heard.tapped() }
     }
 
     pub fn finish(mut self) -> Tapped {
+        let in_event = self.in_event();
         self.skim.reset(&mut self.heard);
-        self.heard.tapped()
+        Tapped { in_event, ..self.heard.tapped() }
+    }
+
+    /// Whether nothing of ours could follow upon the bytes so far without getting mixed up with them.
+    fn in_event(&self) -> bool {
+        match self.form {
+            Form::Unknown => false,
+            Form::Json => !self.skim.is_outside(),
+            Form::Events => !(self.line == Line::Field(0) && self.is_line_empty),
+        }
     }
 
     fn events(&mut self, mut bytes: &[u8]) {

@@ -181,11 +181,33 @@ fn a_tap_hears_our_own_endings_as_failures() {
 #[test]
 fn an_array_ends_as_an_array() {
     let refused = Refused::new(Kind::Timeout, "Too slow.");
-    for (before, elements) in [("", 0), ("[{\"a\":1}", 1), ("[{\"a\":1},{}", 2)] {
-        let text = [before.as_bytes(), &refused.last_element("req_7", elements)].concat();
+    for (before, elements) in [("[", 0), ("[{\"a\":1}", 1), ("[{\"a\":1},{}", 2)] {
+        let mut tap = crate::wire::Tap::new(Wire::Generate);
+        tap.push(before.as_bytes());
+        let text = [before.as_bytes(), &refused.frame(Wire::Generate, "req_7", &tap.finish())].concat();
         let list = parsed(&text);
         assert_eq!(list.as_array().map(Vec::len), Some(elements + 1));
         assert_eq!(list[elements], body(&refused, Wire::Generate));
+    }
+    let mut tap = crate::wire::Tap::new(Wire::Generate);
+    tap.push(b"[{\"a\":");
+    assert_eq!(refused.frame(Wire::Generate, "req_7", &tap.finish()), b"");
+}
+
+#[test]
+fn an_event_that_was_cut_in_half_is_ended_first() {
+    let refused = Refused::from(Trouble::from(Fault::Cut));
+    for half in ["event: content_blo", "event: ping\n", "event: ping\r\ndata: {}", "event: ping\ndata: {}\n"] {
+        let mut tap = crate::wire::Tap::new(Wire::Messages);
+        tap.push(half.as_bytes());
+        let stream = [half.as_bytes(), &refused.frame(Wire::Messages, "req_7", &tap.finish())].concat();
+        let mut frames = Vec::new();
+        crate::sse::Parser::new().push(&stream, &mut frames).expect("readable");
+        let last = frames.last().expect("ours");
+        assert_eq!(
+            (last.event.as_deref(), parsed(last.data.as_bytes())),
+            (Some("error"), body(&refused, Wire::Messages))
+        );
     }
 }
 

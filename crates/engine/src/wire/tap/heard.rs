@@ -29,9 +29,7 @@ pub(super) struct Heard {
     finished: bool,
     error: Option<Fault>,
     /// The JSON texts stand in an array, as Gemini streams them.
-    pub in_array: bool,
-    /// The array has ended.
-    pub finished_array: bool,
+    in_array: bool,
     elements: usize,
     sequence: Option<i64>,
     /// What the present text says about itself.
@@ -68,7 +66,6 @@ impl Heard {
             finished: false,
             error: None,
             in_array: false,
-            finished_array: false,
             elements: 0,
             sequence: None,
             kind: Kind::Other,
@@ -87,7 +84,8 @@ impl Heard {
             model: self.model.clone(),
             response_id: self.id.clone(),
             sequence: self.sequence,
-            elements: self.elements,
+            elements: self.in_array.then_some(self.elements),
+            in_event: false,
             finished: self.finished,
             error: self.error,
         }
@@ -301,10 +299,7 @@ impl Ear for Heard {
         if self.is_whole {
             match byte {
                 b'[' => self.in_array = true,
-                b']' => {
-                    self.finished = true;
-                    self.finished_array = true;
-                }
+                b']' => self.finished = true,
                 _ => {}
             }
             return;

@@ -109,7 +109,7 @@ fn gemini_is_heard_in_events_and_in_an_array() {
         assert!(stream.finished);
         check_estimate(stream, &["**Considering** seeds\n", "앵무새는 씨앗을 먹어요.", "feed3millet"]);
     }
-    assert_eq!((streams[0].elements, streams[1].elements), (0, 3));
+    assert_eq!((streams[0].elements, streams[1].elements), (None, Some(3)));
     let whole = hear(Wire::Generate, fixture(fuzz::ANSWERS, Wire::Generate));
     assert_eq!((whole.tokens, whole.finished), (Some(Tokens { reasoning: 21, ..Tokens::new(8, 11) }), true));
     let blocked = hear(Wire::Generate, "data: {\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}\n\n");
@@ -233,26 +233,28 @@ fn memory_does_not_grow_with_the_answer() {
 }
 
 #[test]
-fn it_is_known_whether_an_event_of_ours_can_follow() {
+fn it_is_known_whether_it_broke_off_within_an_event() {
     let mut tap = Tap::new(Wire::Chat);
-    assert!(tap.is_between());
-    for (bytes, between) in [
-        ("data: {\"a\":1}\n", false),
-        ("\n", true),
-        (": ping\r\n\r\n", true),
-        ("da", false),
-        ("ta: 1\n", false),
-        ("event: x", false),
-        ("\n\n", true),
+    assert!(!tap.so_far().in_event);
+    for (bytes, in_event) in [
+        ("data: {\"a\":1}\n", true),
+        ("\n", false),
+        (": ping\r\n\r\n", false),
+        ("da", true),
+        ("ta: 1\n", true),
+        ("event: x", true),
+        ("\n\n", false),
     ] {
         tap.push(bytes.as_bytes());
-        assert_eq!(tap.is_between(), between, "{bytes:?}");
+        assert_eq!(tap.so_far().in_event, in_event, "{bytes:?}");
     }
     let mut tap = Tap::new(Wire::Generate);
-    for (bytes, between) in [("[", true), ("{\"a\"", false), (":1}", true), (",\n", true), ("]", false)] {
+    for (bytes, in_event) in [("[", false), ("{\"a\"", true), (":1}", false), (",\n", false), ("]", false)] {
         tap.push(bytes.as_bytes());
-        assert_eq!(tap.is_between(), between, "{bytes:?}");
+        assert_eq!(tap.so_far().in_event, in_event, "{bytes:?}");
     }
+    tap.push(b"{");
+    assert!(tap.finish().in_event);
 }
 
 #[test]
