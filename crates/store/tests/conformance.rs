@@ -18,6 +18,8 @@ mod enqueueing;
 mod events;
 #[path = "conformance/outbox.rs"]
 mod outbox;
+#[path = "conformance/people.rs"]
+mod people;
 #[path = "conformance/reference.rs"]
 mod reference;
 #[path = "conformance/settings.rs"]
