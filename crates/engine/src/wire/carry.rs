@@ -50,6 +50,9 @@ pub const HINTS: &[&str] = &[
     "labels",
 ];
 
+/// The most tools that one question may offer.
+pub(super) const MAX_TOOLS: usize = 2_048;
+
 /// What the relay knows and the body does not say.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {

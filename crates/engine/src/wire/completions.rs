@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::Wire;
 use super::carry::fields::{Fields, wrong};
 use super::carry::writer::{Tell, Whole};
 use super::carry::{Door, HINTS, frames};
@@ -121,7 +122,7 @@ impl Tell for Stream {
                 }
                 frames::done(out);
             }
-            Piece::Broken(fault) => frames::plain(out, &chat::broken(fault)),
+            Piece::Broken(fault) => frames::refusal(out, Wire::Completions, &self.door.id, fault),
             // There is no place for thoughts, and no tools were offered.
             Piece::Begin { .. }
             | Piece::Thought(_)

@@ -60,21 +60,19 @@ fn add_context(ask: &mut Ask, context: &[String]) {
 }
 
 pub(super) fn write_ask(ask: &mut Ask, terms: &Terms<'_>) -> Result<Value, CannotCarry> {
-    let cannot =
-        |what: &str, why: &str| Err(CannotCarry::new(what, format!("`{what}` cannot be carried to this model: {why}")));
+    let cannot = |what: &str, why: &str| Err(CannotCarry::of(what, why));
     let mut messages = Vec::with_capacity(ask.messages.len());
-    for (number, message) in ask.messages.iter().enumerate() {
+    for message in &ask.messages {
         let role = match message.role {
             Role::System | Role::Developer => "system",
             Role::User => "user",
             Role::Assistant => "assistant",
         };
-        for (part_number, part) in message.parts.iter().enumerate() {
-            let at = || format!("messages[{number}].content[{part_number}]");
+        for part in &message.parts {
             match part {
                 Part::Text(_) | Part::Refusal(_) | Part::Thought(_) => {}
-                Part::Media(_) => return cannot(&at(), "it takes text only."),
-                Part::Call(_) | Part::Outcome(_) => return cannot(&at(), "it knows no tools."),
+                Part::Media(_) => return cannot(&message.at, "it takes text only."),
+                Part::Call(_) | Part::Outcome(_) => return cannot(&message.at, "it knows no tools."),
             }
         }
         messages.push(json!({ "role": role, "content": text_of(&message.parts) }));

@@ -51,10 +51,12 @@ pub enum Role {
     Assistant,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Message {
     pub role: Role,
     pub parts: Vec<Part>,
+    /// Where it stood in the asker's body, such as `messages[3]`: for refusals.
+    pub at: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -278,11 +280,27 @@ impl CannotCarry {
     pub fn new(param: impl Into<String>, message: impl Into<String>) -> CannotCarry {
         CannotCarry { param: param.into(), message: message.into() }
     }
+
+    /// Something that this model has no use or no words for. `why` ends the sentence.
+    pub fn of(param: &str, why: &str) -> CannotCarry {
+        CannotCarry::new(param, format!("`{param}` cannot be carried to this model: {why}"))
+    }
+}
+
+/// Two messages are the same if they say the same, wherever they stood.
+impl PartialEq for Message {
+    fn eq(&self, other: &Message) -> bool {
+        self.role == other.role && self.parts == other.parts
+    }
 }
 
 impl Message {
     pub fn text(role: Role, text: impl Into<String>) -> Message {
-        Message { role, parts: vec![Part::Text(text.into())] }
+        Message::new(role, vec![Part::Text(text.into())], "messages")
+    }
+
+    pub fn new(role: Role, parts: Vec<Part>, at: impl Into<String>) -> Message {
+        Message { role, parts, at: at.into() }
     }
 }
 

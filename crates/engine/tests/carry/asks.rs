@@ -117,10 +117,10 @@ fn what_is_wrong_in_its_own_words_is_refused_by_its_path() {
     let call = json!({ "messages": [{ "role": "assistant", "tool_calls": [
         { "id": "c", "type": "function", "function": { "name": "f", "arguments": "{\"half" } }
     ] }] });
-    refused(Chat, Messages, call.clone(), "messages[0].content[0]", "no JSON object");
-    refused(Chat, Generate, call, "messages[0].content[0]", "no JSON object");
+    refused(Chat, Messages, call.clone(), "messages[0]", "no JSON object");
+    refused(Chat, Generate, call, "messages[0]", "no JSON object");
     let result = json!({ "messages": [{ "role": "tool", "tool_call_id": "c", "content": "x" }] });
-    refused(Chat, Generate, result, "messages[0].content[0]", "was not made");
+    refused(Chat, Generate, result, "messages[0]", "was not made");
     for body in [&b"[]"[..], b"{", b"", b"\xff\xfe", b"null"] {
         assert_eq!(carry_ask(Chat, Messages, body, &terms(false)).expect_err("no object").param, "");
     }
@@ -264,7 +264,7 @@ fn pictures_and_documents_travel_where_both_sides_know_them() {
         carried(Chat, Responses, picture.clone()),
         json!({ "type": "input_image", "image_url": url, "detail": "low" })
     );
-    refused(Chat, Generate, media(Chat, picture), "messages[0].content[0]", "base64 only");
+    refused(Chat, Generate, media(Chat, picture), "messages[0]", "base64 only");
     let stored = json!({ "type": "image", "source": { "type": "file", "file_id": "f" } });
     refused(Messages, Chat, media(Messages, stored), "messages[0].content[0].source.type", "another provider");
     let stored = json!({ "fileData": { "fileUri": "https://generativelanguage.googleapis.com/v1beta/files/x" } });
@@ -286,9 +286,9 @@ fn pictures_and_documents_travel_where_both_sides_know_them() {
         json!({ "type": "document", "source": { "type": "text", "media_type": "text/plain", "data": "hi" } })
     );
     let word = json!({ "type": "file", "file": { "file_data": "data:application/msword;base64,AAAA" } });
-    refused(Chat, Messages, media(Chat, word), "messages[0].content[0]", "PDF or text");
+    refused(Chat, Messages, media(Chat, word), "messages[0]", "PDF or text");
     let far = json!({ "type": "document", "source": { "type": "url", "url": "https://example.com/a.pdf" } });
-    refused(Messages, Chat, media(Messages, far.clone()), "messages[0].content[0]", "base64 only");
+    refused(Messages, Chat, media(Messages, far.clone()), "messages[0]", "base64 only");
     assert_eq!(
         carried(Messages, Responses, far),
         json!({ "type": "input_file", "file_url": "https://example.com/a.pdf" })
@@ -298,10 +298,10 @@ fn pictures_and_documents_travel_where_both_sides_know_them() {
     let blob = json!({ "inlineData": { "mimeType": "audio/wav", "data": "UklGRg==" } });
     assert_eq!(carried(Chat, Generate, sound.clone()), blob);
     assert_eq!(carried(Generate, Chat, blob), sound);
-    refused(Chat, Messages, media(Chat, sound.clone()), "messages[0].content[0]", "recordings");
-    refused(Chat, Responses, media(Chat, sound), "messages[0].content[0]", "recordings");
+    refused(Chat, Messages, media(Chat, sound.clone()), "messages[0]", "recordings");
+    refused(Chat, Responses, media(Chat, sound), "messages[0]", "recordings");
     let film = json!({ "inlineData": { "mimeType": "video/mp4", "data": "AAAA" } });
-    refused(Generate, Chat, media(Generate, film), "messages[0].content[0]", "videos");
+    refused(Generate, Chat, media(Generate, film), "messages[0]", "videos");
 }
 
 #[test]

@@ -175,23 +175,17 @@ fn meant() -> Ask {
     Ask {
         messages: vec![
             Message::text(Role::System, "Be brief."),
-            Message { role: Role::User, parts: vec![Part::Text(question.to_owned()), picture] },
-            Message {
-                role: Role::Assistant,
-                parts: vec![
-                    Part::Text("Seoul. Let me look.".to_owned()),
-                    call("call_a", "Seoul"),
-                    call("call_b", "Busan"),
-                ],
-            },
-            Message {
-                role: Role::User,
-                parts: vec![
-                    outcome("call_a", "3 degrees"),
-                    outcome("call_b", "7 degrees"),
-                    Part::Text("So?".to_owned()),
-                ],
-            },
+            Message::new(Role::User, vec![Part::Text(question.to_owned()), picture], ""),
+            Message::new(
+                Role::Assistant,
+                vec![Part::Text("Seoul. Let me look.".to_owned()), call("call_a", "Seoul"), call("call_b", "Busan")],
+                "",
+            ),
+            Message::new(
+                Role::User,
+                vec![outcome("call_a", "3 degrees"), outcome("call_b", "7 degrees"), Part::Text("So?".to_owned())],
+                "",
+            ),
         ],
         tools: vec![Tool {
             name: "get_weather".to_owned(),

@@ -1,11 +1,10 @@
 //! Bounds of a question, and its bending to the manners of one model.
 
-use super::Terms;
+use super::{MAX_TOOLS, Terms};
 use crate::wire::talk::{Amount, Ask, CannotCarry, Effort, Part, Thinking};
 
 const MAX_MESSAGES: usize = 20_000;
 const MAX_PARTS: usize = 100_000;
-const MAX_TOOLS: usize = 2_048;
 const MAX_STOPS: usize = 64;
 
 /// Refuses what is too much of a good thing. How many bytes it is was judged when they came in.

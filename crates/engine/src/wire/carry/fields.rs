@@ -36,6 +36,10 @@ impl Fields {
         Fields { snake: true, ..self }
     }
 
+    pub(in crate::wire) fn at(&self) -> &str {
+        &self.at
+    }
+
     /// The whole path of one of its fields.
     pub(in crate::wire) fn path(&self, name: &str) -> String {
         if self.at.is_empty() { name.to_owned() } else { format!("{}.{name}", self.at) }
@@ -100,8 +104,17 @@ impl Fields {
 
     /// The objects of a list.
     pub(in crate::wire) fn objects(&mut self, name: &str) -> Result<Vec<Fields>, CannotCarry> {
+        self.few(name, usize::MAX)
+    }
+
+    /// The objects of a list that has no more than `most` elements.
+    pub(in crate::wire) fn few(&mut self, name: &str, most: usize) -> Result<Vec<Fields>, CannotCarry> {
         let (path, snake) = (self.path(name), self.snake);
         let list = self.list(name)?.unwrap_or_default();
+        if list.len() > most {
+            let message = format!("`{path}` has too many elements: at most {most} can be carried.");
+            return Err(CannotCarry::new(path, message));
+        }
         let each =
             |(number, value)| Fields::of(value, format!("{path}[{number}]")).map(|fields| Fields { snake, ..fields });
         list.into_iter().enumerate().map(each).collect()
@@ -166,8 +179,7 @@ impl Fields {
     }
 
     pub(in crate::wire) fn cannot(&self, name: &str, why: &str) -> CannotCarry {
-        let path = self.path(name);
-        CannotCarry::new(path.clone(), format!("`{path}` cannot be carried to this model: {why}"))
+        CannotCarry::of(&self.path(name), why)
     }
 }
 

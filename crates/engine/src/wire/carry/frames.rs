@@ -2,6 +2,10 @@
 
 use serde_json::Value;
 
+use crate::upstream::{Fault, Trouble};
+use crate::wire::Wire;
+use crate::wire::refusal::Refused;
+
 /// A frame with a type, as OpenAI's responses and Anthropic's messages have them.
 pub(in crate::wire) fn named(out: &mut Vec<u8>, event: &str, data: &Value) {
     out.extend_from_slice(b"event: ");
@@ -13,6 +17,13 @@ pub(in crate::wire) fn named(out: &mut Vec<u8>, event: &str, data: &Value) {
 pub(in crate::wire) fn plain(out: &mut Vec<u8>, data: &Value) {
     out.extend_from_slice(b"data: ");
     json(out, data);
+    out.extend_from_slice(b"\n\n");
+}
+
+/// The error with which a stream ends that has broken off, as the door's clients raise it.
+pub(in crate::wire) fn refusal(out: &mut Vec<u8>, wire: Wire, id: &str, fault: Fault) {
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(&Refused::from(Trouble::from(fault)).body(wire, id));
     out.extend_from_slice(b"\n\n");
 }
 

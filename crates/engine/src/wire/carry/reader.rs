@@ -54,7 +54,7 @@ impl Reader {
         }
         if !self.stream {
             if self.body.len() + bytes.len() > MAX_ANSWER {
-                return self.note(Err(Fault::Garbled), out);
+                return self.note(Err(Fault::Garbled), out.len(), out);
             }
             return self.body.extend_from_slice(bytes);
         }
@@ -65,7 +65,7 @@ impl Reader {
         }
         self.frames = frames;
         if !self.over {
-            self.note(read, out);
+            self.note(read, out.len(), out);
         }
     }
 
@@ -74,12 +74,13 @@ impl Reader {
         if self.over {
             return;
         }
+        let before = out.len();
         if !self.stream {
             let body = std::mem::take(&mut self.body);
             let heard = serde_json::from_slice(&body)
                 .map_err(|_| if body.is_empty() { Fault::Silent } else { Fault::Garbled })
                 .and_then(|body| self.hear.whole(body, out));
-            self.note(heard, out);
+            self.note(heard, before, out);
         } else {
             // Half a frame is no reason to call the whole answer garbled: it was cut off, which `hear` knows.
             if let Some(frame) = self.sse.finish().filter(|frame| serde_json::from_str::<Value>(&frame.data).is_ok()) {
@@ -87,11 +88,11 @@ impl Reader {
             }
             if !self.over {
                 let heard = self.hear.end(out);
-                self.note(heard, out);
+                self.note(heard, before, out);
             }
         }
         if !self.over {
-            self.note(Err(Fault::Cut), out);
+            self.note(Err(Fault::Cut), before, out);
         }
     }
 
@@ -99,6 +100,7 @@ impl Reader {
         if self.over {
             return;
         }
+        let before = out.len();
         let event = frame.event.as_deref();
         let heard = match serde_json::from_str(&frame.data) {
             Ok(data) => self.hear.frame(event, data, out),
@@ -110,17 +112,18 @@ impl Reader {
                 })
             }),
         };
-        self.note(heard, out);
+        self.note(heard, before, out);
     }
 
-    /// Sees whether that was the end.
-    fn note(&mut self, heard: Result<(), Fault>, out: &mut Vec<Piece>) {
+    /// Sees whether that was the end. What stood in `out` before is not looked at.
+    fn note(&mut self, heard: Result<(), Fault>, before: usize, out: &mut Vec<Piece>) {
         if let Err(fault) = heard {
             out.push(Piece::Broken(fault));
         }
         // Whatever a wire may say in the same breath after its end does not count.
-        if let Some(end) = out.iter().position(|piece| matches!(piece, Piece::End { .. } | Piece::Broken(_))) {
-            out.truncate(end + 1);
+        let is_end = |piece: &Piece| matches!(piece, Piece::End { .. } | Piece::Broken(_));
+        if let Some(end) = out[before..].iter().position(is_end) {
+            out.truncate(before + end + 1);
             self.over = true;
         }
     }

@@ -33,13 +33,13 @@ pub struct Writer {
 
 enum Form {
     Stream(Box<dyn Tell>),
-    Whole(Door, Whole),
+    Whole(Box<(Door, Whole)>),
 }
 
 impl Writer {
     pub fn new(door: Door) -> Writer {
         let form = if !door.stream {
-            Form::Whole(door, Whole::default())
+            Form::Whole(Box::new((door, Whole::default())))
         } else {
             Form::Stream(match door.wire {
                 Wire::Chat => Box::new(chat::Stream::new(door)),
@@ -92,7 +92,8 @@ impl Writer {
         let ends = matches!(step, Piece::End { .. });
         match &mut self.form {
             Form::Stream(tell) => tell.tell(step, out)?,
-            Form::Whole(door, whole) => {
+            Form::Whole(form) => {
+                let (door, whole) = form.as_mut();
                 whole.add(step);
                 if ends {
                     let body = match door.wire {

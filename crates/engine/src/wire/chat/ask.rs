@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::wire::carry::fields::{Fields, missing, wrong};
-use crate::wire::carry::{HINTS, media, tools};
+use crate::wire::carry::{HINTS, MAX_TOOLS, media, tools};
 use crate::wire::talk::{
     Amount, Ask, Call, CannotCarry, Choice, Disguise, Effort, Format, Kind, Media, Message, Outcome, Part, Role,
     Sampling, Schema, Source, Tool,
@@ -25,7 +25,7 @@ pub(in crate::wire) fn read_ask(mut fields: Fields) -> Result<Ask, CannotCarry> 
     ask.max_output = fields.integer("max_completion_tokens")?.or(older);
     ask.sampling = sampling(&mut fields)?;
     ask.sampling.stop = fields.texts("stop")?;
-    for tool in fields.objects("tools")? {
+    for tool in fields.few("tools", MAX_TOOLS)? {
         read_tool(tool, &mut ask)?;
     }
     if let Some(choice) = fields.take("tool_choice") {
@@ -123,7 +123,7 @@ fn read_message(mut fields: Fields, ask: &mut Ask) -> Result<(), CannotCarry> {
             ask.leave_out(&format!("messages.{name}"));
         }
     }
-    ask.messages.push(Message { role, parts });
+    ask.messages.push(Message::new(role, parts, fields.at()));
     Ok(())
 }
 
@@ -133,12 +133,12 @@ fn read_outcome(mut fields: Fields, ask: &mut Ask) -> Result<(), CannotCarry> {
     let name = fields.text("name")?;
     let outcome = Part::Outcome(Outcome { call, name, parts: content(&mut fields, "content")?, failed: false });
     match ask.messages.last_mut() {
-        Some(Message { role: Role::User, parts })
+        Some(Message { role: Role::User, parts, .. })
             if parts.iter().all(|part| matches!(part, Part::Outcome(_))) && !parts.is_empty() =>
         {
             parts.push(outcome);
         }
-        _ => ask.messages.push(Message { role: Role::User, parts: vec![outcome] }),
+        _ => ask.messages.push(Message::new(Role::User, vec![outcome], fields.at())),
     }
     Ok(())
 }
@@ -273,7 +273,7 @@ pub(in crate::wire) fn read_choice(value: Value, at: String, offered: &mut Vec<T
             let mode = allowed.text("mode")?.unwrap_or_else(|| "auto".to_owned());
             let choice = word_choice(&mode).ok_or_else(|| wrong(allowed.path("mode"), "auto or required"))?;
             let mut names = Vec::new();
-            for mut tool in allowed.objects("tools")? {
+            for mut tool in allowed.few("tools", MAX_TOOLS)? {
                 let kind = tool.text("type")?.unwrap_or_default();
                 let inner = tool.object(&kind)?.map(|mut inner| inner.text("name")).transpose()?.flatten();
                 let name = inner.map_or_else(|| tool.text("name"), |name| Ok(Some(name)))?;

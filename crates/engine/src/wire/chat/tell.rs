@@ -4,6 +4,7 @@ use salon_core::Tokens;
 use serde_json::{Map, Value, json};
 
 use crate::upstream::Fault;
+use crate::wire::Wire;
 use crate::wire::carry::writer::{Tell, Whole};
 use crate::wire::carry::{Door, frames, tools};
 use crate::wire::talk::{Call, Finish, Part, Piece};
@@ -192,16 +193,9 @@ impl Tell for Stream {
             }
             Piece::Broken(fault) => {
                 // Without `[DONE]`: readers take that for a good end.
-                frames::plain(out, &broken(fault));
+                frames::refusal(out, Wire::Chat, &self.door.id, fault);
             }
         }
         Ok(())
     }
-}
-
-/// The error that OpenAI's clients raise when it stands where a chunk should.
-pub(in crate::wire) fn broken(fault: Fault) -> Value {
-    json!({
-        "error": { "message": fault.sentence(), "type": "server_error", "param": null, "code": fault.code() },
-    })
 }

@@ -73,8 +73,7 @@ fn write_sampling(ask: &mut Ask, body: &mut Map<String, Value>) -> Result<(), Ca
         }
     }
     if sampling.stop.len() > MAX_STOPS {
-        let message = format!("`stop` cannot be carried to this model: it takes at most {MAX_STOPS} stop sequences.");
-        return Err(CannotCarry::new("stop", message));
+        return Err(CannotCarry::of("stop", &format!("it takes at most {MAX_STOPS} stop sequences.")));
     }
     if !sampling.stop.is_empty() {
         body.insert("stop".into(), json!(sampling.stop));
@@ -122,7 +121,7 @@ fn write_tools(ask: &Ask, body: &mut Map<String, Value>) {
 fn write_messages(ask: &Ask, quirks: &Quirks) -> Result<Value, CannotCarry> {
     let mut messages = Vec::with_capacity(ask.messages.len());
     let mut head = Vec::new();
-    for (number, message) in ask.messages.iter().enumerate() {
+    for message in &ask.messages {
         match message.role {
             Role::System | Role::Developer if messages.is_empty() || quirks.head_only => {
                 head.push(text_of(&message.parts));
@@ -130,8 +129,8 @@ fn write_messages(ask: &Ask, quirks: &Quirks) -> Result<Value, CannotCarry> {
             Role::System | Role::Developer => {
                 messages.push(json!({ "role": "system", "content": text_of(&message.parts) }));
             }
-            Role::User => write_user(message, number, &mut messages)?,
-            Role::Assistant => messages.push(write_assistant(message, number, quirks)?),
+            Role::User => write_user(message, &mut messages)?,
+            Role::Assistant => messages.push(write_assistant(message, quirks)?),
         }
     }
     head.retain(|text| !text.is_empty());
@@ -142,20 +141,19 @@ fn write_messages(ask: &Ask, quirks: &Quirks) -> Result<Value, CannotCarry> {
 }
 
 /// What tools brought back goes first, as messages of its own; pictures among it follow as the user's.
-fn write_user(message: &Message, number: usize, messages: &mut Vec<Value>) -> Result<(), CannotCarry> {
+fn write_user(message: &Message, messages: &mut Vec<Value>) -> Result<(), CannotCarry> {
     let mut content = Vec::new();
     let mut plain = Vec::new();
-    for (part_number, part) in message.parts.iter().enumerate() {
-        let at = || format!("messages[{number}].content[{part_number}]");
+    for part in &message.parts {
         match part {
             Part::Outcome(outcome) => {
                 let text = text_of(&outcome.parts);
                 let id = tools::fit_id(&outcome.call);
                 messages.push(json!({ "role": "tool", "tool_call_id": id, "content": text }));
-                add_media(outcome, &mut content, at)?;
+                add_media(outcome, &mut content, &message.at)?;
             }
             Part::Text(text) | Part::Refusal(text) => plain.push(json!({ "type": "text", "text": text })),
-            Part::Media(media) => plain.push(write_media(media, at)?),
+            Part::Media(media) => plain.push(write_media(media, &message.at)?),
             Part::Call(_) | Part::Thought(_) => {}
         }
     }
@@ -171,23 +169,20 @@ fn write_user(message: &Message, number: usize, messages: &mut Vec<Value>) -> Re
     Ok(())
 }
 
-fn add_media(outcome: &Outcome, content: &mut Vec<Value>, at: impl Fn() -> String) -> Result<(), CannotCarry> {
+fn add_media(outcome: &Outcome, content: &mut Vec<Value>, at: &str) -> Result<(), CannotCarry> {
     let found = outcome.parts.iter().filter_map(|part| if let Part::Media(media) = part { Some(media) } else { None });
     for (number, media) in found.enumerate() {
         if number == 0 {
             let id = tools::fit_id(&outcome.call);
             content.push(json!({ "type": "text", "text": format!("The result of the call {id} contains this:") }));
         }
-        content.push(write_media(media, &at)?);
+        content.push(write_media(media, at)?);
     }
     Ok(())
 }
 
-fn write_media(media: &Media, at: impl Fn() -> String) -> Result<Value, CannotCarry> {
-    let refuse = |why: &str| {
-        let at = at();
-        Err(CannotCarry::new(at.clone(), format!("`{at}` cannot be carried to this model: {why}")))
-    };
+fn write_media(media: &Media, at: &str) -> Result<Value, CannotCarry> {
+    let refuse = |why: &str| Err(CannotCarry::of(at, why));
     match (media.kind, &media.source) {
         (Kind::Image, Source::Url(url)) if !media::is_public(url) => refuse("the picture lies at another provider."),
         (Kind::Image, _) => {
@@ -216,12 +211,12 @@ fn write_media(media: &Media, at: impl Fn() -> String) -> Result<Value, CannotCa
     }
 }
 
-fn write_assistant(message: &Message, number: usize, quirks: &Quirks) -> Result<Value, CannotCarry> {
+fn write_assistant(message: &Message, quirks: &Quirks) -> Result<Value, CannotCarry> {
     let mut written = Map::new();
     written.insert("role".into(), "assistant".into());
     let mut calls = Vec::new();
     let mut thoughts = String::new();
-    for (part_number, part) in message.parts.iter().enumerate() {
+    for part in &message.parts {
         match part {
             Part::Call(call) => calls.push(json!({
                 "id": tools::fit_id(&call.id),
@@ -233,9 +228,7 @@ fn write_assistant(message: &Message, number: usize, quirks: &Quirks) -> Result<
             })),
             Part::Thought(thought) => thoughts.push_str(thought),
             Part::Media(_) => {
-                let at = format!("messages[{number}].content[{part_number}]");
-                let message = format!("`{at}` cannot be carried to this model: its own answers are text.");
-                return Err(CannotCarry::new(at, message));
+                return Err(CannotCarry::of(&message.at, "its own answers are text."));
             }
             Part::Text(_) | Part::Refusal(_) | Part::Outcome(_) => {}
         }

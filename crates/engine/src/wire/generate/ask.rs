@@ -1,9 +1,11 @@
 //! A question in Gemini's words, read. Its names may be written `likeThis` or `like_this`.
 
+use std::collections::{HashMap, HashSet, VecDeque};
+
 use serde_json::Value;
 
 use crate::wire::carry::fields::{Fields, wrong};
-use crate::wire::carry::{HINTS, media, schema};
+use crate::wire::carry::{HINTS, MAX_TOOLS, media, schema};
 use crate::wire::talk::{
     Amount, Ask, Call, CannotCarry, Choice, Effort, Format, Media, Message, Outcome, Part, Role, Sampling, Schema,
     Source, Tool,
@@ -13,8 +15,9 @@ use crate::wire::talk::{
 #[derive(Debug, Default)]
 struct Calls {
     count: usize,
-    /// Id and name of those without a result, oldest first.
-    waiting: Vec<(String, String)>,
+    /// The ids of a tool's calls, oldest first.
+    waiting: HashMap<String, VecDeque<String>>,
+    answered: HashSet<String>,
 }
 
 pub(in crate::wire) fn read_ask(fields: Fields) -> Result<Ask, CannotCarry> {
@@ -25,13 +28,13 @@ pub(in crate::wire) fn read_ask(fields: Fields) -> Result<Ask, CannotCarry> {
     if let Some(mut system) = fields.object("systemInstruction")? {
         for part in system.objects("parts")? {
             let part = read_part(part, &mut ask, &mut calls)?;
-            ask.messages.extend(part.map(|part| Message { role: Role::System, parts: vec![part] }));
+            ask.messages.extend(part.map(|part| Message::new(Role::System, vec![part], "systemInstruction")));
         }
     }
     for content in fields.objects("contents")? {
         read_content(content, &mut ask, &mut calls)?;
     }
-    for tool in fields.objects("tools")? {
+    for tool in fields.few("tools", MAX_TOOLS)? {
         read_tools(tool, &mut ask)?;
     }
     if let Some(mut config) = fields.object("toolConfig")? {
@@ -60,7 +63,7 @@ fn read_content(mut fields: Fields, ask: &mut Ask, calls: &mut Calls) -> Result<
     for part in fields.objects("parts")? {
         parts.extend(read_part(part, ask, calls)?);
     }
-    ask.messages.push(Message { role, parts });
+    ask.messages.push(Message::new(role, parts, fields.at()));
     Ok(())
 }
 
@@ -90,7 +93,7 @@ fn read_part(mut fields: Fields, ask: &mut Ask, calls: &mut Calls) -> Result<Opt
         let arguments = call.take("args").map_or_else(|| "{}".to_owned(), |args| args.to_string());
         let id = call.text("id")?.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("call_{}", calls.count));
         calls.count += 1;
-        calls.waiting.push((id.clone(), name.clone()));
+        calls.waiting.entry(name.clone()).or_default().push_back(id.clone());
         return Ok(Some(Part::Call(Call { id, name, arguments })));
     }
     if let Some(response) = fields.object("functionResponse")? {
@@ -116,18 +119,16 @@ fn read_blob(mut fields: Fields) -> Result<Media, CannotCarry> {
 fn read_outcome(mut fields: Fields, calls: &mut Calls) -> Result<Part, CannotCarry> {
     let name = fields.needed_text("name")?;
     let id = fields.text("id")?.filter(|id| !id.is_empty());
-    let waiting = calls.waiting.iter().position(|(known, called)| match &id {
-        Some(id) => known == id,
-        None => *called == name,
-    });
-    let call = match (waiting.map(|at| calls.waiting.remove(at)), id) {
-        (Some((id, _)), _) | (None, Some(id)) => id,
-        (None, None) => {
-            let at = fields.path("name");
-            let message = format!("`{at}` is the result of a call that was not made.");
-            return Err(CannotCarry::new(at, message));
-        }
+    let oldest = || {
+        let waiting = calls.waiting.get_mut(&name)?;
+        std::iter::from_fn(|| waiting.pop_front()).find(|id| !calls.answered.contains(id))
     };
+    let Some(call) = id.or_else(oldest) else {
+        let at = fields.path("name");
+        let message = format!("`{at}` is the result of a call that was not made.");
+        return Err(CannotCarry::new(at, message));
+    };
+    calls.answered.insert(call.clone());
     let mut failed = false;
     let mut parts = Vec::new();
     match fields.take("response") {
@@ -158,7 +159,7 @@ fn plain(value: Value) -> String {
 }
 
 fn read_tools(mut fields: Fields, ask: &mut Ask) -> Result<(), CannotCarry> {
-    for mut function in fields.objects("functionDeclarations")? {
+    for mut function in fields.few("functionDeclarations", MAX_TOOLS)? {
         let described = function.take("parameters");
         ask.tools.push(Tool {
             name: function.needed_text("name")?,

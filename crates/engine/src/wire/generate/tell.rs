@@ -4,6 +4,7 @@ use salon_core::Tokens;
 use serde_json::{Value, json};
 
 use crate::upstream::Fault;
+use crate::wire::Wire;
 use crate::wire::carry::writer::{Tell, Whole};
 use crate::wire::carry::{Door, frames, tools};
 use crate::wire::talk::{Call, Finish, Part, Piece};
@@ -139,15 +140,7 @@ impl Tell for Stream {
                 let parts = vec![json!({ "text": "" })];
                 frame(out, &chunk(&self.door, parts, Some(self.end.reason(&finish)), tokens.as_ref()));
             }
-            Piece::Broken(fault) => {
-                let (code, status) = match fault {
-                    Fault::Timeout => (504, "DEADLINE_EXCEEDED"),
-                    Fault::Limit | Fault::Spent => (429, "RESOURCE_EXHAUSTED"),
-                    _ => (503, "UNAVAILABLE"),
-                };
-                let error = json!({ "code": code, "message": fault.sentence(), "status": status });
-                frame(out, &json!({ "error": error }));
-            }
+            Piece::Broken(fault) => frames::refusal(out, Wire::Generate, &self.door.id, fault),
         }
         Ok(())
     }

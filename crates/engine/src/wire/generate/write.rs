@@ -1,5 +1,7 @@
 //! A question in Gemini's words, written.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::wire::carry::{Terms, frames, media, tools};
@@ -19,7 +21,7 @@ pub(in crate::wire) fn write_ask(ask: &mut Ask, _: &Terms<'_>) -> Result<Value, 
         let parts: Vec<Value> = system.iter().map(|text| json!({ "text": text })).collect();
         body.insert("systemInstruction".into(), json!({ "parts": parts }));
     }
-    let contents = write_contents(ask, &said)?;
+    let contents = write_contents(&said)?;
     body.insert("contents".into(), contents);
     write_tools(ask, &mut body);
     let config = write_config(ask)?;
@@ -34,25 +36,27 @@ pub(in crate::wire) fn write_ask(ask: &mut Ask, _: &Terms<'_>) -> Result<Value, 
 
 /// Instructions have one place here, before everything else, wherever they stood. If there is nothing but instructions,
 /// the last of them is the question.
-fn split(ask: &Ask) -> (Vec<String>, Vec<Message>) {
+fn split(ask: &Ask) -> (Vec<String>, Vec<&Message>) {
     let (mut said, mut instructions): (Vec<&Message>, Vec<&Message>) =
         ask.messages.iter().partition(|message| matches!(message.role, Role::User | Role::Assistant));
     if said.is_empty() {
         said.extend(instructions.pop());
     }
     let texts = instructions.iter().map(|message| text_of(&message.parts)).filter(|text| !text.is_empty());
-    (texts.collect(), said.into_iter().cloned().collect())
+    (texts.collect(), said)
 }
 
 /// Neighbours of a role become one content.
-fn write_contents(ask: &Ask, said: &[Message]) -> Result<Value, CannotCarry> {
+fn write_contents(said: &[&Message]) -> Result<Value, CannotCarry> {
+    // A result bears the name of its tool, which other wires say at the call alone.
+    let mut names: HashMap<&str, &str> = HashMap::new();
     let mut turns: Vec<(&'static str, Vec<Value>)> = Vec::with_capacity(said.len());
-    for (number, message) in said.iter().enumerate() {
+    for message in said {
+        let at = message.at.as_str();
         let role = if message.role == Role::Assistant { "model" } else { "user" };
         let mut parts = Vec::with_capacity(message.parts.len());
         let mut signed = false;
-        for (part_number, part) in message.parts.iter().enumerate() {
-            let at = || format!("messages[{number}].content[{part_number}]");
+        for part in &message.parts {
             match part {
                 Part::Text(text) | Part::Refusal(text) if text.is_empty() => {}
                 Part::Text(text) | Part::Refusal(text) => parts.push(json!({ "text": text })),
@@ -60,8 +64,9 @@ fn write_contents(ask: &Ask, said: &[Message]) -> Result<Value, CannotCarry> {
                 Part::Media(media) => parts.push(write_media(media, at)?),
                 Part::Call(call) => {
                     let Some(args) = frames::arguments(&call.arguments) else {
-                        return Err(cannot(&at(), "its arguments are no JSON object."));
+                        return Err(CannotCarry::of(at, "its arguments are no JSON object."));
                     };
+                    names.insert(&call.id, &call.name);
                     let id = tools::fit_id(&call.id);
                     let mut written = json!({ "functionCall": { "id": id, "name": call.name, "args": args } });
                     // Newer models want one on the first call of a step.
@@ -71,7 +76,7 @@ fn write_contents(ask: &Ask, said: &[Message]) -> Result<Value, CannotCarry> {
                     parts.push(written);
                 }
                 Part::Outcome(outcome) => {
-                    parts.push(write_outcome(ask, outcome, at)?);
+                    parts.push(write_outcome(outcome, names.get(outcome.call.as_str()).copied(), at)?);
                     let media = outcome.parts.iter().filter_map(|part| match part {
                         Part::Media(media) => Some(write_media(media, at)),
                         _ => None,
@@ -92,22 +97,16 @@ fn write_contents(ask: &Ask, said: &[Message]) -> Result<Value, CannotCarry> {
     Ok(turns.into_iter().map(|(role, parts)| json!({ "role": role, "parts": parts })).collect())
 }
 
-/// A result bears the name of its tool, which other wires say at the call alone.
-fn write_outcome(ask: &Ask, outcome: &Outcome, at: impl Fn() -> String) -> Result<Value, CannotCarry> {
-    let mut parts = ask.messages.iter().rev().flat_map(|message| &message.parts);
-    let called = parts.find_map(|part| match part {
-        Part::Call(call) if call.id == outcome.call => Some(call.name.as_str()),
-        _ => None,
-    });
+fn write_outcome(outcome: &Outcome, called: Option<&str>, at: &str) -> Result<Value, CannotCarry> {
     let Some(name) = called.or(outcome.name.as_deref()) else {
-        return Err(cannot(&at(), "it is the result of a call that was not made."));
+        return Err(CannotCarry::of(at, "it is the result of a call that was not made."));
     };
     let key = if outcome.failed { "error" } else { "output" };
     let response = json!({ key: text_of(&outcome.parts) });
     Ok(json!({ "functionResponse": { "id": tools::fit_id(&outcome.call), "name": name, "response": response } }))
 }
 
-fn write_media(media: &Media, at: impl Fn() -> String) -> Result<Value, CannotCarry> {
+fn write_media(media: &Media, at: &str) -> Result<Value, CannotCarry> {
     match &media.source {
         Source::Base64(data) => {
             let mime = media.mime.as_deref().unwrap_or_else(|| media::guess(media.kind));
@@ -121,13 +120,9 @@ fn write_media(media: &Media, at: impl Fn() -> String) -> Result<Value, CannotCa
                 Kind::Audio => "recordings",
                 Kind::Video => "videos",
             };
-            Err(cannot(&at(), &format!("it takes {what} as base64 only; send the content itself.")))
+            Err(CannotCarry::of(at, &format!("it takes {what} as base64 only; send the content itself.")))
         }
     }
-}
-
-fn cannot(at: &str, why: &str) -> CannotCarry {
-    CannotCarry::new(at, format!("`{at}` cannot be carried to this model: {why}"))
 }
 
 fn write_tools(ask: &mut Ask, body: &mut Map<String, Value>) {
@@ -177,7 +172,7 @@ fn write_config(ask: &mut Ask) -> Result<Map<String, Value>, CannotCarry> {
         }
     }
     if sampling.stop.len() > MAX_STOPS {
-        return Err(cannot("stop", &format!("it takes at most {MAX_STOPS} stop sequences.")));
+        return Err(CannotCarry::of("stop", &format!("it takes at most {MAX_STOPS} stop sequences.")));
     }
     if !sampling.stop.is_empty() {
         config.insert("stopSequences".into(), json!(sampling.stop));

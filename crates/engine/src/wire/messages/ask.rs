@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::wire::carry::fields::{Fields, missing, wrong};
-use crate::wire::carry::{HINTS, media};
+use crate::wire::carry::{HINTS, MAX_TOOLS, media};
 use crate::wire::talk::{
     Amount, Ask, Call, CannotCarry, Choice, Effort, Format, Kind, Media, Message, Outcome, Part, Role, Sampling,
     Schema, Source, Tool, text_of,
@@ -18,7 +18,7 @@ pub(in crate::wire) fn read_ask(mut fields: Fields) -> Result<Ask, CannotCarry> 
         ..Ask::default()
     };
     let system = content(&mut fields, "system", &mut ask)?;
-    ask.messages.extend(system.into_iter().map(|part| Message { role: Role::System, parts: vec![part] }));
+    ask.messages.extend(system.into_iter().map(|part| Message::new(Role::System, vec![part], "system")));
     for message in fields.objects("messages")? {
         read_message(message, &mut ask)?;
     }
@@ -29,7 +29,7 @@ pub(in crate::wire) fn read_ask(mut fields: Fields) -> Result<Ask, CannotCarry> 
         stop: fields.texts("stop_sequences")?,
         ..Sampling::default()
     };
-    for tool in fields.objects("tools")? {
+    for tool in fields.few("tools", MAX_TOOLS)? {
         read_tool(tool, &mut ask)?;
     }
     if let Some(choice) = fields.object("tool_choice")? {
@@ -60,7 +60,7 @@ fn read_message(mut fields: Fields, ask: &mut Ask) -> Result<(), CannotCarry> {
     // How hard to think about a single turn: what the whole question says about it stands.
     fields.drop_all(&["output_config"]);
     if role != Role::System || !parts.is_empty() {
-        ask.messages.push(Message { role, parts });
+        ask.messages.push(Message::new(role, parts, fields.at()));
     }
     Ok(())
 }

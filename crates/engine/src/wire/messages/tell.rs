@@ -4,6 +4,7 @@ use salon_core::Tokens;
 use serde_json::{Value, json};
 
 use crate::upstream::Fault;
+use crate::wire::Wire;
 use crate::wire::carry::writer::{Tell, Whole};
 use crate::wire::carry::{Door, frames, tools};
 use crate::wire::talk::{Finish, Part, Piece};
@@ -180,10 +181,8 @@ impl Tell for Stream {
                 frames::named(out, "message_stop", &json!({ "type": "message_stop" }));
             }
             Piece::Broken(fault) => {
-                let kind =
-                    if fault == Fault::Busy || fault == Fault::Resting { "overloaded_error" } else { "api_error" };
-                let error = json!({ "type": kind, "message": fault.sentence() });
-                frames::named(out, "error", &json!({ "type": "error", "error": error, "request_id": self.door.id }));
+                out.extend_from_slice(b"event: error\n");
+                frames::refusal(out, Wire::Messages, &self.door.id, fault);
             }
         }
         Ok(())

@@ -66,11 +66,11 @@ fn split(ask: &Ask) -> (Vec<String>, Vec<&Message>) {
 /// Neighbours of a role become one message, with the results of tools at its head.
 fn write_messages(said: &[&Message]) -> Result<Value, CannotCarry> {
     let mut turns: Vec<(bool, Vec<Value>)> = Vec::with_capacity(said.len());
-    for (number, message) in said.iter().enumerate() {
+    for message in said {
         let assistant = message.role == Role::Assistant;
         let mut blocks = Vec::with_capacity(message.parts.len());
-        for (part_number, part) in message.parts.iter().enumerate() {
-            blocks.extend(write_part(part, &|| format!("messages[{number}].content[{part_number}]"))?);
+        for part in &message.parts {
+            blocks.extend(write_part(part, &message.at)?);
         }
         match turns.last_mut() {
             _ if blocks.is_empty() => {}
@@ -104,7 +104,7 @@ fn write_messages(said: &[&Message]) -> Result<Value, CannotCarry> {
 }
 
 /// `None` for what this wire would refuse: empty text, and thoughts without their signature.
-fn write_part(part: &Part, at: &dyn Fn() -> String) -> Result<Option<Value>, CannotCarry> {
+fn write_part(part: &Part, at: &str) -> Result<Option<Value>, CannotCarry> {
     Ok(Some(match part {
         Part::Text(text) | Part::Refusal(text) if text.trim().is_empty() => return Ok(None),
         Part::Text(text) | Part::Refusal(text) => json!({ "type": "text", "text": text }),
@@ -112,9 +112,7 @@ fn write_part(part: &Part, at: &dyn Fn() -> String) -> Result<Option<Value>, Can
         Part::Media(media) => write_media(media, at)?,
         Part::Call(call) => {
             let Some(input) = frames::arguments(&call.arguments) else {
-                let at = at();
-                let message = format!("`{at}` cannot be carried to this model: its arguments are no JSON object.");
-                return Err(CannotCarry::new(at, message));
+                return Err(CannotCarry::of(at, "its arguments are no JSON object."));
             };
             json!({ "type": "tool_use", "id": tools::fit_id(&call.id), "name": call.name, "input": input })
         }
@@ -122,7 +120,7 @@ fn write_part(part: &Part, at: &dyn Fn() -> String) -> Result<Option<Value>, Can
     }))
 }
 
-fn write_outcome(outcome: &Outcome, at: &dyn Fn() -> String) -> Result<Value, CannotCarry> {
+fn write_outcome(outcome: &Outcome, at: &str) -> Result<Value, CannotCarry> {
     let mut block = json!({ "type": "tool_result", "tool_use_id": tools::fit_id(&outcome.call) });
     match outcome.parts.as_slice() {
         [] => {}
@@ -138,11 +136,8 @@ fn write_outcome(outcome: &Outcome, at: &dyn Fn() -> String) -> Result<Value, Ca
     Ok(block)
 }
 
-fn write_media(media: &Media, at: impl Fn() -> String) -> Result<Value, CannotCarry> {
-    let refuse = |why: &str| {
-        let at = at();
-        Err(CannotCarry::new(at.clone(), format!("`{at}` cannot be carried to this model: {why}")))
-    };
+fn write_media(media: &Media, at: &str) -> Result<Value, CannotCarry> {
+    let refuse = |why: &str| Err(CannotCarry::of(at, why));
     let mime = media.mime.as_deref().unwrap_or_else(|| media::guess(media.kind));
     let source = match (media.kind, &media.source) {
         (Kind::Audio, _) => return refuse("it does not take recordings."),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::offer::{flat_name, read_tool};
 use crate::wire::carry::fields::{Fields, missing, wrong};
-use crate::wire::carry::{HINTS, tools};
+use crate::wire::carry::{HINTS, MAX_TOOLS, tools};
 use crate::wire::chat;
 use crate::wire::talk::{Amount, Ask, Call, CannotCarry, Effort, Format, Message, Outcome, Part, Role};
 
@@ -38,7 +38,7 @@ pub(in crate::wire) fn read_ask(mut fields: Fields) -> Result<Ask, CannotCarry> 
     if let Some(instructions) = fields.text("instructions")?.filter(|text| !text.is_empty()) {
         ask.messages.push(Message::text(Role::System, instructions));
     }
-    for tool in fields.objects("tools")? {
+    for tool in fields.few("tools", MAX_TOOLS)? {
         read_tool(tool, None, &mut ask)?;
     }
     read_input(&mut fields, &mut ask)?;
@@ -144,26 +144,26 @@ fn read_item(mut fields: Fields, ask: &mut Ask) -> Result<(), CannotCarry> {
             };
             let parts = chat::content(&mut fields, "content")?;
             if role == Role::Assistant {
-                add(ask, Role::Assistant, parts);
+                add(ask, Role::Assistant, parts, fields.at());
             } else {
-                ask.messages.push(Message { role, parts });
+                ask.messages.push(Message::new(role, parts, fields.at()));
             }
         }
         "function_call" => {
             let arguments = fields.text("arguments")?.unwrap_or_default();
             let call = read_call(&mut fields, arguments)?;
-            add(ask, Role::Assistant, vec![Part::Call(call)]);
+            add(ask, Role::Assistant, vec![Part::Call(call)], fields.at());
         }
         "custom_tool_call" => {
             let input = fields.text("input")?.unwrap_or_default();
             let call = read_call(&mut fields, tools::wrap(&input))?;
-            add(ask, Role::Assistant, vec![Part::Call(call)]);
+            add(ask, Role::Assistant, vec![Part::Call(call)], fields.at());
         }
         "function_call_output" | "custom_tool_call_output" => {
             let call = fields.needed_text("call_id")?;
             let parts = chat::content(&mut fields, "output")?;
             let outcome = Outcome { call, name: None, parts, failed: false };
-            add(ask, Role::User, vec![Part::Outcome(outcome)]);
+            add(ask, Role::User, vec![Part::Outcome(outcome)], fields.at());
         }
         "reasoning" => {
             let mut thoughts = Vec::new();
@@ -176,11 +176,11 @@ fn read_item(mut fields: Fields, ask: &mut Ask) -> Result<(), CannotCarry> {
             }
             let thought = thoughts.join("\n\n");
             if !thought.is_empty() {
-                add(ask, Role::Assistant, vec![Part::Thought(thought)]);
+                add(ask, Role::Assistant, vec![Part::Thought(thought)], fields.at());
             }
         }
         "additional_tools" => {
-            for tool in fields.objects("tools")? {
+            for tool in fields.few("tools", MAX_TOOLS)? {
                 read_tool(tool, None, ask)?;
             }
         }
@@ -209,13 +209,13 @@ fn read_call(fields: &mut Fields, arguments: String) -> Result<Call, CannotCarry
 }
 
 /// Items of one side that follow each other are one message.
-fn add(ask: &mut Ask, role: Role, mut parts: Vec<Part>) {
+fn add(ask: &mut Ask, role: Role, mut parts: Vec<Part>, at: &str) {
     let outcomes = |parts: &[Part]| parts.iter().all(|part| matches!(part, Part::Outcome(_)));
     match ask.messages.last_mut() {
         Some(last) if last.role == role && (role == Role::Assistant || outcomes(&last.parts)) => {
             last.parts.append(&mut parts);
         }
-        _ => ask.messages.push(Message { role, parts }),
+        _ => ask.messages.push(Message::new(role, parts, at)),
     }
 }
 

@@ -3,8 +3,9 @@
 use salon_core::Tokens;
 use serde_json::{Value, json};
 
-use crate::upstream::Fault;
+use crate::upstream::{Fault, Trouble};
 use crate::wire::carry::{Door, tools};
+use crate::wire::refusal::Refused;
 use crate::wire::talk::{Call, Finish};
 
 /// The whole object. `status` is `in_progress` until it is known how it ended.
@@ -44,8 +45,8 @@ pub(super) fn ending(finish: &Finish) -> (&'static str, Value) {
 }
 
 pub(super) fn failure(fault: Fault) -> Value {
-    let code = if matches!(fault, Fault::Limit | Fault::Spent) { "rate_limit_exceeded" } else { "server_error" };
-    json!({ "code": code, "message": fault.sentence() })
+    let refused = Refused::from(Trouble::from(fault));
+    json!({ "code": refused.code, "message": refused.message })
 }
 
 pub(super) fn message(id: &str, status: &str, content: &[Value]) -> Value {

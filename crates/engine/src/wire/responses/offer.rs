@@ -1,7 +1,7 @@
 //! The tools of a Responses question: functions, tools that take free text, and either of them in namespaces.
 
 use crate::wire::carry::fields::Fields;
-use crate::wire::carry::tools;
+use crate::wire::carry::{MAX_TOOLS, tools};
 use crate::wire::talk::{Ask, CannotCarry, Disguise, Tool};
 
 /// The namespace that is none: OpenAI's models know every plain tool by it.
@@ -33,7 +33,7 @@ pub(super) fn read_tool(mut fields: Fields, namespace: Option<&str>, ask: &mut A
             let name = fields.needed_text("name")?;
             let about = fields.text("description")?.filter(|about| !about.is_empty());
             let before = ask.tools.len();
-            for tool in fields.objects("tools")? {
+            for tool in fields.few("tools", MAX_TOOLS)? {
                 read_tool(tool, Some(&name), ask)?;
             }
             // Said once, at the first of its tools: a namespace has no place of its own elsewhere.

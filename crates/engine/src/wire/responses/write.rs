@@ -16,11 +16,11 @@ pub(in crate::wire) fn write_ask(ask: &mut Ask, terms: &Terms<'_>) -> Result<Val
         body.insert("instructions".into(), instructions.into());
     }
     let mut input = Vec::with_capacity(rest.len());
-    for (number, message) in rest.iter().enumerate() {
+    for message in rest {
         // With nothing but instructions, the last of them is the question.
         let only = rest.len() == 1 && message.role != Role::Assistant;
         let role = if only { Role::User } else { message.role };
-        write_message(role, message, number, &mut input)?;
+        write_message(role, message, &mut input)?;
     }
     body.insert("input".into(), input.into());
     if let Some(most) = ask.max_output {
@@ -56,8 +56,8 @@ fn split(messages: &[Message]) -> (String, &[Message]) {
     (texts.join("\n\n"), &messages[leading..])
 }
 
-fn write_message(role: Role, message: &Message, number: usize, input: &mut Vec<Value>) -> Result<(), CannotCarry> {
-    let at = |part: usize| move || format!("messages[{number}].content[{part}]");
+fn write_message(role: Role, message: &Message, input: &mut Vec<Value>) -> Result<(), CannotCarry> {
+    let at = message.at.as_str();
     match role {
         Role::System => input.push(json!({ "role": "system", "content": text_of(&message.parts) })),
         Role::Developer => input.push(json!({ "role": "developer", "content": text_of(&message.parts) })),
@@ -79,13 +79,13 @@ fn write_message(role: Role, message: &Message, number: usize, input: &mut Vec<V
         }
         Role::User => {
             let mut content = Vec::new();
-            for (part_number, part) in message.parts.iter().enumerate() {
+            for part in &message.parts {
                 match part {
-                    Part::Outcome(outcome) => input.push(write_outcome(outcome, at(part_number))?),
+                    Part::Outcome(outcome) => input.push(write_outcome(outcome, at)?),
                     Part::Text(text) | Part::Refusal(text) => {
                         content.push(json!({ "type": "input_text", "text": text }));
                     }
-                    Part::Media(media) => content.push(write_media(media, at(part_number))?),
+                    Part::Media(media) => content.push(write_media(media, at)?),
                     Part::Call(_) | Part::Thought(_) => {}
                 }
             }
@@ -102,10 +102,10 @@ fn write_message(role: Role, message: &Message, number: usize, input: &mut Vec<V
     Ok(())
 }
 
-fn write_outcome(outcome: &Outcome, at: impl Fn() -> String) -> Result<Value, CannotCarry> {
+fn write_outcome(outcome: &Outcome, at: &str) -> Result<Value, CannotCarry> {
     let output = if outcome.parts.iter().any(|part| matches!(part, Part::Media(_))) {
         let write = |part: &Part| match part {
-            Part::Media(media) => write_media(media, &at),
+            Part::Media(media) => write_media(media, at),
             part => Ok(json!({ "type": "input_text", "text": text_of(std::slice::from_ref(part)) })),
         };
         outcome.parts.iter().map(write).collect::<Result<Value, _>>()?
@@ -115,11 +115,8 @@ fn write_outcome(outcome: &Outcome, at: impl Fn() -> String) -> Result<Value, Ca
     Ok(json!({ "type": "function_call_output", "call_id": tools::fit_id(&outcome.call), "output": output }))
 }
 
-fn write_media(media: &Media, at: impl Fn() -> String) -> Result<Value, CannotCarry> {
-    let refuse = |why: &str| {
-        let at = at();
-        Err(CannotCarry::new(at.clone(), format!("`{at}` cannot be carried to this model: {why}")))
-    };
+fn write_media(media: &Media, at: &str) -> Result<Value, CannotCarry> {
+    let refuse = |why: &str| Err(CannotCarry::of(at, why));
     match (media.kind, &media.source) {
         (Kind::Audio, _) => refuse("it does not take recordings."),
         (Kind::Video, _) => refuse("it does not take videos."),
