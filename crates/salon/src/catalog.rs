@@ -10,6 +10,7 @@
 //! database's part can be edited while everything runs; other processes see it within a second. An entry that cannot be
 //! right is left out with the reason beside it ([`Snapshot::problems`]), and takes nobody else down.
 
+mod check;
 mod edit;
 mod nearest;
 mod price;

@@ -5,21 +5,25 @@ use std::time::Duration;
 
 use salon_core::{OrgId, Time};
 use salon_engine::outbound::Outbound;
+use salon_engine::upstream::Fault;
 use salon_engine::wire::Wire;
 use salon_store::{CATALOG, CatalogRows, Entry, Error, PriceRow, Store};
 use thiserror::Error as ThisError;
 use tokio_util::sync::CancellationToken;
 
+use super::check::{Decided, list_models, probe, undecided, with_kind};
 use super::price::BadPrices;
 use super::snapshot::{Keeper, Snapshot, in_house};
 use super::spec::{ModelSpec, RatesSpec, UpstreamSpec};
-use super::upstream::Upstream;
+use super::upstream::{KeyFrom, Upstream};
 use super::{NoRoute, Route, Sources, Wrong};
 use crate::clock::Clock;
 use crate::hub::Hub;
 
 /// How long a change of another process can go unnoticed, if the word of it is lost.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a server is asked what it is, while it does not answer.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Which models there are. One per process.
@@ -37,6 +41,8 @@ pub struct Catalog {
 struct Parts {
     sources: Sources,
     rows: CatalogRows,
+    /// What servers were found to be that did not say so.
+    decided: Decided,
     /// Prices begin and end with days.
     day: i64,
 }
@@ -79,9 +85,10 @@ impl Catalog {
         add_in_house(&mut sources);
         let keeper = Arc::<Keeper>::default();
         let now = clock.now();
-        let snapshot = Snapshot::build(&sources, &rows, &outbound, &keeper, now);
+        let decided = Decided::new();
+        let snapshot = Snapshot::build(&sources, &rows, &outbound, &keeper, &decided, now);
         tell(&snapshot);
-        let parts = Mutex::new(Parts { sources, rows, day: day(now) });
+        let parts = Mutex::new(Parts { sources, rows, decided, day: day(now) });
         Catalog { store, clock, outbound, now: RwLock::new(Arc::new(snapshot)), parts, keeper }
     }
 
@@ -133,12 +140,19 @@ impl Catalog {
 
     /// Keeps in step with the database until `closing`: at once when told, and within a second when not.
     pub async fn watch(self: Arc<Self>, hub: Arc<Hub>, closing: CancellationToken) {
+        tokio::select! {
+            () = closing.cancelled() => {}
+            () = self.follow(&hub) => {}
+            () = self.keep_deciding() => {}
+        }
+    }
+
+    async fn follow(&self, hub: &Hub) {
         let told = hub.work(CATALOG);
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = closing.cancelled() => return,
                 () = told.notified() => {}
                 _ = look.tick() => {}
             }
@@ -150,12 +164,54 @@ impl Catalog {
         }
     }
 
+    /// Asks servers what they are that do not say so, until they do.
+    async fn keep_deciding(&self) {
+        let mut look = tokio::time::interval(ASK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            look.tick().await;
+            self.decide().await;
+        }
+    }
+
+    /// Asks each server once what it is of which nobody has said so.
+    pub async fn decide(&self) {
+        let mut open: Vec<String> = {
+            let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            let written = parts.sources.file.upstreams.values().cloned();
+            let added = parts.rows.upstreams.iter().filter_map(|row| serde_json::from_str(&row.body).ok());
+            let open = |spec: UpstreamSpec| undecided(&spec).map(str::to_owned);
+            written.chain(added).filter_map(open).filter(|base| !parts.decided.contains_key(base)).collect()
+        };
+        open.sort_unstable();
+        open.dedup();
+        for base in open {
+            if let Some(kind) = probe(&self.outbound, &base).await {
+                tracing::info!(kind = kind.as_str(), "a server said what it is");
+                let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+                parts.decided.insert(base, kind);
+                self.rebuild(&mut parts);
+            }
+        }
+    }
+
+    /// Which models an upstream says it has, asked with the house's key. `None` if there is no such upstream.
+    pub async fn check(&self, upstream: &str) -> Option<Result<Vec<String>, Fault>> {
+        let upstream = self.snapshot().find_upstream(upstream)?.clone();
+        let key = match &upstream.key {
+            KeyFrom::Environment { key, .. } => key.clone(),
+            KeyFrom::Nowhere | KeyFrom::Vault | KeyFrom::Caller => None,
+        };
+        Some(list_models(&upstream, key.as_ref()).await)
+    }
+
     /// Adds an upstream or changes one. An entry that could not be used is not taken.
     pub async fn set_upstream(&self, name: &str, spec: &UpstreamSpec) -> Result<(), EditError> {
         {
             let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
             let sources = &parts.sources;
-            Upstream::build(name, spec, &sources.environment, &sources.rules, &self.outbound)?;
+            let spec = with_kind(spec, &parts.decided);
+            Upstream::build(name, &spec, &sources.environment, &sources.rules, &self.outbound)?;
         }
         let entry = self.entry(name, spec)?;
         let args = (entry, self.clock.now());
@@ -244,7 +300,7 @@ impl Catalog {
     fn rebuild(&self, parts: &mut Parts) {
         let now = self.clock.now();
         parts.day = day(now);
-        let snapshot = Snapshot::build(&parts.sources, &parts.rows, &self.outbound, &self.keeper, now);
+        let snapshot = Snapshot::build(&parts.sources, &parts.rows, &self.outbound, &self.keeper, &parts.decided, now);
         tell(&snapshot);
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
         self.keeper.sweep();

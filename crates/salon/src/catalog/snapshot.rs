@@ -11,9 +11,10 @@ use salon_engine::outbound::Outbound;
 use salon_engine::upstream::{Budget, Health, Settings};
 use salon_store::CatalogRows;
 
+use super::check::{Decided, with_kind};
 use super::price::Prices;
 use super::spec::{Ability, DeploymentSpec, Kind, ModelSpec, Quirk, RatesSpec, UnknownPrice, UpstreamSpec};
-use super::upstream::Upstream;
+use super::upstream::{KeyFrom, Upstream};
 use super::{Sources, Wrong, is_name};
 
 /// Names that are passed on although nobody listed them are remembered, up to this many.
@@ -167,6 +168,7 @@ impl Snapshot {
         rows: &CatalogRows,
         outbound: &Outbound,
         keeper: &Arc<Keeper>,
+        decided: &Decided,
         now: Time,
     ) -> Snapshot {
         let mut problems = Vec::new();
@@ -184,8 +186,14 @@ impl Snapshot {
         let mut upstreams = BTreeMap::new();
         let written = merged(&sources.file.upstreams, &rows.upstreams, "upstream", &mut problems);
         for (name, spec) in written.iter().filter(|(_, spec)| !spec.off) {
-            match Upstream::build(name, spec, &sources.environment, &sources.rules, outbound) {
-                Ok(upstream) => drop(upstreams.insert(name.clone(), Arc::new(upstream))),
+            let spec = with_kind(spec, decided);
+            match Upstream::build(name, &spec, &sources.environment, &sources.rules, outbound) {
+                Ok(upstream) => {
+                    if let KeyFrom::Environment { name: variable, key: None } = &upstream.key {
+                        problems.push(format!("upstream {name}: it wants its key in {variable}, which is not set"));
+                    }
+                    upstreams.insert(name.clone(), Arc::new(upstream));
+                }
                 Err(why) => problems.push(format!("upstream {name}: {why}")),
             }
         }
@@ -397,7 +405,7 @@ impl Snapshot {
     fn add_unwritten(&mut self, off: &BTreeSet<&String>, now: Time) {
         let mut found: BTreeMap<String, Vec<Arc<Upstream>>> = BTreeMap::new();
         for upstream in self.upstreams.values().filter(|upstream| upstream.org.is_none() && upstream.any_model) {
-            if upstream.kind.is_in_house() {
+            if upstream.kind.is_in_house() || upstream.kind == Kind::Midm {
                 found.entry(upstream.kind.as_str().to_owned()).or_default().push(upstream.clone());
             }
             for (model, _) in self.prices.list(&upstream.provider, now) {
