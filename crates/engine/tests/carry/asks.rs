@@ -301,7 +301,7 @@ fn pictures_and_documents_travel_where_both_sides_know_them() {
     refused(Chat, Messages, media(Chat, sound.clone()), "messages[0]", "recordings");
     refused(Chat, Responses, media(Chat, sound), "messages[0]", "recordings");
     let film = json!({ "inlineData": { "mimeType": "video/mp4", "data": "AAAA" } });
-    refused(Generate, Chat, media(Generate, film), "messages[0]", "videos");
+    refused(Generate, Chat, media(Generate, film), "contents[0]", "videos");
 }
 
 #[test]

@@ -11,8 +11,8 @@ pub(in crate::wire) fn from_url(url: String) -> (Option<String>, Source) {
     if words.any(|word| word.eq_ignore_ascii_case("base64")) {
         (mime, Source::Base64(data.to_owned()))
     } else {
-        // Percent-encoded content is rare, and nobody downstream reads it; base64 is what everybody reads.
-        (mime, Source::Url(url))
+        // Content in percents is rare and nobody reads it: it is refused as an address that cannot be opened.
+        (None, Source::Url(url))
     }
 }
 
