@@ -3,13 +3,15 @@
 //! What the command line says wins over the environment, the environment over `.env`, and that over `salon.toml`.
 //! Names that the five older systems used are read where they mean one thing only; `salon doctor` says which.
 
+mod upstreams;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use salon::catalog::Sources;
+use salon::catalog::{ModelSpec, Sources, Spec, UpstreamSpec};
 use salon::kms::Kms;
 use salon::relay::RelaySettings;
 use salon_bots::Surroundings;
@@ -51,6 +53,8 @@ pub struct Config {
     /// Upstreams, models and prices.
     pub sources: Sources,
     pub relay: RelaySettings,
+    /// What the command line said, so that the rest can be read again.
+    pub flags: Flags,
     pub log: Log,
     /// Old names that were read, with what they stand for here.
     pub old_names: Vec<(&'static str, &'static str)>,
@@ -127,6 +131,9 @@ struct File {
     log: FileLog,
     telegram: FileTelegram,
     engines: BTreeMap<String, FileEngine>,
+    upstreams: BTreeMap<String, UpstreamSpec>,
+    models: BTreeMap<String, ModelSpec>,
+    relay: upstreams::FileRelay,
     answers: FileAnswers,
     jobs: FileJobs,
     youtube: FileYoutube,
@@ -208,6 +215,7 @@ impl Config {
             engine: file.telegram.default_engine.unwrap_or_else(|| "model".to_owned()),
             open: false,
         };
+        let written = Spec { upstreams: file.upstreams, models: file.models };
         let mut engines = Vec::new();
         for (name, engine) in file.engines {
             ensure!(BotId::is_valid(&name), "[engines.{name}]: a name has letters, digits, '-', '_' and '.'");
@@ -251,8 +259,9 @@ impl Config {
                 .or(file.youtube.fallback_url)
                 .unwrap_or_else(|| "https://html.duckduckgo.com".to_owned()),
             messenger: None,
-            sources: Sources::default(),
-            relay: RelaySettings::default(),
+            sources: upstreams::sources(env, written, &file.relay)?,
+            relay: upstreams::relay(&file.relay)?,
+            flags: flags.clone(),
             log: log(env, &file.log)?,
             old_names: env.old_names.clone(),
             data,

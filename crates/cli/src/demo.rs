@@ -44,7 +44,7 @@ pub async fn demo(mut config: Config, mock_listen: SocketAddr) -> Result<()> {
     config.messenger = Some(messenger.clone());
     let mut house = House::open(&config).await?;
     greet(&messenger, &public, &config);
-    let asked = signals.until_asked(&mut house).await;
+    let asked = signals.until_asked(&mut house, &config.flags).await;
     signals.close(house).await;
     mock.shutdown().await?;
     asked

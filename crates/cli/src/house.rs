@@ -141,6 +141,7 @@ impl House {
         tasks.spawn(async move { working.work().await });
         tasks.spawn(fleet.clone().supervise(closing.clone()));
         tasks.spawn(keep_house(salon.clone(), closing.clone()));
+        tasks.spawn(relay.catalog.clone().watch(salon.hub.clone(), closing.clone()));
         Ok(House { salon, relay, fleet, address, crew, tasks, closing, _instance: instance })
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::Config;
+use crate::config::{Config, Flags};
 use crate::house::House;
 
 /// After this the process ends, whatever still hangs.
@@ -22,7 +22,7 @@ pub async fn serve(config: Config) -> Result<()> {
         0 => tracing::info!("open, without a bot yet: `salon bot add` adds one, and it is taken in at once"),
         bots => tracing::info!(bots, "open"),
     }
-    let asked = signals.until_asked(&mut house).await;
+    let asked = signals.until_asked(&mut house, &config.flags).await;
     signals.close(house).await;
     asked
 }
@@ -52,16 +52,21 @@ impl Signals {
         }
     }
 
-    /// Waits for SIGTERM or SIGINT; SIGHUP reads the list of bots again. An error if the house broke down meanwhile.
-    pub async fn until_asked(&mut self, house: &mut House) -> Result<()> {
+    /// Waits for SIGTERM or SIGINT; SIGHUP reads the list of bots and the catalog of models again. An error if the house
+    /// broke down meanwhile.
+    pub async fn until_asked(&mut self, house: &mut House, flags: &Flags) -> Result<()> {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return Ok(()),
                 _ = self.interrupt.recv() => return Ok(()),
                 () = house.broken() => anyhow::bail!("a part of Salon broke down; see the log"),
                 _ = self.hang_up.recv() => {
-                    tracing::info!("reading the list of bots again");
+                    tracing::info!("reading the list of bots and the catalog of models again");
                     house.fleet.reload();
+                    match Config::read(flags) {
+                        Ok(config) => house.relay.catalog.replace(config.sources),
+                        Err(error) => tracing::error!(error = format!("{error:#}"), "the configuration cannot be read"),
+                    }
                 }
             }
         }

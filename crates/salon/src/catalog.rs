@@ -30,7 +30,7 @@ use thiserror::Error;
 pub use edit::{Catalog, EditError};
 pub use price::{BadPrices, Prices};
 pub use route::{Access, Destination, NoRoute, Route, Standing};
-pub use snapshot::{Deployment, Listed, Model, Snapshot};
+pub use snapshot::{Deployment, Listed, Model, Priced, Snapshot};
 pub use spec::{
     Ability, DeploymentSpec, KeyWord, Kind, ModelSpec, Patience, Quirk, RatesSpec, Spec, UnknownPrice, UpstreamSpec,
 };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use salon_bots::Surroundings;
-use salon_cli::config::{Config, Log, LogForm, Roles};
+use salon_cli::config::{Config, Flags, Log, LogForm, Roles};
 use salon_cli::master::MasterSource;
 use salon_store::Place;
 
@@ -36,6 +36,7 @@ pub fn config(folder: &Path, place: Place, telegram: &str) -> Config {
         messenger: None,
         sources: salon::catalog::Sources::default(),
         relay: salon::relay::RelaySettings::default(),
+        flags: Flags::default(),
         log: Log { form: LogForm::Text, filter: "info".to_owned() },
         old_names: Vec::new(),
     }

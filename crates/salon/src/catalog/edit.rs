@@ -164,6 +164,18 @@ impl Catalog {
         }
     }
 
+    /// What is written about an upstream: in the database, else in the configuration.
+    pub fn find_upstream_spec(&self, name: &str) -> Option<UpstreamSpec> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        written(&parts.rows.upstreams, name).or_else(|| parts.sources.file.upstreams.get(name).cloned())
+    }
+
+    /// What is written about a model: in the database, else in the configuration.
+    pub fn find_model_spec(&self, name: &str) -> Option<ModelSpec> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        written(&parts.rows.models, name).or_else(|| parts.sources.file.models.get(name).cloned())
+    }
+
     /// Asks servers what they are that do not say so, until they do.
     async fn keep_deciding(&self) {
         let mut look = tokio::time::interval(ASK_EVERY);
@@ -305,6 +317,10 @@ impl Catalog {
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
         self.keeper.sweep();
     }
+}
+
+fn written<S: serde::de::DeserializeOwned>(rows: &[Entry], name: &str) -> Option<S> {
+    rows.iter().find(|row| row.name == name).and_then(|row| serde_json::from_str(&row.body).ok())
 }
 
 fn day(now: Time) -> i64 {

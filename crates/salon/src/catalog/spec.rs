@@ -157,6 +157,18 @@ pub enum KeyWord {
     Caller,
 }
 
+impl KeyWord {
+    pub const ALL: [KeyWord; 3] = [KeyWord::None, KeyWord::Vault, KeyWord::Caller];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KeyWord::None => "none",
+            KeyWord::Vault => "vault",
+            KeyWord::Caller => "caller",
+        }
+    }
+}
+
 /// Deadlines that differ from the usual ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -212,6 +224,18 @@ pub enum UnknownPrice {
     UpperBound,
     /// Nothing: a server of one's own.
     Free,
+}
+
+impl UnknownPrice {
+    pub const ALL: [UnknownPrice; 3] = [UnknownPrice::Deny, UnknownPrice::UpperBound, UnknownPrice::Free];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UnknownPrice::Deny => "deny",
+            UnknownPrice::UpperBound => "upper_bound",
+            UnknownPrice::Free => "free",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -285,6 +309,9 @@ pub enum Ability {
 }
 
 impl Ability {
+    pub const ALL: [Ability; 6] =
+        [Ability::Tools, Ability::Images, Ability::Schema, Ability::Audio, Ability::Embeddings, Ability::Reasoning];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Ability::Tools => "tools",
@@ -311,6 +338,9 @@ pub enum Quirk {
 }
 
 impl Quirk {
+    pub const ALL: [Quirk; 4] =
+        [Quirk::MaxCompletionTokens, Quirk::NoTemperature, Quirk::NoStreamOptions, Quirk::DeveloperRole];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Quirk::MaxCompletionTokens => "max_completion_tokens",

@@ -154,6 +154,11 @@ impl Upstream {
         })
     }
 
+    /// Whether the house can call it by itself.
+    pub fn has_house_key(&self) -> bool {
+        matches!(self.key, KeyFrom::Nowhere | KeyFrom::Environment { key: Some(_), .. })
+    }
+
     /// Whether this team may use it.
     pub fn is_open_to(&self, org: Option<&OrgId>) -> bool {
         self.org.is_none() || self.org.as_ref() == org

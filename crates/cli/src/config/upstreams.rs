@@ -1,0 +1,277 @@
+//! Upstreams and models: from `salon.toml`, and from the names in the environment that everybody uses for them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use salon::catalog::{
+    Environment, Kind, ModelSpec, Prices, RatesSpec, Sources, Spec, UnknownPrice, UpstreamSpec, is_name,
+};
+use salon::relay::RelaySettings;
+use salon_engine::Secret;
+use salon_engine::guard::Rules;
+use serde::Deserialize;
+
+use super::Env;
+
+/// Where the upstreams are whose keys have names of their own: the upstream, its kind, the keys in the order in which
+/// they count, the address's variable, and the usual address.
+const PROVIDERS: &[(&str, Kind, &[&str], &str, Option<&str>)] = &[
+    ("anthropic", Kind::Anthropic, &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"], "ANTHROPIC_BASE_URL", None),
+    ("google", Kind::Gemini, &["GEMINI_API_KEY", "GOOGLE_API_KEY"], "GOOGLE_GEMINI_BASE_URL", None),
+    ("groq", Kind::Compatible, &["GROQ_API_KEY"], "GROQ_BASE_URL", Some("https://api.groq.com/openai/v1")),
+    ("mistral", Kind::Compatible, &["MISTRAL_API_KEY"], "MISTRAL_BASE_URL", Some("https://api.mistral.ai/v1")),
+    (
+        "openrouter",
+        Kind::Compatible,
+        &["OPENROUTER_API_KEY"],
+        "OPENROUTER_BASE_URL",
+        Some("https://openrouter.ai/api/v1"),
+    ),
+    ("deepseek", Kind::Compatible, &["DEEPSEEK_API_KEY"], "DEEPSEEK_BASE_URL", Some("https://api.deepseek.com/v1")),
+];
+
+/// The longest request that can be set.
+const LONGEST_BODY: usize = 256 << 20;
+const LONGEST_DRAIN: u64 = 600;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct FileRelay {
+    /// A list of prices in the place of the one that ships with Salon.
+    prices: Option<PathBuf>,
+    unknown_price: Option<UnknownPrice>,
+    upper_bound: Option<RatesSpec>,
+    lan_allow: Vec<String>,
+    max_body_bytes: Option<usize>,
+    drain_s: Option<u64>,
+}
+
+/// Everything that the catalog of models is made of beside the database.
+pub(super) fn sources(env: &mut Env, mut written: Spec, relay: &FileRelay) -> Result<Sources> {
+    let described = of_environment(env);
+    for (name, spec) in described.upstreams {
+        written.upstreams.entry(name).or_insert(spec);
+    }
+    for (name, spec) in described.models {
+        written.models.entry(name).or_insert(spec);
+    }
+    let prices = match &relay.prices {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+            Prices::parse(&text).with_context(|| path.display().to_string())?
+        }
+        None => Prices::shipped(),
+    };
+    let upper_bound = match &relay.upper_bound {
+        Some(rates) => Some(rates.rates().context("[relay.upper_bound]: a price is in dollars, like \"2.50\"")?),
+        None => None,
+    };
+    let values = Arc::new(env.values.clone());
+    let find = move |name: &str| values.get(name).map(|value| Secret::new(value.trim()));
+    Ok(Sources {
+        file: written,
+        environment: Environment::new(find),
+        prices,
+        rules: Arc::new(Rules::new(&relay.lan_allow).context("[relay] lan_allow")?),
+        unknown_price: relay.unknown_price.unwrap_or(UnknownPrice::UpperBound),
+        upper_bound,
+        ..Sources::default()
+    })
+}
+
+pub(super) fn relay(file: &FileRelay) -> Result<RelaySettings> {
+    let usual = RelaySettings::default();
+    let max_body = file.max_body_bytes.unwrap_or(usual.max_body);
+    ensure!((1024..=LONGEST_BODY).contains(&max_body), "[relay] max_body_bytes is between 1024 and {LONGEST_BODY}");
+    let drain_s = file.drain_s.unwrap_or(usual.drain.as_secs());
+    ensure!(drain_s <= LONGEST_DRAIN, "[relay] drain_s is at most {LONGEST_DRAIN}");
+    Ok(RelaySettings { max_body, drain: Duration::from_secs(drain_s), ..usual })
+}
+
+/// What the environment says: one upstream for each name that is set.
+fn of_environment(env: &mut Env) -> Spec {
+    let mut upstreams = BTreeMap::new();
+    let mut models = BTreeMap::new();
+    if let Some(openai) = openai(env) {
+        if let Some(model) = env.text("OPENAI_MODEL").filter(|model| is_name(model)) {
+            let spec = ModelSpec { upstream: Some("openai".to_owned()), ..ModelSpec::default() };
+            models.insert(model, spec);
+        }
+        upstreams.insert("openai".to_owned(), openai);
+    }
+    for (name, kind, keys, address, usual) in PROVIDERS {
+        let key = keys.iter().find(|key| env.text(key).is_some());
+        let base_url = env.text(address);
+        if key.is_none() && base_url.is_none() {
+            continue;
+        }
+        let spec = UpstreamSpec {
+            kind: Some(*kind),
+            base_url: base_url.or_else(|| usual.map(str::to_owned)),
+            key_env: key.map(|key| (*key).to_owned()),
+            ..UpstreamSpec::default()
+        };
+        upstreams.insert((*name).to_owned(), spec);
+    }
+    upstreams.extend(llm_server(env));
+    upstreams.extend(ollama(env));
+    // Whoever has one server of his own means that one, whatever name the client sends.
+    if let [(_, only)] = &mut *upstreams.iter_mut().collect::<Vec<_>>()
+        && only.unknown_price == Some(UnknownPrice::Free)
+    {
+        only.catch_all = true;
+    }
+    Spec { upstreams, models }
+}
+
+fn openai(env: &mut Env) -> Option<UpstreamSpec> {
+    let base_url = env.text("OPENAI_BASE_URL").or_else(|| env.text("OPENAI_API_BASE"));
+    let key = env.text("OPENAI_API_KEY");
+    if key.is_none() && base_url.is_none() {
+        return None;
+    }
+    let elsewhere = base_url.as_deref().is_some_and(|base| !base.contains("//api.openai.com"));
+    // A server that wants no key sends no bill.
+    let own = elsewhere && key.is_none();
+    Some(UpstreamSpec {
+        kind: Some(if elsewhere { Kind::Compatible } else { Kind::OpenAi }),
+        base_url,
+        key_env: key.map(|_| "OPENAI_API_KEY".to_owned()),
+        provider: Some(if own { "own" } else { "openai" }.to_owned()),
+        unknown_price: own.then_some(UnknownPrice::Free),
+        ..UpstreamSpec::default()
+    })
+}
+
+/// The LLM server of the chat backend, or any other behind the same name. Which one it is says `LLM_SERVER_KIND`, or the
+/// server itself when it is asked.
+fn llm_server(env: &mut Env) -> Option<(String, UpstreamSpec)> {
+    let server = env.text("LLM_SERVER_URL")?;
+    let base = server.trim_end_matches('/');
+    let kind = match env.text("LLM_SERVER_KIND").as_deref() {
+        Some("midm") => Some(Kind::Midm),
+        Some("openai" | "compatible") => Some(Kind::Compatible),
+        _ if base.ends_with("/v1") => Some(Kind::Compatible),
+        _ => None,
+    };
+    let with_version = || if base.ends_with("/v1") { base.to_owned() } else { format!("{base}/v1") };
+    let base_url = if kind == Some(Kind::Compatible) { with_version() } else { base.to_owned() };
+    let spec = UpstreamSpec {
+        kind,
+        base_url: Some(base_url),
+        unknown_price: Some(UnknownPrice::Free),
+        ..UpstreamSpec::default()
+    };
+    Some(("llm".to_owned(), spec))
+}
+
+/// What Ollama listens on, as its own programs are told: a host, perhaps with a scheme or a port.
+fn ollama(env: &mut Env) -> Option<(String, UpstreamSpec)> {
+    let host = env.text("OLLAMA_HOST")?;
+    let (scheme, rest) = host.split_once("://").unwrap_or(("http", &host));
+    let rest = rest.trim_end_matches('/');
+    let has_port = rest.rsplit(':').next().is_some_and(|last| last != rest && last.bytes().all(|b| b.is_ascii_digit()));
+    let port = if has_port || scheme == "https" { "" } else { ":11434" };
+    // It listens on all of them; it is called at this one.
+    let rest = rest.replacen("0.0.0.0", "127.0.0.1", 1);
+    let spec = UpstreamSpec {
+        kind: Some(Kind::Compatible),
+        base_url: Some(format!("{scheme}://{rest}{port}/v1")),
+        unknown_price: Some(UnknownPrice::Free),
+        ..UpstreamSpec::default()
+    };
+    Some(("ollama".to_owned(), spec))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(values: &[(&str, &str)]) -> Spec {
+        let values = values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        of_environment(&mut Env { values, old_names: Vec::new() })
+    }
+
+    /// The upstreams, each as its name, kind, address, key, and what follows from these.
+    fn upstreams(values: &[(&str, &str)]) -> Vec<String> {
+        let line = |(name, spec): (&String, &UpstreamSpec)| {
+            let kind = spec.kind.map_or("to be asked", Kind::as_str);
+            let own = if spec.unknown_price == Some(UnknownPrice::Free) { " free" } else { "" };
+            let all = if spec.catch_all { " catch-all" } else { "" };
+            let address = spec.base_url.as_deref().unwrap_or("usual");
+            format!("{name}: {kind} {address} {}{own}{all}", spec.key_env.as_deref().unwrap_or("-"))
+        };
+        described(values).upstreams.iter().map(line).collect()
+    }
+
+    #[test]
+    fn each_known_name_becomes_an_upstream() {
+        assert_eq!(upstreams(&[]), [""; 0]);
+        assert_eq!(upstreams(&[("OPENAI_API_KEY", "k")]), ["openai: openai usual OPENAI_API_KEY"]);
+        assert_eq!(
+            upstreams(&[("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", "https://gw.example.com/v1")]),
+            ["openai: compatible https://gw.example.com/v1 OPENAI_API_KEY"]
+        );
+        assert_eq!(
+            upstreams(&[("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")]),
+            ["openai: compatible http://127.0.0.1:1/v1 - free catch-all"]
+        );
+        assert_eq!(
+            upstreams(&[
+                ("ANTHROPIC_API_KEY", "k"),
+                ("ANTHROPIC_AUTH_TOKEN", "t"),
+                ("GOOGLE_API_KEY", "k"),
+                ("GROQ_API_KEY", "k"),
+                ("MISTRAL_API_KEY", "k"),
+                ("MISTRAL_BASE_URL", "https://eu.example.com/v1"),
+                ("OPENROUTER_API_KEY", "k"),
+                ("DEEPSEEK_API_KEY", "k"),
+            ]),
+            [
+                "anthropic: anthropic usual ANTHROPIC_API_KEY",
+                "deepseek: compatible https://api.deepseek.com/v1 DEEPSEEK_API_KEY",
+                "google: gemini usual GOOGLE_API_KEY",
+                "groq: compatible https://api.groq.com/openai/v1 GROQ_API_KEY",
+                "mistral: compatible https://eu.example.com/v1 MISTRAL_API_KEY",
+                "openrouter: compatible https://openrouter.ai/api/v1 OPENROUTER_API_KEY",
+            ]
+        );
+        assert_eq!(upstreams(&[("ANTHROPIC_AUTH_TOKEN", "t")]), ["anthropic: anthropic usual ANTHROPIC_AUTH_TOKEN"]);
+        assert_eq!(
+            upstreams(&[("ANTHROPIC_BASE_URL", "http://127.0.0.1:2")]),
+            ["anthropic: anthropic http://127.0.0.1:2 -"]
+        );
+    }
+
+    #[test]
+    fn a_server_of_ones_own_is_free_and_takes_every_name_if_it_is_alone() {
+        for (values, expected) in [
+            (&[("LLM_SERVER_URL", "http://h:1/")][..], "llm: to be asked http://h:1 - free catch-all"),
+            (&[("LLM_SERVER_URL", "http://h:1/v1")], "llm: compatible http://h:1/v1 - free catch-all"),
+            (&[("LLM_SERVER_URL", "http://h:1"), ("LLM_SERVER_KIND", "midm")], "llm: midm http://h:1 - free catch-all"),
+            (
+                &[("LLM_SERVER_URL", "http://h:1"), ("LLM_SERVER_KIND", "openai")],
+                "llm: compatible http://h:1/v1 - free catch-all",
+            ),
+            (&[("OLLAMA_HOST", "0.0.0.0")], "ollama: compatible http://127.0.0.1:11434/v1 - free catch-all"),
+            (&[("OLLAMA_HOST", "gpu:11500")], "ollama: compatible http://gpu:11500/v1 - free catch-all"),
+            (
+                &[("OLLAMA_HOST", "https://o.example.com/")],
+                "ollama: compatible https://o.example.com/v1 - free catch-all",
+            ),
+        ] {
+            assert_eq!(upstreams(values), [expected], "{values:?}");
+        }
+        let both = upstreams(&[("LLM_SERVER_URL", "http://h:1/v1"), ("OPENAI_API_KEY", "k")]);
+        assert_eq!(both, ["llm: compatible http://h:1/v1 - free", "openai: openai usual OPENAI_API_KEY"]);
+    }
+
+    #[test]
+    fn a_model_that_the_environment_names_is_there() {
+        let spec = described(&[("OPENAI_API_KEY", "k"), ("OPENAI_MODEL", "my-model")]);
+        assert_eq!(spec.models["my-model"].upstream.as_deref(), Some("openai"));
+    }
+}

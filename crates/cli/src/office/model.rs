@@ -1,0 +1,328 @@
+//! `salon model`.
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Subcommand};
+use salon::catalog::{Ability, Catalog, DeploymentSpec, ModelSpec, Priced, Quirk, RatesSpec, UnknownPrice};
+use salon_core::Micros;
+
+use super::{Room, Told};
+use crate::common::Common;
+
+#[derive(Subcommand, Debug)]
+pub enum ModelCommand {
+    /// Show the models that can be called, with their prices for a million tokens read and written
+    List {
+        #[command(flatten)]
+        common: Common,
+        /// Also those for which the house has no key
+        #[arg(long)]
+        all: bool,
+    },
+    /// Add a model under a name of your own; a running Salon offers it at once
+    Add {
+        #[command(flatten)]
+        common: Common,
+        /// The name by which it is called
+        name: String,
+        #[command(flatten)]
+        change: Change,
+    },
+    /// Change a model; what is not said stays as it is, and a list takes the place of the old one
+    Set {
+        #[command(flatten)]
+        common: Common,
+        name: String,
+        #[command(flatten)]
+        change: Change,
+        /// Switch it off without forgetting it
+        #[arg(long, conflicts_with = "on")]
+        off: bool,
+        /// Switch it on again
+        #[arg(long)]
+        on: bool,
+    },
+    /// Forget a model that was added here; what salon.toml says counts again
+    Remove {
+        #[command(flatten)]
+        common: Common,
+        name: String,
+    },
+    /// Say what a provider's model costs from a day on, in dollars for a million tokens
+    Price {
+        #[command(flatten)]
+        common: Common,
+        /// Whose model it is, such as openai
+        provider: String,
+        /// Its name there, exactly
+        model: String,
+        /// The first day, in UTC, such as 2027-01-31
+        #[arg(long, value_name = "DAY")]
+        from: String,
+        #[command(flatten)]
+        rates: Rates,
+        /// Take back what was said for this day
+        #[arg(long)]
+        forget: bool,
+    },
+}
+
+/// What may be said about a model.
+#[derive(Args, Debug)]
+#[group(skip)]
+pub struct Change {
+    /// Where it is served, as UPSTREAM, UPSTREAM/MODEL or UPSTREAM/MODEL=WEIGHT, separated by commas
+    #[arg(long, value_name = "PLACES", value_delimiter = ',')]
+    at: Vec<String>,
+    /// Models that are asked when none of these answers, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    fallback: Vec<String>,
+    /// Further names, separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    alias: Vec<String>,
+    /// Tokens that fit in, question and answer together
+    #[arg(long, value_name = "TOKENS")]
+    context: Option<i64>,
+    /// The longest answer in tokens, if the caller says nothing
+    #[arg(long, value_name = "TOKENS")]
+    length: Option<i64>,
+    /// The longest answer in tokens that a caller may ask for
+    #[arg(long, value_name = "TOKENS")]
+    most_length: Option<i64>,
+    /// tools, images, schema, audio, embeddings, reasoning, separated by commas
+    #[arg(long, value_delimiter = ',', value_parser = ability)]
+    ability: Vec<Ability>,
+    /// max_completion_tokens, no_temperature, no_stream_options, developer_role, separated by commas
+    #[arg(long, value_delimiter = ',', value_parser = quirk)]
+    quirk: Vec<Quirk>,
+    /// How many seconds the same question gets the same answer; 0 for never
+    #[arg(long, value_name = "SECONDS")]
+    cache: Option<u64>,
+    /// The organisations that may use it, by id, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    org: Vec<String>,
+    /// Whether it is left out of lists
+    #[arg(long, value_name = "true|false")]
+    hidden: Option<bool>,
+    /// What it costs if nobody knows: deny, upper_bound or free
+    #[arg(long, value_parser = super::upstream::unknown_price)]
+    unknown_price: Option<UnknownPrice>,
+    #[command(flatten)]
+    rates: Rates,
+}
+
+/// Dollars for a million tokens.
+#[derive(Args, Debug, Default)]
+#[group(skip)]
+pub struct Rates {
+    /// Tokens read, in dollars for a million
+    #[arg(long, value_name = "DOLLARS", requires = "output")]
+    input: Option<String>,
+    /// Tokens written
+    #[arg(long, value_name = "DOLLARS", requires = "input")]
+    output: Option<String>,
+    /// Tokens read from a cache, if they cost something else
+    #[arg(long, value_name = "DOLLARS", requires = "input")]
+    cache_read: Option<String>,
+    /// Tokens written to a cache for five minutes
+    #[arg(long, value_name = "DOLLARS", requires = "input")]
+    cache_write_5m: Option<String>,
+    /// Tokens written to a cache for an hour
+    #[arg(long, value_name = "DOLLARS", requires = "input")]
+    cache_write_1h: Option<String>,
+    /// Thoughts
+    #[arg(long, value_name = "DOLLARS", requires = "input")]
+    reasoning: Option<String>,
+    /// Sound heard
+    #[arg(long, value_name = "DOLLARS", requires = "input")]
+    audio_in: Option<String>,
+    /// Sound made
+    #[arg(long, value_name = "DOLLARS", requires = "input")]
+    audio_out: Option<String>,
+}
+
+impl Rates {
+    fn spec(self) -> Option<RatesSpec> {
+        Some(RatesSpec {
+            input: self.input?,
+            output: self.output?,
+            cache_read: self.cache_read,
+            cache_write_5m: self.cache_write_5m,
+            cache_write_1h: self.cache_write_1h,
+            reasoning: self.reasoning,
+            audio_in: self.audio_in,
+            audio_out: self.audio_out,
+        })
+    }
+}
+
+impl ModelCommand {
+    pub(super) fn common(&self) -> &Common {
+        match self {
+            ModelCommand::List { common, .. }
+            | ModelCommand::Add { common, .. }
+            | ModelCommand::Set { common, .. }
+            | ModelCommand::Remove { common, .. }
+            | ModelCommand::Price { common, .. } => common,
+        }
+    }
+
+    pub(super) async fn perform(self, room: &Room) -> Result<Told> {
+        let catalog = &room.catalog;
+        match self {
+            ModelCommand::List { all, .. } => Ok(list(room, all)),
+            ModelCommand::Add { name, change, .. } => {
+                ensure!(
+                    catalog.find_model_spec(&name).is_none(),
+                    "there is a model {name} already; salon model set changes it"
+                );
+                let mut spec = ModelSpec::default();
+                change.apply(&mut spec)?;
+                ensure!(!spec.deployments.is_empty(), "say where it is served: --at UPSTREAM/MODEL");
+                catalog.set_model(&name, &spec).await?;
+                Ok(Told::text(format!("Added {name}.")))
+            }
+            ModelCommand::Set { name, change, off, on, .. } => {
+                let Some(mut spec) = catalog.find_model_spec(&name) else { bail!(unknown(catalog, &name)) };
+                change.apply(&mut spec)?;
+                spec.off = off || spec.off && !on;
+                catalog.set_model(&name, &spec).await?;
+                Ok(Told::text(format!("Changed {name}.")))
+            }
+            ModelCommand::Remove { name, .. } => {
+                ensure!(catalog.remove_model(&name).await?, unknown(catalog, &name));
+                Ok(Told::text(format!("Removed {name}.")))
+            }
+            ModelCommand::Price { provider, model, from, forget: true, .. } => {
+                let removed = catalog.remove_price(&provider, &model, &from).await?;
+                ensure!(removed, "nothing was said of {provider}'s {model} for {from}");
+                Ok(Told::text(format!("Forgot the price of {provider}'s {model} from {from}.")))
+            }
+            ModelCommand::Price { provider, model, from, rates, .. } => {
+                let rates = rates.spec().context("say what it costs: --input DOLLARS --output DOLLARS")?;
+                catalog.set_price(&provider, &model, &from, &rates).await?;
+                Ok(Told::text(format!("From {from} on {provider}'s {model} has this price.")))
+            }
+        }
+    }
+}
+
+impl Change {
+    fn apply(self, spec: &mut ModelSpec) -> Result<()> {
+        if !self.at.is_empty() {
+            spec.deployments = self.at.iter().map(|text| place(text)).collect::<Result<_>>()?;
+            (spec.upstream, spec.model) = (None, None);
+        }
+        let replace = |list: &mut Vec<String>, new: Vec<String>| {
+            if !new.is_empty() {
+                *list = new.into_iter().filter(|name| !name.is_empty()).collect();
+            }
+        };
+        replace(&mut spec.fallback, self.fallback);
+        replace(&mut spec.aliases, self.alias);
+        replace(&mut spec.orgs, self.org);
+        if !self.ability.is_empty() {
+            spec.abilities = self.ability;
+        }
+        if !self.quirk.is_empty() {
+            spec.quirks = self.quirk;
+        }
+        spec.context = self.context.or(spec.context);
+        spec.output = self.length.or(spec.output);
+        spec.most_output = self.most_length.or(spec.most_output);
+        spec.cache_s = self.cache.or(spec.cache_s).filter(|seconds| *seconds > 0);
+        spec.hidden = self.hidden.unwrap_or(spec.hidden);
+        spec.unknown_price = self.unknown_price.or(spec.unknown_price);
+        spec.rates = self.rates.spec().or(spec.rates.take());
+        Ok(())
+    }
+}
+
+/// Reads `UPSTREAM`, `UPSTREAM/MODEL` or `UPSTREAM/MODEL=WEIGHT`.
+fn place(text: &str) -> Result<DeploymentSpec> {
+    let (place, weight) = match text.split_once('=') {
+        Some((place, weight)) => (place, Some(weight.parse().with_context(|| format!("{weight} is no weight"))?)),
+        None => (text, None),
+    };
+    let (upstream, model) = place.split_once('/').map_or((place, None), |(upstream, model)| (upstream, Some(model)));
+    ensure!(!upstream.is_empty(), "{text} names no upstream");
+    Ok(DeploymentSpec { upstream: upstream.to_owned(), model: model.map(str::to_owned), weight })
+}
+
+fn list(room: &Room, all: bool) -> Told {
+    let snapshot = room.catalog.snapshot();
+    let now = room.salon.clock.now();
+    let lines = snapshot.models().filter_map(|model| {
+        let usable = |name: &str| snapshot.find_upstream(name).is_some_and(|upstream| all || upstream.has_house_key());
+        let place = model.deployments.iter().find(|place| usable(&place.upstream.name))?;
+        let price = place.priced(now).map_or("no known price".to_owned(), shown);
+        let places: Vec<String> =
+            model.deployments.iter().map(|place| format!("{}/{}", place.upstream.name, place.model)).collect();
+        let mut line = format!("{}  {}  {price}", model.name, places.join(", "));
+        if !model.fallback.is_empty() {
+            line.push_str(&format!("  else {}", model.fallback.join(", ")));
+        }
+        if !model.orgs.is_empty() {
+            let orgs: Vec<&str> = model.orgs.iter().map(|org| org.as_str()).collect();
+            line.push_str(&format!("  only for {}", orgs.join(", ")));
+        }
+        Some(line)
+    });
+    let mut told =
+        Told::lines(lines.collect(), "No model can be called yet: set a provider's key, or add an upstream.");
+    let problems = snapshot.problems.join("\n");
+    if !problems.is_empty() {
+        told.trouble = true;
+        told.note = problems;
+    }
+    told
+}
+
+fn shown(priced: Priced) -> String {
+    let rates = priced.rates;
+    if rates == Default::default() {
+        return "free".to_owned();
+    }
+    let bound = if priced.known { "" } else { "at most " };
+    format!("{bound}${} / ${}", Micros(rates.input), Micros(rates.output))
+}
+
+fn unknown(catalog: &Catalog, name: &str) -> String {
+    match catalog.snapshot().models().any(|model| model.name == name) {
+        true => format!("{name} is there by itself, and nothing was said about it; salon model add {name} does"),
+        false => format!("there is no model {name}; salon model list shows which there are"),
+    }
+}
+
+fn ability(text: &str) -> Result<Ability, String> {
+    let found = Ability::ALL.into_iter().find(|ability| ability.as_str() == text);
+    found.ok_or_else(|| format!("the abilities are {}", Ability::ALL.map(Ability::as_str).join(", ")))
+}
+
+fn quirk(text: &str) -> Result<Quirk, String> {
+    let found = Quirk::ALL.into_iter().find(|quirk| quirk.as_str() == text);
+    found.ok_or_else(|| format!("the quirks are {}", Quirk::ALL.map(Quirk::as_str).join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_upstreams_with_models_and_weights() {
+        let spec = |upstream: &str, model: Option<&str>, weight| DeploymentSpec {
+            upstream: upstream.to_owned(),
+            model: model.map(str::to_owned),
+            weight,
+        };
+        for (text, expected) in [
+            ("openai", spec("openai", None, None)),
+            ("openai/gpt-4o", spec("openai", Some("gpt-4o"), None)),
+            ("router/meta/llama=3", spec("router", Some("meta/llama"), Some(3))),
+        ] {
+            assert_eq!(place(text).expect(text), expected);
+        }
+        for text in ["", "/gpt-4o", "openai=x", "openai=-1"] {
+            assert!(place(text).is_err(), "{text}");
+        }
+    }
+}
