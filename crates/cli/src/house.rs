@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use salon::arrive::Rejected;
-use salon::catalog::Catalog;
-use salon::keys::KeyError;
+use salon::catalog::{Catalog, Sources};
 use salon::ledger::{Book, BookSettings};
 use salon::relay::Relay;
 use salon::run::RunTurn;
+use salon::vault::rotate::SHOW_EVERY;
 use salon::youtube::YouTube;
-use salon::{Clock, Configured, Crew, Engines, Keys, Queue, Salon};
+use salon::{Clock, Configured, Crew, Engines, Queue, Salon};
 use salon_bots::roster::Intake;
 use salon_bots::{Fleet, Source};
-use salon_core::BotId;
+use salon_core::{BotId, Rates};
 use salon_engine::outbound::Outbound;
 use salon_engine::{Missing, OpenAiSpec, Spec, build};
-use salon_store::{Place, Store, Worker};
+use salon_store::{Dialect, Place, Worker};
 use salon_web::{BotHealth, Disk, Doors, Probed, Web};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -29,7 +29,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, EngineConfig};
-use crate::master;
+use crate::master::{self, MasterSource};
+use crate::office::{Desk, Room, open_data};
 
 const STORY_PACE: Duration = Duration::from_millis(30);
 /// Jobs of each queue that may run at once in this process.
@@ -74,24 +75,14 @@ impl House {
     pub async fn open_staged(config: &Config, staged: Staged) -> Result<House> {
         let (owner, instance) = instance(&config.data, &config.place).await?;
         let clock = staged.clock;
-        let (master, made) = master::read(config, &clock).await?;
-        let store = Store::open(&config.place, &owner).await?;
-        let keys = match Keys::open(master, &store, &clock).await {
-            Ok(keys) => keys,
-            Err(error) => {
-                // A key that was made for data which has another one already is of no use to anybody.
-                if let (KeyError::Wrong, Some(path)) = (&error, made) {
-                    std::fs::remove_file(path).ok();
-                }
-                return Err(error.into());
-            }
-        };
-        if let Some(ms) = store.clock_ms().await? {
-            clock.set(ms);
-        }
+        let (store, keys) = open_data(config, &owner, &clock).await?;
+        let jwt = config.jwt.open(&clock).await?;
         let engines = Engines::new([engines(config)?.all(), &staged.engines].concat());
         let worker = Worker { owner, boot: clock.id(), only: config.only.clone() };
         let salon = Salon::new(store, clock, engines, keys, config.settings.clone(), worker);
+        if let Some(jwt) = jwt {
+            salon.access.trust(jwt);
+        }
         let fleet = Fleet::new(
             salon.clone(),
             Source {
@@ -114,8 +105,9 @@ impl House {
         let book = Book::open(salon.store.clone(), salon.clock.clone(), BookSettings::default()).await?;
         let catalog =
             Catalog::open(salon.store.clone(), salon.clock.clone(), Outbound::new(), config.sources.clone()).await?;
-        let relay = Arc::new(Relay { salon: salon.clone(), catalog, book, settings: config.relay.clone() });
-        let crew = Crew::new(salon.clone(), jobs(&fleet, config)?, queues(config));
+        let relay =
+            Arc::new(Relay { salon: salon.clone(), catalog, book: book.clone(), settings: config.relay.clone() });
+        let crew = Crew::new(salon.clone(), jobs(&fleet, &book, config)?, queues(config));
         let closing = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let address = if config.roles.http {
@@ -142,6 +134,21 @@ impl House {
         tasks.spawn(fleet.clone().supervise(closing.clone()));
         tasks.spawn(keep_house(salon.clone(), closing.clone()));
         tasks.spawn(relay.catalog.clone().watch(salon.hub.clone(), closing.clone()));
+        tasks.spawn(keep_keys(salon.clone(), config.master.clone(), closing.clone()));
+        tasks.spawn({
+            let (access, closing) = (salon.access.clone(), closing.clone());
+            async move { access.keep(closing).await }
+        });
+        if let Place::Folder(folder) = &config.place {
+            match Desk::open(
+                folder,
+                Room { salon: salon.clone(), catalog: relay.catalog.clone(), master: config.master.clone() },
+            ) {
+                Ok(desk) => drop(tasks.spawn(desk.serve(closing.clone()))),
+                // The rest of the house works; commands that need the database want it to be closed.
+                Err(error) => tracing::warn!(error = format!("{error:#}"), "commands cannot be taken in while we run"),
+            }
+        }
         Ok(House { salon, relay, fleet, address, crew, tasks, closing, _instance: instance })
     }
 
@@ -210,10 +217,10 @@ async fn instance(data: &Path, place: &Place) -> Result<(String, Option<File>)> 
     Ok((name, lock))
 }
 
-fn jobs(fleet: &Arc<Fleet>, config: &Config) -> Result<Vec<Arc<dyn salon::Job>>> {
+fn jobs(fleet: &Arc<Fleet>, book: &Book, config: &Config) -> Result<Vec<Arc<dyn salon::Job>>> {
     let youtube = YouTube::new(&config.youtube_search, &config.youtube_fallback)?;
     let mut jobs = salon_bots::jobs(fleet, youtube);
-    jobs.push(Arc::new(RunTurn));
+    jobs.push(Arc::new(RunTurn { book: book.clone() }));
     Ok(jobs)
 }
 
@@ -237,6 +244,7 @@ pub fn engines(config: &Config) -> Result<Engines> {
             name: name.to_owned(),
             engine: build(&spec)?,
             model: None,
+            rates: Rates::default(),
             installed: true,
             why_not: None,
             selectable,
@@ -250,7 +258,7 @@ pub fn engines(config: &Config) -> Result<Engines> {
     for engine in &config.engines {
         let built_in = list.iter().any(|known| known.name == engine.name) || config.agents.contains_key(&*engine.name);
         ensure!(!built_in, "[engines.{}]: that name is taken by an engine that is always there", engine.name);
-        list.push(online(engine)?);
+        list.push(online(engine, &config.sources)?);
     }
     if !config.engines.iter().any(|engine| engine.name == "model") {
         let message = "No model is configured. Set OPENAI_API_KEY (and OPENAI_BASE_URL for another server), or \
@@ -259,6 +267,7 @@ pub fn engines(config: &Config) -> Result<Engines> {
             name: "model".to_owned(),
             engine: build(&Spec::Missing { code: "no_model", message: message.to_owned() })?,
             model: None,
+            rates: Rates::default(),
             installed: false,
             why_not: Some("no model is configured".to_owned()),
             selectable: true,
@@ -270,7 +279,7 @@ pub fn engines(config: &Config) -> Result<Engines> {
     Ok(Engines::new(list))
 }
 
-fn online(engine: &EngineConfig) -> Result<Configured> {
+fn online(engine: &EngineConfig, sources: &Sources) -> Result<Configured> {
     let mut spec = OpenAiSpec::new(engine.base_url.clone());
     spec.api_key = engine.api_key.clone();
     spec.model = engine.model.clone();
@@ -278,10 +287,28 @@ fn online(engine: &EngineConfig) -> Result<Configured> {
         name: engine.name.clone(),
         engine: build(&Spec::OpenAi(spec)).with_context(|| format!("engine {}", engine.name))?,
         model: engine.model.clone(),
+        rates: rates(engine, sources),
         installed: true,
         why_not: None,
         selectable: true,
     })
+}
+
+/// What an engine's tokens cost: by the price list, or nothing on a server of one's own, or the most that anybody asks.
+fn rates(engine: &EngineConfig, sources: &Sources) -> Rates {
+    let now = Clock::default().now();
+    let host = reqwest::Url::parse(&engine.base_url).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let host = host.unwrap_or_default();
+    let known = [
+        ("api.openai.com", "openai"),
+        ("api.groq.com", "groq"),
+        ("api.mistral.ai", "mistral"),
+        ("api.deepseek.com", "deepseek"),
+        ("openrouter.ai", "openrouter"),
+    ];
+    let Some((_, provider)) = known.iter().find(|(known, _)| host == *known) else { return Rates::default() };
+    let listed = engine.model.as_deref().and_then(|model| sources.prices.find(provider, model, now));
+    listed.or_else(|| sources.prices.dearest(provider, now)).or(sources.upper_bound).unwrap_or_default()
 }
 
 /// Coding agents run in a sandbox or not at all, and this version has none yet.
@@ -297,9 +324,42 @@ fn agent(name: &str, installed: bool) -> Configured {
         name: name.to_owned(),
         engine: Arc::new(engine),
         model: None,
+        rates: Rates::default(),
         installed,
         why_not: installed.then(|| "not run: no sandbox".to_owned()),
         selectable: true,
+    }
+}
+
+/// Takes in master keys that are added to the file, and tells the other processes which ones we have.
+async fn keep_keys(salon: Arc<Salon>, source: MasterSource, closing: CancellationToken) {
+    let mut every = tokio::time::interval(SHOW_EVERY);
+    let me = salon.worker.owner.clone();
+    // A SQLite file has one process.
+    let shared = salon.store.dialect() == Dialect::Postgres;
+    loop {
+        tokio::select! {
+            () = closing.cancelled() => break,
+            _ = every.tick() => {}
+        }
+        if let MasterSource::File { path, .. } = &source {
+            match master::read_file(path) {
+                Ok(masters) if masters.kids() == salon.keys.master().kids() => {}
+                Ok(masters) => match salon.keys.take(masters, &salon.store, &salon.clock).await {
+                    Ok(()) => tracing::info!(keys = ?salon.keys.master(), "took in other master keys"),
+                    Err(error) => {
+                        tracing::error!(%error, "the master keys were changed and do not fit; keeping the old ones")
+                    }
+                },
+                Err(error) => tracing::error!(error = format!("{error:#}"), "the master keys cannot be read again"),
+            }
+        }
+        if shared && let Err(error) = salon.vault.show_keyring(&me).await {
+            tracing::debug!(%error, "could not tell which master keys are here");
+        }
+    }
+    if shared && let Err(error) = salon.vault.hide_keyring(&me).await {
+        tracing::debug!(%error, "could not tell that this process ends");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use salon_core::Rates;
 use salon_engine::Engine;
 
 /// One name that a bot or `/mode` may choose.
@@ -11,6 +12,8 @@ pub struct Configured {
     pub engine: Arc<dyn Engine>,
     /// The model behind it, if it is one.
     pub model: Option<String>,
+    /// What its tokens cost.
+    pub rates: Rates,
     /// Whether it can answer here and now.
     pub installed: bool,
     /// Why not, in a few words for the person who runs Salon.

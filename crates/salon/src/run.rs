@@ -4,6 +4,8 @@
 //! it to the turn's log. Every write is fenced by the lease. The end of the turn, its last events, the dialog's new
 //! summary and the end of the job are one transaction, so a reply is never final without all of them.
 
+mod fare;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +19,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::fare::{Boarding, Fare};
 use crate::Salon;
 use crate::job::{Job, Next, Work};
+use crate::ledger::Book;
 use crate::say::RunPayload;
 
 /// Events that an engine may be ahead of the store.
@@ -29,9 +33,13 @@ const BUNDLE_CHARS: usize = 256;
 /// How long an engine may take to end once it was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Answers one turn.
-#[derive(Debug, Default)]
-pub struct RunTurn;
+/// How often a turn that waits for an admin looks whether there is an answer.
+const LOOK_FOR_CONSENT: Duration = Duration::from_secs(5);
+
+/// Answers one turn, and charges it.
+pub struct RunTurn {
+    pub book: Book,
+}
 
 #[async_trait]
 impl Job for RunTurn {
@@ -50,14 +58,27 @@ impl Job for RunTurn {
         let Some(configured) = salon.engines.find(&run.turn.engine) else {
             let error = EngineError::failed("unknown_engine", format!("There is no engine {} here.", run.turn.engine));
             run.push(Event::Started { engine: run.turn.engine.clone(), thread: None });
-            return run.finish(Err(error)).await;
+            return run.finish(Err(error), None).await;
         };
         let engine = configured.engine.clone();
+        let mut fare = None;
+        if configured.installed {
+            let asked = (&run.turn, &run.dialog);
+            match Fare::reserve(&self.book, salon, work, asked, configured, &brief).await? {
+                Boarding::Granted(granted) => fare = Some(granted),
+                Boarding::Held => return Ok(Next::Snooze(LOOK_FOR_CONSENT)),
+                Boarding::Refused(refused) => {
+                    run.push(Event::Started { engine: run.turn.engine.clone(), thread: None });
+                    let words = salon_engine::wire::Refused::from(refused).message;
+                    return run.finish(Err(EngineError::failed("over_limit", words)), None).await;
+                }
+            }
+        }
         // Where nobody is installed nobody starts: the log is the error alone, and programs match it so.
         if configured.installed {
             run.push(Event::Started { engine: run.turn.engine.clone(), thread: engine.thread(&brief) });
         }
-        run.answer(engine, brief).await
+        run.answer(engine, brief, fare).await
     }
 
     async fn give_up(&self, salon: &Arc<Salon>, work: &Work, error: &str) -> Result<(), Error> {
@@ -145,7 +166,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn answer(mut self, engine: Arc<dyn Engine>, brief: Brief) -> Result<Next, Error> {
+    async fn answer(mut self, engine: Arc<dyn Engine>, brief: Brief, fare: Option<Fare>) -> Result<Next, Error> {
         let stop = self.work.lease.stop.child_token();
         let (mut emitter, mut events) = Emitter::channel(WAITING_EVENTS, stop.clone());
         let mut running = Engaged(tokio::spawn(async move { engine.answer(&brief, &mut emitter).await }));
@@ -154,7 +175,7 @@ impl<'a> Run<'a> {
             // Put back as it is: the next attempt starts afresh, and readers see that it did.
             Heard::Closing => return Ok(Next::Snooze(Duration::ZERO)),
         };
-        self.finish(outcome).await
+        self.finish(outcome, fare).await
     }
 
     /// Writes down what the engine emits until it ends, whatever ends it.
@@ -254,7 +275,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn finish(mut self, outcome: Result<(), EngineError>) -> Result<Next, Error> {
+    async fn finish(mut self, outcome: Result<(), EngineError>, fare: Option<Fare>) -> Result<Next, Error> {
         let (terminal, state, error) = match outcome {
             Ok(()) => (Event::Done, TurnState::Done, None),
             Err(EngineError::Stopped) => (Event::Stopped, TurnState::Stopped, None),
@@ -311,6 +332,10 @@ impl<'a> Run<'a> {
                 })
             })
             .await?;
+        // Behind the end: an answer that is told again after a crash is charged for the telling that ended.
+        if let Some(fare) = fare {
+            fare.settle(&self.reply.usage).await;
+        }
         fail_point!("run.after_finish");
         Ok(Next::Ended)
     }

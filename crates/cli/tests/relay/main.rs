@@ -6,3 +6,4 @@ mod calls;
 mod house;
 mod limits;
 mod stage;
+mod turns;

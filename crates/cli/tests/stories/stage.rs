@@ -437,6 +437,7 @@ impl Stage {
         }
         self.write_roster()?;
         let engine = Configured {
+            rates: salon_core::Rates::default(),
             name: "script".to_owned(),
             engine: self.desk.clone(),
             model: None,
