@@ -192,14 +192,19 @@ impl Carrier {
 
     /// Reads what came and appends what there is to say about it.
     ///
-    /// If the answer is broken, the error frame of the client's protocol is the last thing that is appended, and there
-    /// is no use in reading on. Nothing is appended to an answer that was to come whole.
+    /// If the answer is broken, the error frame of the client's protocol is the last thing that is appended. An error is
+    /// returned only if there is nothing to pass on: at once for an answer that was to come whole, and for every call
+    /// after the one that appended the frame. Then there is no use in reading on.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Garbled> {
+        let before = out.len();
         self.reader.push(bytes, &mut self.pieces);
-        self.tell(out)
+        let told = self.tell(out);
+        if out.len() > before { Ok(()) } else { told }
     }
 
     /// The upstream has closed. An answer that has no end by now has been cut off, and says so.
+    ///
+    /// Answers how it ended, whether or not there was something left to append.
     pub fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Garbled> {
         self.reader.end(&mut self.pieces);
         self.tell(out)
