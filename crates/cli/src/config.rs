@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use salon::access::jwt::{Jwks, JwksSource, Jwt};
 use salon::catalog::{ModelSpec, Sources, Spec, UpstreamSpec};
 use salon::kms::Kms;
 use salon::relay::RelaySettings;
@@ -47,6 +48,8 @@ pub struct Config {
     pub metrics_token: Option<String>,
     /// Where the master keys are; in a file beside the data if nothing says otherwise.
     pub master: MasterSource,
+    /// Whose tokens are believed beside our own keys.
+    pub jwt: JwtConfig,
     pub youtube_search: String,
     pub youtube_fallback: String,
     pub messenger: Option<String>,
@@ -83,6 +86,32 @@ impl Roles {
         }
         ensure!(roles.http || roles.work || roles.poll, "name at least one role: http, work, poll");
         Ok(roles)
+    }
+}
+
+/// A sister backend, as far as we have to know it.
+#[derive(Clone, Debug, Default)]
+pub struct JwtConfig {
+    pub secret: Option<Secret>,
+    pub jwks: Option<JwksSource>,
+    pub issuer: Option<String>,
+    pub audience: Option<String>,
+}
+
+impl JwtConfig {
+    /// Makes ready to believe the sister's tokens; `None` if there is no sister.
+    pub async fn open(&self, clock: &salon::Clock) -> Result<Option<Jwt>> {
+        if self.secret.is_none() && self.jwks.is_none() {
+            return Ok(None);
+        }
+        let mut jwt = Jwt::default().for_parties(self.issuer.clone(), self.audience.clone());
+        if let Some(secret) = &self.secret {
+            jwt = jwt.with_secret(secret)?;
+        }
+        if let Some(source) = &self.jwks {
+            jwt = jwt.with_jwks(Jwks::open(source.clone(), clock).await?);
+        }
+        Ok(Some(jwt))
     }
 }
 
@@ -250,6 +279,7 @@ impl Config {
             runs: env.number("RUN_WORKER_CONCURRENCY")?.or(file.answers.at_once).unwrap_or(16),
             metrics_token: env.text("METRICS_TOKEN").or(file.metrics_token),
             master: master(env, &data)?,
+            jwt: jwt(env)?,
             youtube_search: env
                 .text("YOUTUBE_SEARCH_URL")
                 .or(file.youtube.search_url)
@@ -355,6 +385,29 @@ fn master(env: &Env, data: &Path) -> Result<MasterSource> {
     let first = places.next();
     ensure!(places.next().is_none(), "set one of MASTER_KEY, MASTER_KEY_FILE and MASTER_KEY_KMS_CIPHERTEXT");
     Ok(first.unwrap_or_else(|| MasterSource::File { path: data.join("master.key"), make: true }))
+}
+
+/// How a sister backend's tokens are proven. An algorithm without its key would turn everybody away.
+fn jwt(env: &Env) -> Result<JwtConfig> {
+    let mut secret = env.text("JWT_SECRET_KEY").map(Secret::new);
+    let file = env.path("JWT_JWKS_FILE").map(JwksSource::File);
+    let url = match env.text("JWT_JWKS_URL") {
+        Some(text) => Some(JwksSource::Url(text.parse().context("JWT_JWKS_URL is no address")?)),
+        None => None,
+    };
+    ensure!(file.is_none() || url.is_none(), "set one of JWT_JWKS_FILE and JWT_JWKS_URL");
+    let mut jwks = file.or(url);
+    match env.text("JWT_ALGORITHM").as_deref() {
+        None => {}
+        // The sample of the older system sets the algorithm and no key; then no tokens are believed.
+        Some("HS256") => jwks = None,
+        Some("RS256") => {
+            ensure!(jwks.is_some() || secret.is_none(), "JWT_ALGORITHM=RS256 needs JWT_JWKS_FILE or JWT_JWKS_URL");
+            secret = None;
+        }
+        Some(other) => bail!("JWT_ALGORITHM is HS256 or RS256, not {other}"),
+    }
+    Ok(JwtConfig { secret, jwks, issuer: env.text("JWT_ISSUER"), audience: env.text("JWT_AUDIENCE") })
 }
 
 fn kms(env: &Env) -> Result<Option<Kms>> {

@@ -5,10 +5,12 @@
 
 pub mod bench;
 pub mod bot;
+pub mod common;
 pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod house;
 pub mod master;
+pub mod office;
 pub mod serve;
 pub mod webhook;

@@ -4,8 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use salon::access::jwt::JwtError;
 use salon::keys::KeyError;
+use salon_cli::common::Common;
 use salon_cli::config::{Config, Flags, Log, LogForm};
+use salon_cli::office::Office;
 use salon_cli::{bench, bot, demo, doctor, serve, webhook};
 use salon_mock::upstream::{Upstream, UpstreamConfig};
 use salon_mock::{Mock, MockConfig};
@@ -77,6 +80,8 @@ enum Command {
         #[command(subcommand)]
         command: WebhookCommand,
     },
+    #[command(flatten)]
+    Office(Office),
     /// Make or migrate the database's schema and say its version
     Migrate {
         #[command(flatten)]
@@ -98,25 +103,6 @@ enum Command {
     /// The bridge's word for `serve` on the gateway's port
     #[command(hide = true)]
     RunGateway(Bridge),
-}
-
-#[derive(Args)]
-struct Common {
-    /// The configuration file, if not salon.toml
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The folder for data; `data` if nothing says otherwise
-    #[arg(long, value_name = "FOLDER")]
-    data: Option<PathBuf>,
-    /// A PostgreSQL to use instead of SQLite in the data folder
-    #[arg(long, value_name = "URL")]
-    database_url: Option<String>,
-    /// Where to listen; 127.0.0.1:8080 if nothing says otherwise
-    #[arg(long, value_name = "ADDRESS")]
-    listen: Option<SocketAddr>,
-    /// The list of bots; config/bots.yaml if nothing says otherwise
-    #[arg(long, value_name = "FILE")]
-    bots: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -201,10 +187,11 @@ fn main() -> ExitCode {
             if let Some(Error::NewerSchema { .. }) = error.downcast_ref() {
                 return ExitCode::from(65);
             }
-            match error.downcast_ref() {
-                Some(KeyError::Malformed | KeyError::Weak | KeyError::Wrong) => ExitCode::from(78),
-                _ => ExitCode::FAILURE,
+            let wrong_key = error.downcast_ref().is_some_and(|error| !matches!(error, KeyError::Store(_)));
+            if wrong_key || error.downcast_ref::<JwtError>().is_some() {
+                return ExitCode::from(78);
             }
+            ExitCode::FAILURE
         }
     }
 }
@@ -264,6 +251,18 @@ async fn run(command: Command) -> Result<ExitCode> {
                 webhook::info(&Config::read(&common.flags())?, bot.as_deref()).await?;
             }
         },
+        Command::Office(office) => {
+            let told = office.run(std::env::args().skip(1).collect()).await?;
+            if !told.note.is_empty() {
+                eprintln!("{}", told.note);
+            }
+            if !told.text.is_empty() {
+                println!("{}", told.text);
+            }
+            if told.trouble {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Migrate { common } => {
             let config = Config::read(&common.flags())?;
             let store = Store::open(&config.place, "migrate").await?;
@@ -297,20 +296,6 @@ fn start_log(log: &Log) {
         LogForm::Json => builder.json().flatten_event(true).try_init().ok(),
         LogForm::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init().ok(),
     };
-}
-
-impl Common {
-    fn flags(self) -> Flags {
-        Flags {
-            config: self.config,
-            data: self.data,
-            database_url: self.database_url,
-            listen: self.listen,
-            bots: self.bots,
-            roles: None,
-            only: None,
-        }
-    }
 }
 
 impl Bridge {

@@ -114,7 +114,7 @@ impl MasterKeys {
         &self.keys[0].kid
     }
 
-    pub(crate) fn has(&self, kid: &str) -> bool {
+    pub fn has(&self, kid: &str) -> bool {
         self.find(kid).is_some()
     }
 

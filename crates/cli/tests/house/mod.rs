@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use salon_bots::Surroundings;
-use salon_cli::config::{Config, Flags, Log, LogForm, Roles};
+use salon_cli::config::{Config, Flags, JwtConfig, Log, LogForm, Roles};
 use salon_cli::master::MasterSource;
 use salon_store::Place;
 
@@ -30,6 +30,7 @@ pub fn config(folder: &Path, place: Place, telegram: &str) -> Config {
         runs: 16,
         metrics_token: None,
         master: MasterSource::File { path: folder.join("data").join("master.key"), make: true },
+        jwt: JwtConfig::default(),
         // Nobody answers there.
         youtube_search: "http://127.0.0.1:9".to_owned(),
         youtube_fallback: "http://127.0.0.1:9".to_owned(),

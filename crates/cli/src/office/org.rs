@@ -1,0 +1,70 @@
+//! `salon org`.
+
+use anyhow::{Result, ensure};
+use clap::Subcommand;
+use salon::people;
+use salon_core::Org;
+
+use super::{Room, Told};
+use crate::common::Common;
+
+#[derive(Subcommand, Debug)]
+pub enum OrgCommand {
+    /// Add an organisation
+    Add {
+        #[command(flatten)]
+        common: Common,
+        /// What it is called
+        name: String,
+        /// Where its days and months begin, such as Europe/Berlin
+        #[arg(long, default_value = "UTC")]
+        zone: String,
+    },
+    /// Show the organisations
+    List {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Change an organisation's name or time zone
+    Set {
+        #[command(flatten)]
+        common: Common,
+        /// Which one, by id or name; the first one has the id default
+        org: String,
+        #[arg(long)]
+        name: Option<String>,
+        /// Where its days and months begin, such as Europe/Berlin
+        #[arg(long)]
+        zone: Option<String>,
+    },
+}
+
+impl OrgCommand {
+    pub(super) fn common(&self) -> &Common {
+        match self {
+            OrgCommand::Add { common, .. } | OrgCommand::List { common } | OrgCommand::Set { common, .. } => common,
+        }
+    }
+
+    pub(super) async fn perform(self, room: &Room) -> Result<Told> {
+        let (store, clock) = (&room.salon.store, &room.salon.clock);
+        match self {
+            OrgCommand::Add { name, zone, .. } => {
+                Ok(Told::text(shown(&people::add_org(store, clock, &name, &zone).await?)))
+            }
+            OrgCommand::List { .. } => {
+                let orgs = store.read().await?.list_orgs().await?;
+                Ok(Told::lines(orgs.iter().map(shown).collect(), ""))
+            }
+            OrgCommand::Set { org, name, zone, .. } => {
+                ensure!(name.is_some() || zone.is_some(), "say what to change: --name or --zone");
+                Ok(Told::text(shown(&people::set_org(store, &org, name.as_deref(), zone.as_deref()).await?)))
+            }
+        }
+    }
+}
+
+fn shown(org: &Org) -> String {
+    let subject = org.subject.as_ref().map_or(String::new(), |subject| format!("  {subject}"));
+    format!("{}  {}  {}{subject}", org.id, org.name, org.zone)
+}
