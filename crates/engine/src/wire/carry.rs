@@ -107,6 +107,8 @@ pub struct Back {
 pub struct Door {
     pub wire: Wire,
     pub stream: bool,
+    /// Gemini: the stream is one array and not events, as its clients get it who do not ask for `alt=sse`.
+    pub array: bool,
     pub model: String,
     pub id: String,
     pub now: Time,
@@ -234,6 +236,7 @@ impl Door {
         Door {
             wire,
             stream: terms.stream,
+            array: false,
             model: terms.shown_model.to_owned(),
             id: terms.id.to_owned(),
             now: terms.now,

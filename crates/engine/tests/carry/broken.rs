@@ -221,3 +221,20 @@ fn reasons_to_end_find_their_words() {
     assert_eq!(told(Wire::Responses)["status"], "completed");
     assert_eq!(told(Wire::Generate)["candidates"][0]["finishReason"], "STOP");
 }
+
+#[test]
+fn geminis_stream_may_be_an_array_and_is_one_however_it_ends() {
+    let mut array = back(Wire::Chat, Wire::Generate, true);
+    array.door.array = true;
+    let (events, _) = turn(&back(Wire::Chat, Wire::Generate, true), stream(Wire::Chat).as_bytes());
+    let events: Vec<_> = events.lines().filter_map(|line| line.strip_prefix("data: ")).map(parse).collect();
+    let (told, outcome) = turn(&array, stream(Wire::Chat).as_bytes());
+    assert_eq!((parse(&told), outcome), (events.into(), Ok(())));
+    for cut in [0, stream(Wire::Chat).len() / 2] {
+        let (told, outcome) = turn(&array, &stream(Wire::Chat).as_bytes()[..cut]);
+        assert_eq!(outcome, Err(Fault::Cut));
+        let told = parse(&told);
+        let last = told.as_array().and_then(|elements| elements.last()).expect("an element");
+        assert_eq!(last["error"]["status"], "UNAVAILABLE", "{told}");
+    }
+}

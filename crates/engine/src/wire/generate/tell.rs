@@ -3,10 +3,11 @@
 use salon_core::Tokens;
 use serde_json::{Value, json};
 
-use crate::upstream::Fault;
+use crate::upstream::{Fault, Trouble};
 use crate::wire::Wire;
 use crate::wire::carry::writer::{Tell, Whole};
 use crate::wire::carry::{Door, frames, tools};
+use crate::wire::refusal::Refused;
 use crate::wire::talk::{Call, Finish, Part, Piece};
 
 /// The answer as one object.
@@ -94,9 +95,11 @@ fn usage(tokens: &Tokens) -> Value {
     usage
 }
 
-/// The answer in chunks.
+/// The answer in chunks: events, or the elements of an array.
 pub(in crate::wire) struct Stream {
     door: Door,
+    /// How many chunks there were.
+    chunks: usize,
     /// A call is told when it is whole.
     call: Option<Call>,
     end: End,
@@ -104,11 +107,30 @@ pub(in crate::wire) struct Stream {
 
 impl Stream {
     pub(in crate::wire) fn new(door: Door) -> Stream {
-        Stream { door, call: None, end: End::default() }
+        Stream { door, chunks: 0, call: None, end: End::default() }
     }
 
-    fn part(&self, part: Value, out: &mut Vec<u8>) {
-        frame(out, &chunk(&self.door, vec![part], None, None));
+    fn part(&mut self, part: Value, out: &mut Vec<u8>) {
+        let chunk = chunk(&self.door, vec![part], None, None);
+        self.chunk(out, &chunk);
+    }
+
+    /// Lines end here as Google's servers end them.
+    fn chunk(&mut self, out: &mut Vec<u8>, data: &Value) {
+        self.open(out);
+        frames::json(out, data);
+        if !self.door.array {
+            out.extend_from_slice(b"\r\n\r\n");
+        }
+    }
+
+    fn open(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(match (self.door.array, self.chunks) {
+            (false, _) => b"data: ",
+            (true, 0) => b"[",
+            (true, _) => b",\r\n",
+        });
+        self.chunks += 1;
     }
 }
 
@@ -138,17 +160,19 @@ impl Tell for Stream {
             }
             Piece::End { finish, tokens } => {
                 let parts = vec![json!({ "text": "" })];
-                frame(out, &chunk(&self.door, parts, Some(self.end.reason(&finish)), tokens.as_ref()));
+                let last = chunk(&self.door, parts, Some(self.end.reason(&finish)), tokens.as_ref());
+                self.chunk(out, &last);
+                if self.door.array {
+                    out.push(b']');
+                }
+            }
+            Piece::Broken(fault) if self.door.array => {
+                self.open(out);
+                out.extend_from_slice(&Refused::from(Trouble::from(fault)).body(Wire::Generate, &self.door.id));
+                out.push(b']');
             }
             Piece::Broken(fault) => frames::refusal(out, Wire::Generate, &self.door.id, fault),
         }
         Ok(())
     }
-}
-
-/// Lines end here as Google's servers end them.
-fn frame(out: &mut Vec<u8>, data: &Value) {
-    out.extend_from_slice(b"data: ");
-    frames::json(out, data);
-    out.extend_from_slice(b"\r\n\r\n");
 }
