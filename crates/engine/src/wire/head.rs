@@ -384,11 +384,9 @@ impl<'a> Reader<'a> {
             // What only the provider can read is no text, and hardly anything is known of its size in tokens.
             b"signature" | b"thoughtSignature" | b"thought_signature" | b"encrypted_content" => return,
             b"image_url" => self.images += 1,
-            b"file_id" if matches!(self.wire, Wire::Chat | Wire::Responses | Wire::Messages) => {
-                // Arguments of tools may be named anything; only there does the wire nest objects of its own.
-                if self.wire != Wire::Messages || outer == b"source" {
-                    self.leans_on = self.leans_on.or(Some("file_id"));
-                }
+            // Arguments of tools may be named anything, and Anthropic's are objects.
+            b"file_id" if matches!(self.wire, Wire::Chat | Wire::Responses) || outer == b"source" => {
+                self.leans_on = self.leans_on.or(Some("file_id"));
             }
             b"fileUri" | b"file_uri" if memchr::memmem::find(text, b"generativelanguage.googleapis.com").is_some() => {
                 self.leans_on = self.leans_on.or(Some("fileUri"));
