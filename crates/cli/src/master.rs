@@ -66,6 +66,9 @@ fn make_first(path: &Path) -> Result<bool> {
         return Ok(false);
     }
     let wrong = || format!("the master key in {}", path.display());
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        crate::house::make_private_folder(folder).with_context(wrong)?;
+    }
     // Whole or not at all, and never in the place of another that was made meanwhile.
     let beside = beside(path);
     write_private(&beside, &MasterKeys::generate()).with_context(wrong)?;

@@ -293,7 +293,6 @@ async fn killed_again_and_again(office: Office) {
         };
         let mut kills = 0;
         for command in ["keys rotate --new-kid spring", "keys rotate --data-keys"] {
-            let mut command = command;
             for life in 0.. {
                 assert!(life < 60, "salon {command} does not end");
                 let point = if life % 2 == 0 { "commit.before" } else { "commit.after" };
@@ -306,10 +305,6 @@ async fn killed_again_and_again(office: Office) {
                 assert_eq!(output.status.code(), None, "{command}, {plan}: {}", text(&output.stderr));
                 kills += 1;
                 whole(&format!("salon {command} killed at {plan}"));
-                if command.contains("--new-kid") {
-                    // What was begun is gone on with, whatever it was called.
-                    command = "keys rotate";
-                }
             }
             whole(command);
         }
