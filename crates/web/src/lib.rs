@@ -3,6 +3,7 @@
 //! This crate knows the path ([`salon`]) and nothing of Telegram or of bots: what it must know of them it asks through
 //! [`Doors`]. [`router`] is the whole list of routes; [`serve`] is how connections are held.
 
+mod api;
 pub mod error;
 mod health;
 mod page;
@@ -98,7 +99,8 @@ pub fn router(web: Web) -> Router {
         .route("/tg/{secret}", hidden().post(webhook::default))
         .fallback(async || error::not_found())
         .layer(middleware::from_fn(in_time));
-    quick.merge(relay::routes()).layer(middleware::from_fn_with_state(web.clone(), watch)).with_state(web)
+    quick.merge(relay::routes())
+        .merge(api::routes()).layer(middleware::from_fn_with_state(web.clone(), watch)).with_state(web)
 }
 
 /// A request's number: in the log, in the answer's headers, and in the ledger if it costs something.

@@ -3,7 +3,7 @@
 //! A door knows whose protocol it is, where the credential stands, and how a refusal is worded there. Everything else is
 //! [`salon::relay`]'s.
 
-mod body;
+pub(crate) mod body;
 mod models;
 
 use std::time::Duration;

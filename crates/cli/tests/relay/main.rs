@@ -7,3 +7,4 @@ mod house;
 mod limits;
 mod stage;
 mod turns;
+mod usage;

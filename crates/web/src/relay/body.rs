@@ -11,7 +11,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(10);
 const PIECE: usize = 64 << 10;
 
-pub(super) async fn read(body: Body, headers: &HeaderMap, most: usize) -> Result<Bytes, Refused> {
+pub(crate) async fn read(body: Body, headers: &HeaderMap, most: usize) -> Result<Bytes, Refused> {
     let too_large = || Refused::new(Kind::TooLarge, format!("The request's body is larger than {} MiB.", most >> 20));
     if headers.contains_key(header::CONTENT_ENCODING) {
         // Nobody needs to send a question compressed, and nobody gets to inflate one here.

@@ -1,0 +1,99 @@
+//! The API over the ledger: reports, limits, and calls that wait for a yes.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::stage::{Stage, question};
+
+async fn ask(stage: &Stage, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+    let mut request = stage.http.request(method, format!("{}{path}", stage.base)).bearer_auth(&stage.key);
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap_or(Value::Null))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_used_can_be_read_by_oneself_and_by_those_who_manage() {
+    let stage = Stage::open().await;
+    for model in ["gpt", "gpt", "claude"] {
+        let (path, body) = question("chat", model, "[[say:two storks]]", false);
+        stage.post(&path, &body).await;
+    }
+    stage.used().await;
+    let (status, own) = ask(&stage, Method::GET, "/api/usage?period=day", None).await;
+    assert_eq!(status, 200, "{own}");
+    assert_eq!(own["total"]["calls"], 3, "{own}");
+    assert_eq!(own["total"]["cost_micros"], 15 + 15 + 9 * 3 + 3 * 15, "{own}");
+    assert_eq!(own["models"].as_array().map(Vec::len), Some(2));
+    let (_, all) = ask(&stage, Method::GET, "/api/v1/admin/usage/statistics", None).await;
+    assert_eq!(all["top_users"][0]["name"], "Alice", "{all}");
+    assert_eq!(all["days"].as_array().map(Vec::len), Some(1), "{all}");
+    let user = all["top_users"][0]["user_id"].as_str().unwrap();
+    let (_, one) = ask(&stage, Method::GET, &format!("/api/admin/usage/users/{user}"), None).await;
+    assert_eq!(one["calls"].as_array().map(Vec::len), Some(3), "{one}");
+    let (_, users) = ask(&stage, Method::GET, "/api/admin/usage/users?from=2020-01-01&to=2020-01-02", None).await;
+    assert_eq!(users["users"], json!([]), "nobody was here then");
+    for (path, status) in [
+        ("/api/admin/usage/users/nobody", 404),
+        ("/api/usage?period=eon", 422),
+        ("/api/usage?from=tomorrow", 422),
+        ("/api/usage?x=1", 422),
+    ] {
+        let (got, words) = ask(&stage, Method::GET, path, None).await;
+        assert_eq!(got, status, "{path}: {words}");
+        assert!(words["detail"].is_string(), "{path}: {words}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_is_set_seen_changed_and_removed() {
+    let stage = Stage::open().await;
+    let path = "/api/admin/usage/limits";
+    let entered = json!({ "scope": "user", "measure": "micros", "period": "month", "amount": "0.004" });
+    let (status, limit) = ask(&stage, Method::POST, path, Some(entered)).await;
+    assert_eq!((status, limit["amount"].as_str()), (201, Some("0.004")), "{limit}");
+    let (call, body) = question("chat", "gpt", "[[say:two storks]]", false);
+    let answer = stage.post(&call, &body).await;
+    assert_eq!(answer.headers()["x-salon-budget-limit"], "0.004");
+    assert_eq!(answer.headers()["x-salon-budget-scope"], "user");
+    stage.used().await;
+    let (_, list) = ask(&stage, Method::GET, path, None).await;
+    assert_eq!(list["limits"][0]["accounts"][0]["spent"], "0.000015", "{list}");
+    let (_, own) = ask(&stage, Method::GET, "/api/usage", None).await;
+    assert_eq!(own["limits"][0]["use"]["level"], "green", "{own}");
+    let one = format!("{path}/{}", limit["id"].as_str().unwrap());
+    let (status, _) = ask(&stage, Method::PUT, &one, Some(json!({ "amount": "0.00", "policy": "hard" }))).await;
+    assert_eq!(status, 200);
+    assert_eq!(stage.post(&call, &body).await.status(), 402);
+    assert_eq!(ask(&stage, Method::DELETE, &one, None).await.0, 204);
+    assert_eq!(stage.post(&call, &body).await.status(), 200);
+    for bad in [json!({}), json!({ "scope": "moon", "measure": "micros", "period": "day", "amount": "1" }), json!({ "scope": "org", "measure": "micros", "period": "day", "amount": 1.5 })] {
+        let (status, words) = ask(&stage, Method::POST, path, Some(bad)).await;
+        assert_eq!(status, 422, "{words}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_beyond_a_limit_can_wait_for_a_yes() {
+    let stage = Stage::open().await;
+    let entered = json!({ "scope": "org", "measure": "requests", "period": "day", "amount": 0, "policy": "ask" });
+    assert_eq!(ask(&stage, Method::POST, "/api/admin/usage/limits", Some(entered)).await.0, 201);
+    let (path, body) = question("chat", "gpt", "hi", false);
+    let answer = stage.post(&path, &body).await;
+    assert_eq!(answer.status(), 429);
+    let words: Value = answer.json().await.unwrap();
+    assert_eq!(words["error"]["code"], "approval_required", "{words}");
+    let (_, held) = ask(&stage, Method::GET, "/api/admin/usage/held", None).await;
+    let call = held["held"][0]["call_id"].as_str().unwrap().to_owned();
+    let (status, _) = ask(&stage, Method::POST, &format!("/api/admin/usage/held/{call}/approve"), None).await;
+    assert_eq!(status, 200);
+    let again = async || {
+        let request = stage.http.post(format!("{}{path}", stage.base)).bearer_auth(&stage.key);
+        request.header("x-salon-call", &call).json(&body).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(again().await, 200);
+    assert_ne!(again().await, 200, "a yes is good for once");
+    assert_eq!(stage.upstream.calls().len(), 1);
+}

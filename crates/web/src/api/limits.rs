@@ -1,0 +1,265 @@
+//! Limits, how full they are, and calls that wait for an admin's yes.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use salon::access::Caller;
+use salon_core::limit::{Level, Measure, Period, Policy, Scope, THRESHOLDS, percent};
+use salon_core::people::Role;
+use salon_core::{CallId, Limit, LimitId, Micros};
+use salon_store::Terms;
+use salon_store::ledger::{Account, LimitUse};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{No, Said, caller, split, told};
+use crate::Web;
+use crate::relay::body;
+
+/// Accounts that are shown of a limit for each: the fullest.
+const FULLEST: i64 = 10;
+const HELD: i64 = 200;
+const LONGEST: usize = 64 << 10;
+
+/// A limit as it is entered. Money is in dollars, as text.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entered {
+    scope: String,
+    /// Whom it is about; without one, each of them by itself.
+    subject: Option<String>,
+    measure: String,
+    period: String,
+    amount: Value,
+    policy: Option<String>,
+    thresholds: Option<Vec<i64>>,
+}
+
+/// What of a limit can be changed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Changed {
+    amount: Option<Value>,
+    policy: Option<String>,
+    thresholds: Option<Vec<i64>>,
+}
+
+/// `GET /api/admin/usage/limits`
+pub(super) async fn list(State(web): State<Web>, request: Request) -> Response {
+    let (id, head, _) = split(request);
+    let said: Said = async {
+        let caller = caller(&web, &head, "/api/admin/usage/limits", Role::Manager).await?;
+        let now = web.salon.clock.now();
+        let uses = web.salon.store.read().await?.list_limit_uses(&caller.org, now, FULLEST).await?;
+        let limits: Vec<Value> = uses.iter().map(used).collect();
+        Ok(Json(json!({ "limits": limits })).into_response())
+    }
+    .await;
+    told(said, &id)
+}
+
+/// `POST /api/admin/usage/limits`
+pub(super) async fn add(State(web): State<Web>, request: Request) -> Response {
+    let (id, head, body) = split(request);
+    let said: Said = async {
+        let caller = caller(&web, &head, "/api/admin/usage/limits", Role::Admin).await?;
+        let entered: Entered = read(&head, body).await?;
+        let measure = known(Measure::parse(&entered.measure), "measure", "micros, tokens or requests")?;
+        let limit = Limit {
+            id: LimitId::new(web.salon.clock.id()),
+            org: caller.org.clone(),
+            scope: known(Scope::parse(&entered.scope), "scope", "run, key, user, chat or org")?,
+            subject: entered.subject,
+            measure,
+            period: known(Period::parse(&entered.period), "period", "day, week, month or total")?,
+            amount: amount(measure, &entered.amount)?,
+            policy: policy(entered.policy.as_deref())?.unwrap_or(Policy::Block),
+            thresholds: entered.thresholds.unwrap_or_else(|| THRESHOLDS.to_vec()),
+        };
+        if let Some(fault) = limit.fault() {
+            return Err(No::bad(fault));
+        }
+        let shown = shown(&limit);
+        web.relay.book.add_limit(limit).await?;
+        Ok((StatusCode::CREATED, Json(shown)).into_response())
+    }
+    .await;
+    told(said, &id)
+}
+
+/// `PUT /api/admin/usage/limits/{id}`
+pub(super) async fn change(State(web): State<Web>, Path(limit): Path<String>, request: Request) -> Response {
+    let (id, head, body) = split(request);
+    let said: Said = async {
+        let caller = caller(&web, &head, "/api/admin/usage/limits/{id}", Role::Admin).await?;
+        let changed: Changed = read(&head, body).await?;
+        let limit = LimitId::new(limit);
+        let known = web.salon.store.read().await?.find_limit(&caller.org, &limit).await?;
+        let mut known = known.ok_or_else(|| No::missing("limit"))?;
+        if let Some(entered) = &changed.amount {
+            known.amount = amount(known.measure, entered)?;
+        }
+        known.policy = policy(changed.policy.as_deref())?.unwrap_or(known.policy);
+        known.thresholds = changed.thresholds.unwrap_or(known.thresholds);
+        if let Some(fault) = known.fault() {
+            return Err(No::bad(fault));
+        }
+        let shown = shown(&known);
+        let terms = Terms { amount: known.amount, policy: known.policy, thresholds: known.thresholds };
+        match web.relay.book.change_limit(&caller.org, &limit, terms).await? {
+            true => Ok(Json(shown).into_response()),
+            false => Err(No::missing("limit")),
+        }
+    }
+    .await;
+    told(said, &id)
+}
+
+/// `DELETE /api/admin/usage/limits/{id}`
+pub(super) async fn remove(State(web): State<Web>, Path(limit): Path<String>, request: Request) -> Response {
+    let (id, head, _) = split(request);
+    let said: Said = async {
+        let caller = caller(&web, &head, "/api/admin/usage/limits/{id}", Role::Admin).await?;
+        match web.relay.book.remove_limit(&caller.org, &LimitId::new(limit)).await? {
+            true => Ok(StatusCode::NO_CONTENT.into_response()),
+            false => Err(No::missing("limit")),
+        }
+    }
+    .await;
+    told(said, &id)
+}
+
+/// `GET /api/admin/usage/held`: calls that wait for a yes.
+pub(super) async fn held(State(web): State<Web>, request: Request) -> Response {
+    let (id, head, _) = split(request);
+    let said: Said = async {
+        let caller = caller(&web, &head, "/api/admin/usage/held", Role::Admin).await?;
+        let held = web.salon.store.read().await?.list_held(&caller.org, None, HELD).await?;
+        let held = held.iter().map(|call| {
+            json!({
+                "call_id": call.id.as_str(), "user_id": call.payer.user.as_str(), "door": call.door,
+                "model": call.model, "cost_usd_at_most": Micros(call.most.micros).to_string(),
+                "tokens_at_most": call.most.tokens, "at_ms": call.at.0, "until_ms": call.deadline.0,
+                "limit_id": call.limit.as_ref().map(LimitId::as_str),
+                "turn_id": call.payer.turn.as_ref().map(|turn| turn.as_str()),
+            })
+        });
+        Ok(Json(json!({ "held": held.collect::<Vec<_>>() })).into_response())
+    }
+    .await;
+    told(said, &id)
+}
+
+/// `POST /api/admin/usage/held/{call}/approve`: it may be made once, beyond the limit.
+pub(super) async fn approve(State(web): State<Web>, Path(call): Path<String>, request: Request) -> Response {
+    decide(web, call, request, true).await
+}
+
+/// `POST /api/admin/usage/held/{call}/deny`
+pub(super) async fn deny(State(web): State<Web>, Path(call): Path<String>, request: Request) -> Response {
+    decide(web, call, request, false).await
+}
+
+async fn decide(web: Web, call: String, request: Request, yes: bool) -> Response {
+    let (id, head, _) = split(request);
+    let said: Said = async {
+        let caller = caller(&web, &head, "/api/admin/usage/held/{call}", Role::Admin).await?;
+        let call = CallId::new(call);
+        let book = &web.relay.book;
+        let decided = match yes {
+            true => book.approve(&caller.org, &call, &caller.user).await?,
+            false => book.deny(&caller.org, &call, &caller.user).await?,
+        };
+        match decided {
+            true => Ok(Json(json!({ "call_id": call.as_str(), "state": if yes { "approved" } else { "denied" } }))
+                .into_response()),
+            false => Err(No::missing("call that waits")),
+        }
+    }
+    .await;
+    told(said, &id)
+}
+
+/// Where the limits stand that are about the caller alone.
+pub(super) async fn of_caller(web: &Web, caller: &Caller) -> Result<Value, No> {
+    let now = web.salon.clock.now();
+    let uses = web.salon.store.read().await?.list_limit_uses(&caller.org, now, FULLEST).await?;
+    let own = uses.iter().filter_map(|limit| {
+        let subject = match limit.limit.scope {
+            Scope::User => caller.user.as_str(),
+            Scope::Key => caller.key.as_ref()?.as_str(),
+            Scope::Run | Scope::Chat | Scope::Org => return None,
+        };
+        let about = limit.limit.subject.as_deref().is_none_or(|known| known == subject);
+        let account = limit.accounts.iter().find(|account| account.key.holder.subject == subject);
+        about.then(|| {
+            let mut shown = shown(&limit.limit);
+            shown["use"] = account.map_or(Value::Null, |account| full(&limit.limit, account));
+            shown
+        })
+    });
+    Ok(own.collect())
+}
+
+fn used(limit: &LimitUse) -> Value {
+    let mut shown = shown(&limit.limit);
+    shown["accounts"] = limit.accounts.iter().map(|account| full(&limit.limit, account)).collect();
+    shown
+}
+
+fn shown(limit: &Limit) -> Value {
+    json!({
+        "id": limit.id.as_str(), "scope": limit.scope.as_str(), "subject": limit.subject,
+        "measure": limit.measure.as_str(), "period": limit.period.as_str(),
+        "amount": quantity(limit.measure, limit.amount), "policy": limit.policy.as_str(),
+        "thresholds": limit.thresholds,
+    })
+}
+
+fn full(limit: &Limit, account: &Account) -> Value {
+    let taken = account.reserved.saturating_add(account.spent);
+    json!({
+        "subject": account.key.holder.subject,
+        "spent": quantity(limit.measure, account.spent),
+        "reserved": quantity(limit.measure, account.reserved),
+        "percent": percent(taken, limit.amount),
+        "level": Level::of(taken, limit.amount, &limit.thresholds).as_str(),
+        "stopped": account.stopped,
+    })
+}
+
+/// Money in dollars, as text, so that nobody reads it as a float; the others as numbers.
+fn quantity(measure: Measure, amount: i64) -> Value {
+    match measure {
+        Measure::Micros => json!(Micros(amount).to_string()),
+        Measure::Tokens | Measure::Requests => json!(amount),
+    }
+}
+
+fn amount(measure: Measure, entered: &Value) -> Result<i64, No> {
+    let read = match (measure, entered) {
+        (Measure::Micros, Value::String(dollars)) => Micros::parse(dollars).map(|micros| micros.0),
+        (Measure::Micros, _) => None,
+        (_, number) => number.as_i64(),
+    };
+    read.ok_or_else(|| match measure {
+        Measure::Micros => No::bad("amount is in dollars, as text, such as \"12.50\""),
+        Measure::Tokens | Measure::Requests => No::bad("amount is a whole number"),
+    })
+}
+
+fn policy(word: Option<&str>) -> Result<Option<Policy>, No> {
+    word.map(|word| known(Policy::parse(word), "policy", "warn, ask, block or hard")).transpose()
+}
+
+fn known<T>(read: Option<T>, field: &str, words: &str) -> Result<T, No> {
+    read.ok_or_else(|| No::bad(format!("{field} is {words}")))
+}
+
+async fn read<T: for<'a> Deserialize<'a>>(head: &Parts, body: Body) -> Result<T, No> {
+    let bytes = body::read(body, &head.headers, LONGEST).await?;
+    serde_json::from_slice(&bytes).map_err(|error| No::bad(format!("the body cannot be understood: {error}")))
+}
