@@ -50,7 +50,7 @@ struct Parts {
 /// Why a change was not made.
 #[derive(Debug, ThisError)]
 pub enum EditError {
-    #[error("{0}")]
+    #[error(transparent)]
     Wrong(#[from] Wrong),
     #[error(transparent)]
     Price(#[from] BadPrices),

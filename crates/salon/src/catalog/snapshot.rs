@@ -387,7 +387,12 @@ impl Snapshot {
     /// Whether an entry could be used, without using it.
     pub(super) fn check_model(&self, name: &str, spec: &ModelSpec) -> Result<(), Wrong> {
         let mut problems = Vec::new();
-        self.model(name, spec, &mut problems)?;
+        // Of an upstream that is missing it is said which one, and not only that there is none.
+        if let Err(wrong) = self.model(name, spec, &mut problems)
+            && problems.is_empty()
+        {
+            return Err(wrong);
+        }
         let taken = |alias: &&String| {
             let other = self.aliases.get(*alias).is_some_and(|known| known != name);
             !is_name(alias) || other || self.models.contains_key(*alias)

@@ -1,0 +1,220 @@
+//! `salon upstream` and `salon model` as processes, beside an open Salon and without one.
+
+#[path = "house/mod.rs"]
+mod house;
+
+use std::process::Output;
+
+use axum::Json;
+use axum::extract::Request;
+use axum::routing::get;
+use salon::catalog::NoRoute;
+use salon_cli::house::House;
+use salon_core::Micros;
+use salon_engine::wire::Wire;
+use salon_store::Place;
+use salon_store::testing::{drop_database, postgres_database};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// A working folder, and commands in it.
+struct Desk {
+    folder: TempDir,
+    place: Place,
+    env: Vec<(&'static str, &'static str)>,
+}
+
+impl Desk {
+    fn new(config: &str) -> Desk {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("salon.toml"), config).expect("a configuration");
+        let place = Place::Folder(folder.path().join("data"));
+        Desk { folder, place, env: Vec::new() }
+    }
+
+    fn run(&self, words: &str) -> Output {
+        #[expect(clippy::disallowed_methods, reason = "this test is about the program as a process")]
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_salon"));
+        command.args(words.split(' ')).current_dir(self.folder.path()).env_clear().envs(self.env.iter().copied());
+        if let Place::Postgres(url) = &self.place {
+            command.env("DATABASE_URL", url);
+        }
+        command.output().expect("the program starts")
+    }
+
+    /// What a command prints that must succeed.
+    fn says(&self, words: &str) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "salon {words}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// What a command says that must fail.
+    fn refuses(&self, words: &str) -> String {
+        let output = self.run(words);
+        assert!(!output.status.success(), "salon {words}: {}", text(&output.stdout));
+        text(&output.stderr)
+    }
+
+    async fn house(&self) -> House {
+        let config = house::config(self.folder.path(), self.place.clone(), "http://127.0.0.1:9");
+        House::open(&config).await.expect("a house")
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text").trim().to_owned()
+}
+
+/// Lists two models to whoever shows the right key, and answers where it is.
+async fn server(key: Option<&'static str>) -> String {
+    let list = move |request: Request| async move {
+        let shown = request.headers().get("authorization").and_then(|shown| shown.to_str().ok());
+        if key.is_some() && shown != key {
+            return Err(axum::http::StatusCode::UNAUTHORIZED);
+        }
+        Ok(Json(json!({ "data": [{ "id": "parrot-1" }, { "id": "parrot-2\u{1b}[31m" }] })))
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    tokio::spawn(axum::serve(listener, axum::Router::new().route("/v1/models", get(list))).into_future());
+    base
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn upstreams_come_are_asked_change_and_go() {
+    let base = server(Some("Bearer right")).await;
+    tokio::task::block_in_place(|| {
+        let mut desk = Desk::new("");
+        desk.env = vec![("GPU_API_KEY", "right"), ("WRONG_API_KEY", "wrong")];
+        desk.says(&format!("upstream add gpu --kind compatible --url {base} --key-env GPU_API_KEY --at-once 4"));
+        assert!(desk.says("upstream list").contains(&format!("gpu  compatible  {base}  key in GPU_API_KEY")));
+        let checked = desk.says("upstream check gpu");
+        assert_eq!(checked, "ok    gpu  2 models: parrot-1, parrot-2[31m", "what a server says stays on its line");
+        desk.says("upstream set gpu --key-env WRONG_API_KEY");
+        let output = desk.run("upstream check gpu");
+        assert!(!output.status.success());
+        assert_eq!(text(&output.stdout), "BAD   gpu  The model's provider did not accept the key.");
+        desk.says("upstream set gpu --off");
+        assert!(!desk.says("upstream list").contains("gpu"));
+        desk.says("upstream set gpu --on --key none");
+        assert!(desk.says("upstream list").contains("no key"));
+        for (words, why) in [
+            ("upstream add gpu --kind openai", "there is an upstream gpu already"),
+            ("upstream add x --kind compatible", "say its base_url"),
+            ("upstream add x --kind parrot", "the kinds are openai"),
+            ("upstream add x --kind openai --key sk-123", "never the key itself"),
+            ("upstream add x --kind openai --key-env MASTER_KEY", "MASTER_KEY is no name of a key"),
+            ("upstream add x --kind openai --org birds --url http://169.254.169.254", "This address cannot be used"),
+            ("upstream add x --kind openai --header host=a", "the header host cannot be sent"),
+            ("upstream set nobody --off", "there is no upstream nobody"),
+            ("upstream check nobody", "there is no upstream nobody"),
+            ("upstream remove nobody", "there is no upstream nobody"),
+        ] {
+            let said = desk.refuses(words);
+            assert!(said.contains(why), "salon {words}: {said}");
+        }
+        desk.says("upstream remove gpu");
+        assert!(!desk.says("upstream list").contains("gpu"));
+    });
+}
+
+#[test]
+fn models_have_places_prices_and_names() {
+    let desk = Desk::new("[upstreams.own]\nkind = 'compatible'\nbase_url = 'http://127.0.0.1:9/v1'\n");
+    desk.says("model add fast --at own/small=3,own/large --fallback echo --alias quick --input 0.15 --output 0.60");
+    assert!(desk.says("model list").contains("fast  own/small, own/large  $0.15 / $0.60  else echo"));
+    desk.says("model set fast --at own/small --ability tools,images --context 1000");
+    assert!(desk.says("model list").contains("fast  own/small  $0.15 / $0.60  else echo"), "what is not said stays");
+    desk.says("model add plain --at own/plain");
+    assert!(desk.says("model list").contains("plain  own/plain  at most $"));
+    desk.says("model price own plain --from 2020-01-01 --input 1 --output 2.000001");
+    assert!(desk.says("model list").contains("plain  own/plain  $1.00 / $2.000001"));
+    desk.says("model price own plain --from 2020-01-01 --forget");
+    assert!(desk.says("model list").contains("plain  own/plain  at most $"));
+    assert!(!desk.says("model list").contains("claude-haiku-4-5"), "nobody here has a key for it");
+    for (words, why) in [
+        ("model add fast --at own", "there is a model fast already"),
+        ("model add x", "say where it is served"),
+        ("model add x --at nobody/y", "there is no upstream nobody"),
+        ("model add ../x --at own/y", "a name has letters"),
+        ("model add x --at own/y --input 1.0000001 --output 1", "a price is in dollars"),
+        ("model add x --at own/y --alias echo", "the alias echo is taken"),
+        ("model set echo --hidden true", "salon model add echo"),
+        ("model set nobody --hidden true", "there is no model nobody"),
+        ("model remove nobody", "there is no model nobody"),
+        ("model price own plain --from soon --input 1 --output 1", "a day is written like"),
+        ("model price own plain --from 2020-01-01", "say what it costs"),
+        ("model price own plain --from 2020-01-01 --forget", "nothing was said"),
+        ("upstream remove own", "own stands in the configuration"),
+    ] {
+        let said = desk.refuses(words);
+        assert!(said.contains(why), "salon {words}: {said}");
+    }
+    desk.says("model remove fast");
+    assert!(!desk.says("model list").contains("fast"));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_right_says_where() {
+    for (config, why) in [
+        ("[upstreams.x]\nkynd = 'openai'\n", "unknown field `kynd`"),
+        ("[relay]\nlan_allow = ['http://x/']\n", "http://x/ is no host"),
+        ("[relay]\nunknown_price = 'cheap'\n", "unknown variant `cheap`"),
+        ("[relay]\nupper_bound = { input = '1', output = 'x' }\n", "a price is in dollars"),
+        ("[relay]\nmax_body_bytes = 1\n", "max_body_bytes is between"),
+        ("[relay]\nprices = 'nowhere.toml'\n", "nowhere.toml cannot be read"),
+        ("[relay]\nprices = 'salon.toml'\n", "the list of prices cannot be understood"),
+    ] {
+        let said = Desk::new(config).refuses("model list");
+        assert!(said.contains(why), "{config}: {said}");
+    }
+    let unusable = Desk::new("[models.x]\nupstream = 'nobody'\n").run("model list");
+    assert!(!unusable.status.success());
+    assert!(text(&unusable.stderr).contains("model x: there is no upstream nobody"), "{}", text(&unusable.stderr));
+}
+
+#[test]
+fn a_list_of_ones_own_takes_the_place_of_the_shipped_one() {
+    let mut desk = Desk::new("[relay]\nprices = 'prices.toml'\n");
+    let list =
+        "[[price]]\nprovider = 'openai'\nmodel = 'parrot-9'\nvalid_from = '2020-01-01'\ninput = '7'\noutput = '8'\n";
+    std::fs::write(desk.folder.path().join("prices.toml"), list).expect("a list");
+    desk.env = vec![("OPENAI_API_KEY", "k")];
+    let said = desk.says("model list");
+    assert!(said.contains("parrot-9  openai/parrot-9  $7.00 / $8.00"), "{said}");
+    assert!(!said.contains("gpt-4o"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_salon_takes_changes_in_at_once() {
+    let desk = Desk::new("");
+    let house = desk.house().await;
+    let catalog = &house.relay.catalog;
+    assert!(matches!(catalog.route("mine", Wire::Chat, None), Err(NoRoute::Unknown { .. })));
+    tokio::task::block_in_place(|| {
+        desk.says("upstream add gpu --kind compatible --url http://127.0.0.1:9/v1 --unknown-price free");
+        desk.says("model add mine --at gpu/any");
+        desk.says("model price gpu other --from 2020-01-01 --input 3 --output 4");
+    });
+    assert_eq!(catalog.route("mine", Wire::Chat, None).expect("a route").most(1_000_000, 0), Micros(0));
+    assert_eq!(catalog.route("other", Wire::Chat, None).expect("a route").most(1_000_000, 0), Micros(3_000_000));
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_salon_elsewhere_hears_of_changes_in_its_database() {
+    let mut desk = Desk::new("");
+    desk.place = Place::Postgres(postgres_database().await);
+    let house = desk.house().await;
+    tokio::task::block_in_place(|| desk.says("model add mine --at echo"));
+    // Told at once, or seen within a second: either way it comes by itself.
+    let there = async {
+        while house.relay.catalog.route("mine", Wire::Chat, None).is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), there).await.expect("the change");
+    house.close().await;
+    drop_database(&desk.place).await;
+}
