@@ -1,4 +1,5 @@
-// Runs the bots of other libraries against the mock Telegram, if everything they need is there.
+// Runs the bots of other libraries against the mock Telegram, and Salon against a stand-in for AWS KMS, if everything they
+// need is there.
 
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -14,6 +15,6 @@ const missing = [
 for (const [path, what] of missing) console.error(`${path} is missing: it should be ${what}.`);
 if (missing.length > 0) process.exit(1);
 
-const tests = spawn(process.execPath, ["--test", "--test-timeout=180000", "--test-reporter=spec", ...process.argv.slice(2), "clients.test.js"], { cwd: here, stdio: "inherit" });
+const tests = spawn(process.execPath, ["--test", "--test-timeout=180000", "--test-reporter=spec", ...process.argv.slice(2), "clients.test.js", "kms.test.js"], { cwd: here, stdio: "inherit" });
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => tests.kill(signal));
 tests.on("exit", (code) => process.exit(code ?? 1));
