@@ -40,7 +40,7 @@ impl Tx {
         }
         let mut seq = last;
         for bundle in bundles(events) {
-            let mut statement = sqlx::query(insert_events(bundle.len()));
+            let mut statement = sqlx::query(insert_events(self.dialect, bundle.len()));
             for append in bundle {
                 seq += 1;
                 let body = serde_json::to_string(&append.event).context("an event cannot be written down")?;

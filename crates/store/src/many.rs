@@ -20,21 +20,27 @@ pub(crate) fn bundles<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
     })
 }
 
-/// Defines `fn name(rows: usize) -> &'static str`: a text with placeholders for so many rows of so many columns, in the
-/// middle of what stands before and after them.
+/// Defines `fn name(dialect: Dialect, rows: usize) -> &'static str`: a text with placeholders for so many rows of so many
+/// columns, in the middle of what stands before and after them.
 macro_rules! many {
     ($name:ident, $columns:literal, $before:literal, $after:literal) => {
-        fn $name(rows: usize) -> &'static str {
+        fn $name(dialect: $crate::dialect::Dialect, rows: usize) -> &'static str {
             macro_rules! sized {
-                ($rows:literal) => {{
-                    const LENGTH: usize = $crate::many::length($before, $rows, $columns, $after);
-                    const BYTES: [u8; LENGTH] = $crate::many::text($before, $rows, $columns, $after);
+                ($rows:literal, $marks:expr) => {{
+                    const LENGTH: usize = $crate::many::length($before, $rows, $columns, $after, $marks);
+                    const BYTES: [u8; LENGTH] = $crate::many::text($before, $rows, $columns, $after, $marks);
                     const TEXT: &str = match std::str::from_utf8(&BYTES) {
                         Ok(text) => text,
                         Err(_) => panic!("a statement is text"),
                     };
                     TEXT
                 }};
+                ($rows:literal) => {
+                    match dialect {
+                        $crate::dialect::Dialect::Sqlite => sized!($rows, $crate::many::Marks::Plain),
+                        $crate::dialect::Dialect::Postgres => sized!($rows, $crate::many::Marks::Numbered),
+                    }
+                };
             }
             match rows {
                 1 => sized!(1),
@@ -51,19 +57,33 @@ macro_rules! many {
 }
 pub(crate) use many;
 
-pub(crate) const fn length(before: &str, rows: usize, columns: usize, after: &str) -> usize {
+/// How a placeholder is written. SQLite looks for each numbered one in a list of all of them, which takes most of the time
+/// where there are a thousand.
+#[derive(Clone, Copy)]
+pub(crate) enum Marks {
+    Plain,
+    Numbered,
+}
+
+pub(crate) const fn length(before: &str, rows: usize, columns: usize, after: &str, marks: Marks) -> usize {
     let mut length = before.len() + after.len();
     let mut n = 1;
     while n <= rows * columns {
-        // A dollar sign, the digits, and a comma or a bracket behind them.
-        length += 2 + digits(n);
+        // The mark, its digits, and a comma or a bracket behind them.
+        length += 2 + digits(n, marks);
         n += 1;
     }
     // A bracket opens each row, and a comma stands between two.
     length + 2 * rows - 1
 }
 
-pub(crate) const fn text<const N: usize>(before: &str, rows: usize, columns: usize, after: &str) -> [u8; N] {
+pub(crate) const fn text<const N: usize>(
+    before: &str,
+    rows: usize,
+    columns: usize,
+    after: &str,
+    marks: Marks,
+) -> [u8; N] {
     let mut out = [b' '; N];
     let mut at = copy(&mut out, 0, before);
     let mut n = 1;
@@ -76,16 +96,19 @@ pub(crate) const fn text<const N: usize>(before: &str, rows: usize, columns: usi
             out[at] = b'(';
             at += 1;
         }
-        out[at] = b'$';
+        out[at] = match marks {
+            Marks::Plain => b'?',
+            Marks::Numbered => b'$',
+        };
         at += 1;
-        let mut left = digits(n);
+        let mut left = digits(n, marks);
         let mut number = n;
         while left > 0 {
             left -= 1;
             out[at + left] = b'0' + (number % 10) as u8;
             number /= 10;
         }
-        at += digits(n);
+        at += digits(n, marks);
         out[at] = if n % columns == 0 { b')' } else { b',' };
         at += 1;
         n += 1;
@@ -105,24 +128,30 @@ const fn copy<const N: usize>(out: &mut [u8; N], at: usize, text: &str) -> usize
     at + n
 }
 
-const fn digits(n: usize) -> usize {
-    n.ilog10() as usize + 1
+const fn digits(n: usize, marks: Marks) -> usize {
+    match marks {
+        Marks::Plain => 0,
+        Marks::Numbered => n.ilog10() as usize + 1,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Dialect::{Postgres, Sqlite};
 
     many!(pairs, 2, "INSERT INTO a (b, c) VALUES ", " ON CONFLICT DO NOTHING");
     many!(singles, 1, "VALUES ", "");
 
     #[test]
     fn every_row_has_its_own_numbers() {
-        assert_eq!(pairs(1), "INSERT INTO a (b, c) VALUES ($1,$2) ON CONFLICT DO NOTHING");
-        assert_eq!(pairs(2), "INSERT INTO a (b, c) VALUES ($1,$2),($3,$4) ON CONFLICT DO NOTHING");
-        assert!(pairs(8).contains("($9,$10),($11,$12)"), "{}", pairs(8));
-        assert!(pairs(64).ends_with(",($127,$128) ON CONFLICT DO NOTHING"));
-        assert_eq!(singles(2), "VALUES ($1),($2)");
+        assert_eq!(pairs(Postgres, 1), "INSERT INTO a (b, c) VALUES ($1,$2) ON CONFLICT DO NOTHING");
+        assert_eq!(pairs(Postgres, 2), "INSERT INTO a (b, c) VALUES ($1,$2),($3,$4) ON CONFLICT DO NOTHING");
+        assert_eq!(pairs(Sqlite, 2), "INSERT INTO a (b, c) VALUES (?,?),(?,?) ON CONFLICT DO NOTHING");
+        assert!(pairs(Postgres, 8).contains("($9,$10),($11,$12)"), "{}", pairs(Postgres, 8));
+        assert!(pairs(Postgres, 64).ends_with(",($127,$128) ON CONFLICT DO NOTHING"));
+        assert_eq!(singles(Postgres, 2), "VALUES ($1),($2)");
+        assert_eq!(singles(Sqlite, 4), "VALUES (?),(?),(?),(?)");
     }
 
     #[test]
@@ -132,7 +161,7 @@ mod tests {
             let cut: Vec<&[usize]> = bundles(&rows).collect();
             assert_eq!(cut.concat(), rows);
             assert!(cut.len() <= count / LARGEST + 6);
-            cut.iter().for_each(|bundle| assert!(!pairs(bundle.len()).is_empty()));
+            cut.iter().for_each(|bundle| assert!(!pairs(Sqlite, bundle.len()).is_empty()));
         }
     }
 }

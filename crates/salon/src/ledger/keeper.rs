@@ -224,7 +224,7 @@ impl Keeper {
             now: self.shared.clock.now(),
         });
         for _ in 0..OPENINGS {
-            let posted = store.write(request.clone(), |tx, request| Box::pin(post(tx, request))).await;
+            let posted = store.write_urgently(request.clone(), |tx, request| Box::pin(post(tx, request))).await;
             let missing = match posted {
                 Ok(Posted::Done { outcomes, limits }) => {
                     if let Some(limits) = limits {

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use salon_core::limit::{Balance, Headroom, Verdict, crossed, judge};
-use salon_core::{Amounts, CallId, Limit, Limits, Time, Tokens, Zone};
+use salon_core::{Amounts, CallId, Limit, Limits, Time, Zone};
 use salon_store::ledger::{
-    Account, AccountKey, AttemptEnd, AttemptRow, AttemptState, Call, CallState, Crossing, Entry, EntryKind, Holder,
-    Payer, Reach,
+    Account, AccountKey, AttemptEnd, AttemptRow, AttemptState, Call, CallState, Crossing, Entry, Holder, Payer, Reach,
 };
 use salon_store::{Result, Tx};
+
+mod ends;
+mod reserve;
 
 use super::{Attempt, Failed, Granted, NotReserved, Quote, Spent, Standing, Unknown};
 
@@ -106,13 +107,6 @@ struct Group<'a> {
     crossings: Vec<Crossing>,
 }
 
-/// A reservation that is asked for.
-struct Asked<'q> {
-    quote: &'q Quote,
-    at: Time,
-    nonce: i64,
-}
-
 struct Known {
     call: Call,
     /// To be written as a whole.
@@ -190,7 +184,7 @@ impl<'a> Group<'a> {
             for (limit, key) in self.applying(&limits, &quote.payer, *at) {
                 if self.find(&key).is_none() {
                     let cap: &mut Option<i64> = missing.entry(key).or_default();
-                    *cap = lower(*cap, limit);
+                    *cap = reserve::lower(*cap, limit);
                 }
             }
         }
@@ -252,7 +246,7 @@ impl<'a> Group<'a> {
     async fn take(&mut self, tx: &mut Tx, step: &Step) -> Result<Outcome> {
         match step {
             Step::Reserve { quote, at, passed, nonce } => {
-                let asked = Asked { quote, at: *at, nonce: *nonce };
+                let asked = reserve::Asked { quote, at: *at, nonce: *nonce };
                 return Ok(Outcome::Reserve(self.reserve(tx, &asked, *passed).await?));
             }
             Step::Attempt { call, failed, next, at } => self.attempt(call, failed.as_ref(), next, *at),
@@ -261,299 +255,6 @@ impl<'a> Group<'a> {
             Step::Reap { call } => self.give_up(call),
         }
         Ok(Outcome::Other)
-    }
-
-    async fn reserve(
-        &mut self,
-        tx: &mut Tx,
-        asked: &Asked<'_>,
-        passed: bool,
-    ) -> Result<std::result::Result<Granted, NotReserved>> {
-        let Asked { quote, at, nonce } = *asked;
-        let limits = self.limits.clone();
-        let applying = self.applying(&limits, &quote.payer, at);
-        let mut approved = false;
-        if let Some(Known { call, .. }) = self.calls.get(&quote.call) {
-            let same = call.payer.org == quote.payer.org && call.payer.user == quote.payer.user;
-            match call.state {
-                // This very step was run before.
-                CallState::Reserved if call.nonce == nonce => return Ok(Ok(self.granted(&applying, at))),
-                CallState::Approved if same => approved = true,
-                CallState::Held if same => {
-                    return Ok(Err(NotReserved::Held { call: call.id.clone(), limit: call.limit.clone() }));
-                }
-                CallState::Denied if same => return Ok(Err(NotReserved::Denied)),
-                _ => return Ok(Err(NotReserved::Duplicate)),
-            }
-        }
-        let deciding: Vec<(&Limit, usize)> =
-            applying.iter().filter_map(|(limit, key)| Some((*limit, self.find(key)?))).collect();
-        self.set_caps(&deciding, &quote.payer, at);
-
-        let stopped = deciding.iter().map(|(_, account)| &self.accounts[*account]).find(|a| a.stopped.is_some());
-        let mut refusal = stopped.map(|account| NotReserved::Stopped { account: account.id.clone() });
-        if refusal.is_none() {
-            let over = deciding.iter().enumerate().filter_map(|(n, (limit, account))| {
-                let account = &self.accounts[*account];
-                let fits = balance(account).has_room(quote.most.of(limit.measure), limit.amount);
-                (!fits).then_some((n, limit.policy, account.key.window))
-            });
-            refusal = match judge(over, approved) {
-                Verdict::Pass => None,
-                Verdict::Ask(n) => {
-                    let limit = deciding[n].0;
-                    let call = self.hold(tx, asked, limit).await?;
-                    Some(NotReserved::Held { call, limit: Some(limit.id.clone()) })
-                }
-                Verdict::Refuse(n) => {
-                    let (limit, account) = deciding[n];
-                    Some(NotReserved::Over(Box::new(self.standing(limit, account, at))))
-                }
-            };
-        }
-        if let Some(refusal) = refusal {
-            if passed {
-                self.note_passed(asked, &refusal);
-            }
-            return Ok(Err(refusal));
-        }
-        for account in self.accounts_of(&quote.payer, at) {
-            let more = quote.most.of(self.accounts[account].key.measure).max(0);
-            self.change(account, |account| account.reserved = account.reserved.saturating_add(more));
-            if approved {
-                self.excuse(account);
-            }
-        }
-        self.add_call(asked, CallState::Reserved, quote.deadline, None);
-        if let Some(first) = &quote.first {
-            self.attempt(&quote.call, None, first, at);
-        }
-        Ok(Ok(self.granted(&applying, at)))
-    }
-
-    /// The cap of an account is the lowest amount of the limits that speak of it. Where the organisation's zone was
-    /// changed, there may be other windows beside; nothing is decided by those any more.
-    fn set_caps(&mut self, deciding: &[(&Limit, usize)], payer: &Payer, at: Time) {
-        let mut caps: BTreeMap<usize, Option<i64>> =
-            self.accounts_of(payer, at).into_iter().map(|account| (account, None)).collect();
-        for (limit, account) in deciding {
-            let cap = caps.entry(*account).or_default();
-            *cap = lower(*cap, limit);
-        }
-        for (account, cap) in caps {
-            if self.accounts[account].cap != cap {
-                self.change(account, |account| account.cap = cap);
-                self.excuse(account);
-            }
-        }
-    }
-
-    /// Writes a call down that waits for an admin, unless the same one waits already: whoever tries again and again does
-    /// not fill the admin's list.
-    async fn hold(&mut self, tx: &mut Tx, asked: &Asked<'_>, limit: &Limit) -> Result<CallId> {
-        let Asked { quote, at, .. } = *asked;
-        let payer = &quote.payer;
-        let same = |call: &Call| {
-            let (a, b) = (&call.payer, payer);
-            (&a.org, &a.user, &a.key, &a.chat, &a.turn) == (&b.org, &b.user, &b.key, &b.chat, &b.turn)
-                && call.model == quote.model
-                && call.state == CallState::Held
-        };
-        if let Some(known) = self.calls.values().find(|known| same(&known.call)) {
-            return Ok(known.call.id.clone());
-        }
-        let held = tx.list_held(&payer.org, Some(&payer.user), HELD).await?;
-        if let Some(call) = held.into_iter().find(same) {
-            return Ok(call.id);
-        }
-        self.add_call(asked, CallState::Held, at + self.post.held, Some(limit));
-        Ok(quote.call.clone())
-    }
-
-    /// A call that was let through before its limit was known here, and is refused now: it may have been sent, so it is
-    /// written down all the same.
-    fn note_passed(&mut self, asked: &Asked<'_>, refusal: &NotReserved) {
-        let Asked { quote, at, .. } = *asked;
-        let Some(first) = &quote.first else { return };
-        if let NotReserved::Held { call, .. } = refusal
-            && *call == quote.call
-        {
-            self.attempt(&quote.call, None, first, at);
-            self.close_attempts(&quote.call, AttemptState::Unknown);
-            return;
-        }
-        self.add_call(asked, CallState::Unknown, quote.deadline, None);
-        self.attempt(&quote.call, None, first, at);
-        self.close_attempts(&quote.call, AttemptState::Unknown);
-    }
-
-    fn add_call(&mut self, asked: &Asked<'_>, state: CallState, deadline: Time, limit: Option<&Limit>) {
-        let Asked { quote, at, nonce } = *asked;
-        let call = Call {
-            id: quote.call.clone(),
-            state,
-            payer: quote.payer.clone(),
-            door: quote.door.clone(),
-            model: quote.model.clone(),
-            most: Amounts {
-                micros: quote.most.micros.max(0),
-                tokens: quote.most.tokens.max(0),
-                requests: quote.most.requests.max(0),
-            },
-            at,
-            deadline,
-            ended_at: (state == CallState::Unknown).then_some(self.post.now),
-            limit: limit.map(|limit| limit.id.clone()),
-            nonce,
-        };
-        self.calls.insert(quote.call.clone(), Known { call, fresh: true, ended: false });
-    }
-
-    fn attempt(&mut self, call: &CallId, failed: Option<&Failed>, next: &Attempt, at: Time) {
-        if let Some(failed) = failed {
-            let state = if failed.unknown { AttemptState::Unknown } else { AttemptState::Failed };
-            self.end_attempt(call, failed.n, state, Some(failed.note.clone()));
-        }
-        let row = AttemptRow {
-            call: call.clone(),
-            attempt: next.clone(),
-            state: AttemptState::Started,
-            started_at: at,
-            ended_at: None,
-            note: None,
-        };
-        self.attempts.entry((call.clone(), next.n)).or_insert(row);
-    }
-
-    fn end_attempt(&mut self, call: &CallId, n: i64, state: AttemptState, note: Option<String>) {
-        match self.attempts.get_mut(&(call.clone(), n)) {
-            Some(row) => (row.state, row.note, row.ended_at) = (state, note, Some(self.post.now)),
-            None => self.attempt_ends.push(AttemptEnd { call: call.clone(), n, state, note }),
-        }
-    }
-
-    /// Ends the attempts of a call that have not ended, those of earlier transactions included.
-    fn close_attempts(&mut self, call: &CallId, state: AttemptState) {
-        let now = self.post.now;
-        let rows = self.attempts.range_mut((call.clone(), i64::MIN)..=(call.clone(), i64::MAX));
-        for (_, row) in rows.filter(|(_, row)| row.state == AttemptState::Started) {
-            (row.state, row.ended_at) = (state, Some(now));
-        }
-        self.closed.insert(call.clone(), state);
-    }
-
-    fn settle(&mut self, id: &CallId, spent: &Spent, at: Time) {
-        let Some(known) = self.calls.get_mut(id) else {
-            tracing::error!(call.id = %id, "a call that was never reserved cannot be settled");
-            return;
-        };
-        let before = known.call.state;
-        match before {
-            CallState::Settled => return,
-            CallState::Held | CallState::Approved | CallState::Denied => {
-                tracing::error!(call.id = %id, state = before.as_str(), "a call that may not be made cannot be settled");
-                return;
-            }
-            CallState::Reserved | CallState::Released | CallState::Unknown => {}
-        }
-        (known.call.state, known.call.ended_at, known.ended) = (CallState::Settled, Some(self.post.now), true);
-        let call = known.call.clone();
-        let amounts = spent.amounts();
-        let returned = self.adjusted.remove(id);
-        for account in self.accounts_of(&call.payer, call.at) {
-            let measure = self.accounts[account].key.measure;
-            let taken = self.accounts[account].spent;
-            self.change(account, |account| {
-                if before == CallState::Reserved {
-                    account.give_back(call.most.of(measure));
-                }
-                account.spent = account.spent.saturating_add(amounts.of(measure));
-                if let Some(returned) = &returned {
-                    account.spent = (account.spent - returned.of(measure)).max(0);
-                }
-            });
-            self.excuse(account);
-            self.note_crossings(account, taken);
-        }
-        if let Some(returned) = returned {
-            let back = Amounts { micros: -returned.micros, tokens: -returned.tokens, requests: -returned.requests };
-            self.entries.push(adjustment(&call, "return", back, at));
-        }
-        if let Some(n) = spent.attempt {
-            self.end_attempt(id, n, AttemptState::Ok, None);
-        }
-        // An earlier attempt may have been given up without a word.
-        self.close_earlier_attempts(id);
-        self.entries.push(Entry {
-            key: format!("settle:{id}"),
-            kind: EntryKind::Settle,
-            payer: call.payer,
-            door: call.door,
-            model: call.model,
-            upstream: spent.upstream.clone(),
-            upstream_model: spent.upstream_model.clone(),
-            whose: spent.whose.clone(),
-            tokens: spent.tokens,
-            amounts,
-            estimated: spent.estimated,
-            suspect: spent.suspect,
-            cache_hit: spent.cache_hit,
-            call: call.id,
-            at: call.at,
-            settled_at: at,
-        });
-    }
-
-    fn close_earlier_attempts(&mut self, id: &CallId) {
-        let now = self.post.now;
-        let rows = self.attempts.range_mut((id.clone(), i64::MIN)..=(id.clone(), i64::MAX));
-        for (_, row) in rows.filter(|(_, row)| row.state == AttemptState::Started) {
-            (row.state, row.ended_at) = (AttemptState::Unknown, Some(now));
-        }
-        self.closed.insert(id.clone(), AttemptState::Unknown);
-    }
-
-    fn release(&mut self, id: &CallId, why: &str) {
-        tracing::debug!(call.id = %id, why, "a call is released");
-        if self.end_reserved(id, CallState::Released).is_some() {
-            self.close_attempts(id, AttemptState::Failed);
-        }
-    }
-
-    /// Ends a call that nobody came back for.
-    fn give_up(&mut self, id: &CallId) {
-        let sent = self.attempted.contains(id)
-            || self.attempts.range((id.clone(), i64::MIN)..=(id.clone(), i64::MAX)).next().is_some();
-        if !sent {
-            self.end_reserved(id, CallState::Released);
-            return;
-        }
-        let Some(call) = self.end_reserved(id, CallState::Unknown) else { return };
-        self.close_attempts(id, AttemptState::Unknown);
-        if self.post.unknown == Unknown::UpperBound {
-            for account in self.accounts_of(&call.payer, call.at) {
-                let (measure, taken) = (self.accounts[account].key.measure, self.accounts[account].spent);
-                self.change(account, |account| {
-                    account.spent = account.spent.saturating_add(call.most.of(measure));
-                });
-                self.excuse(account);
-                self.note_crossings(account, taken);
-            }
-            self.entries.push(adjustment(&call, "adjust", call.most, self.post.now));
-        }
-    }
-
-    /// Gives back what is reserved for a call. `None` if nothing is.
-    fn end_reserved(&mut self, id: &CallId, to: CallState) -> Option<Call> {
-        let known = self.calls.get_mut(id).filter(|known| known.call.state == CallState::Reserved)?;
-        (known.call.state, known.call.ended_at, known.ended) = (to, Some(self.post.now), true);
-        let call = known.call.clone();
-        for account in self.accounts_of(&call.payer, call.at) {
-            let measure = self.accounts[account].key.measure;
-            self.change(account, |account| account.give_back(call.most.of(measure)));
-            self.excuse(account);
-        }
-        Some(call)
     }
 
     fn change(&mut self, account: usize, change: impl FnOnce(&mut Account)) {
@@ -567,41 +268,6 @@ impl<'a> Group<'a> {
         let account = &mut self.accounts[account];
         let taken = account.reserved.saturating_add(account.spent);
         account.grace = account.cap.map_or(0, |cap| (taken - cap).max(0));
-    }
-
-    fn note_crossings(&mut self, account: usize, before: i64) {
-        let account = &self.accounts[account];
-        let key = &account.key;
-        let limits = self.limits.on(&key.holder.org, key.holder.scope, &key.holder.subject);
-        for limit in limits.filter(|limit| (limit.measure, limit.period) == (key.measure, key.period)) {
-            for threshold in crossed(before, account.spent, limit.amount, &limit.thresholds) {
-                let (limit, account) = (limit.id.clone(), account.id.clone());
-                self.crossings.push(Crossing { limit, account, threshold, at: self.post.now });
-            }
-        }
-    }
-
-    fn granted(&self, applying: &[(&Limit, AccountKey)], at: Time) -> Granted {
-        let mut granted = Granted::default();
-        for (limit, key) in applying {
-            let Some(account) = self.find(key) else { continue };
-            if !balance(&self.accounts[account]).has_room(0, limit.amount) {
-                granted.warnings.push(limit.id.clone());
-            }
-            granted.standings.push(self.standing(limit, account, at));
-        }
-        granted
-    }
-
-    fn standing(&self, limit: &Limit, account: usize, at: Time) -> Standing {
-        let account = &self.accounts[account];
-        Standing {
-            limit: limit.id.clone(),
-            scope: limit.scope,
-            measure: limit.measure,
-            policy: limit.policy,
-            headroom: Headroom::new(limit.amount, balance(account), account.key.window, at),
-        }
     }
 
     async fn write(self, tx: &mut Tx) -> Result<()> {
@@ -633,39 +299,5 @@ fn reaped(step: &Step) -> Option<&CallId> {
     match step {
         Step::Reap { call } => Some(call),
         _ => None,
-    }
-}
-
-/// The lowest of the amounts that refuse.
-fn lower(cap: Option<i64>, limit: &Limit) -> Option<i64> {
-    match (cap, limit.policy.caps()) {
-        (cap, false) => cap,
-        (None, true) => Some(limit.amount),
-        (Some(cap), true) => Some(cap.min(limit.amount)),
-    }
-}
-
-fn balance(account: &Account) -> Balance {
-    Balance { reserved: account.reserved, spent: account.spent }
-}
-
-fn adjustment(call: &Call, word: &str, amounts: Amounts, at: Time) -> Entry {
-    Entry {
-        key: format!("{word}:{}", call.id),
-        kind: EntryKind::Adjust,
-        call: call.id.clone(),
-        payer: call.payer.clone(),
-        door: call.door.clone(),
-        model: call.model.clone(),
-        upstream: String::new(),
-        upstream_model: String::new(),
-        whose: String::new(),
-        tokens: Tokens::default(),
-        amounts,
-        estimated: true,
-        suspect: false,
-        cache_hit: false,
-        at: call.at,
-        settled_at: at,
     }
 }

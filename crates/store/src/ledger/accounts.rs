@@ -211,7 +211,7 @@ impl Tx {
     /// Writes back accounts that this transaction has locked.
     pub async fn write_accounts(&mut self, accounts: &[&Account]) -> Result<()> {
         for bundle in bundles(accounts) {
-            let mut statement: Statement = sqlx::query(update_accounts(bundle.len()));
+            let mut statement: Statement = sqlx::query(update_accounts(self.dialect, bundle.len()));
             for account in bundle {
                 statement = statement
                     .bind(account.id.as_str())

@@ -1,0 +1,201 @@
+//! Deciding whether a call may be made.
+
+use std::collections::BTreeMap;
+
+use salon_core::limit::{Balance, Headroom, Verdict, judge};
+use salon_core::{Amounts, CallId, Limit, Time};
+use salon_store::ledger::{Account, AccountKey, AttemptState, Call, CallState, Payer};
+use salon_store::{Result, Tx};
+
+use super::{Granted, Group, HELD, Known, NotReserved, Quote, Standing};
+
+/// A reservation that is asked for.
+pub(super) struct Asked<'q> {
+    pub(super) quote: &'q Quote,
+    pub(super) at: Time,
+    pub(super) nonce: i64,
+}
+
+impl Group<'_> {
+    pub(super) async fn reserve(
+        &mut self,
+        tx: &mut Tx,
+        asked: &Asked<'_>,
+        passed: bool,
+    ) -> Result<std::result::Result<Granted, NotReserved>> {
+        let Asked { quote, at, nonce } = *asked;
+        let limits = self.limits.clone();
+        let applying = self.applying(&limits, &quote.payer, at);
+        let mut approved = false;
+        if let Some(Known { call, .. }) = self.calls.get(&quote.call) {
+            let same = call.payer.org == quote.payer.org && call.payer.user == quote.payer.user;
+            match call.state {
+                // This very step was run before.
+                CallState::Reserved if call.nonce == nonce => return Ok(Ok(self.granted(&applying, at))),
+                CallState::Approved if same => approved = true,
+                CallState::Held if same => {
+                    return Ok(Err(NotReserved::Held { call: call.id.clone(), limit: call.limit.clone() }));
+                }
+                CallState::Denied if same => return Ok(Err(NotReserved::Denied)),
+                _ => return Ok(Err(NotReserved::Duplicate)),
+            }
+        }
+        let deciding: Vec<(&Limit, usize)> =
+            applying.iter().filter_map(|(limit, key)| Some((*limit, self.find(key)?))).collect();
+        self.set_caps(&deciding, &quote.payer, at);
+
+        let stopped = deciding.iter().map(|(_, account)| &self.accounts[*account]).find(|a| a.stopped.is_some());
+        let mut refusal = stopped.map(|account| NotReserved::Stopped { account: account.id.clone() });
+        if refusal.is_none() {
+            let over = deciding.iter().enumerate().filter_map(|(n, (limit, account))| {
+                let account = &self.accounts[*account];
+                let fits = balance(account).has_room(quote.most.of(limit.measure), limit.amount);
+                (!fits).then_some((n, limit.policy, account.key.window))
+            });
+            refusal = match judge(over, approved) {
+                Verdict::Pass => None,
+                Verdict::Ask(n) => {
+                    let limit = deciding[n].0;
+                    let call = self.hold(tx, asked, limit).await?;
+                    Some(NotReserved::Held { call, limit: Some(limit.id.clone()) })
+                }
+                Verdict::Refuse(n) => {
+                    let (limit, account) = deciding[n];
+                    Some(NotReserved::Over(Box::new(self.standing(limit, account, at))))
+                }
+            };
+        }
+        if let Some(refusal) = refusal {
+            if passed {
+                self.note_passed(asked, &refusal);
+            }
+            return Ok(Err(refusal));
+        }
+        for account in self.accounts_of(&quote.payer, at) {
+            let more = quote.most.of(self.accounts[account].key.measure).max(0);
+            self.change(account, |account| account.reserved = account.reserved.saturating_add(more));
+            if approved {
+                self.excuse(account);
+            }
+        }
+        self.add_call(asked, CallState::Reserved, quote.deadline, None);
+        if let Some(first) = &quote.first {
+            self.attempt(&quote.call, None, first, at);
+        }
+        Ok(Ok(self.granted(&applying, at)))
+    }
+
+    /// The cap of an account is the lowest amount of the limits that speak of it. Where the organisation's zone was
+    /// changed, there may be other windows beside; nothing is decided by those any more.
+    fn set_caps(&mut self, deciding: &[(&Limit, usize)], payer: &Payer, at: Time) {
+        let mut caps: BTreeMap<usize, Option<i64>> =
+            self.accounts_of(payer, at).into_iter().map(|account| (account, None)).collect();
+        for (limit, account) in deciding {
+            let cap = caps.entry(*account).or_default();
+            *cap = lower(*cap, limit);
+        }
+        for (account, cap) in caps {
+            if self.accounts[account].cap != cap {
+                self.change(account, |account| account.cap = cap);
+                self.excuse(account);
+            }
+        }
+    }
+
+    /// Writes a call down that waits for an admin, unless the same one waits already: whoever tries again and again does
+    /// not fill the admin's list.
+    async fn hold(&mut self, tx: &mut Tx, asked: &Asked<'_>, limit: &Limit) -> Result<CallId> {
+        let Asked { quote, at, .. } = *asked;
+        let payer = &quote.payer;
+        let same = |call: &Call| {
+            let (a, b) = (&call.payer, payer);
+            (&a.org, &a.user, &a.key, &a.chat, &a.turn) == (&b.org, &b.user, &b.key, &b.chat, &b.turn)
+                && call.model == quote.model
+                && call.state == CallState::Held
+        };
+        if let Some(known) = self.calls.values().find(|known| same(&known.call)) {
+            return Ok(known.call.id.clone());
+        }
+        let held = tx.list_held(&payer.org, Some(&payer.user), HELD).await?;
+        if let Some(call) = held.into_iter().find(same) {
+            return Ok(call.id);
+        }
+        self.add_call(asked, CallState::Held, at + self.post.held, Some(limit));
+        Ok(quote.call.clone())
+    }
+
+    /// A call that was let through before its limit was known here, and is refused now: it may have been sent, so it is
+    /// written down all the same.
+    fn note_passed(&mut self, asked: &Asked<'_>, refusal: &NotReserved) {
+        let Asked { quote, at, .. } = *asked;
+        let Some(first) = &quote.first else { return };
+        if let NotReserved::Held { call, .. } = refusal
+            && *call == quote.call
+        {
+            self.attempt(&quote.call, None, first, at);
+            self.close_attempts(&quote.call, AttemptState::Unknown);
+            return;
+        }
+        self.add_call(asked, CallState::Unknown, quote.deadline, None);
+        self.attempt(&quote.call, None, first, at);
+        self.close_attempts(&quote.call, AttemptState::Unknown);
+    }
+
+    fn add_call(&mut self, asked: &Asked<'_>, state: CallState, deadline: Time, limit: Option<&Limit>) {
+        let Asked { quote, at, nonce } = *asked;
+        let call = Call {
+            id: quote.call.clone(),
+            state,
+            payer: quote.payer.clone(),
+            door: quote.door.clone(),
+            model: quote.model.clone(),
+            most: Amounts {
+                micros: quote.most.micros.max(0),
+                tokens: quote.most.tokens.max(0),
+                requests: quote.most.requests.max(0),
+            },
+            at,
+            deadline,
+            ended_at: (state == CallState::Unknown).then_some(self.post.now),
+            limit: limit.map(|limit| limit.id.clone()),
+            nonce,
+        };
+        self.calls.insert(quote.call.clone(), Known { call, fresh: true, ended: false });
+    }
+
+    fn granted(&self, applying: &[(&Limit, AccountKey)], at: Time) -> Granted {
+        let mut granted = Granted::default();
+        for (limit, key) in applying {
+            let Some(account) = self.find(key) else { continue };
+            if !balance(&self.accounts[account]).has_room(0, limit.amount) {
+                granted.warnings.push(limit.id.clone());
+            }
+            granted.standings.push(self.standing(limit, account, at));
+        }
+        granted
+    }
+
+    fn standing(&self, limit: &Limit, account: usize, at: Time) -> Standing {
+        let account = &self.accounts[account];
+        Standing {
+            limit: limit.id.clone(),
+            scope: limit.scope,
+            measure: limit.measure,
+            policy: limit.policy,
+            headroom: Headroom::new(limit.amount, balance(account), account.key.window, at),
+        }
+    }
+}
+
+/// The lowest of the amounts that refuse.
+pub(super) fn lower(cap: Option<i64>, limit: &Limit) -> Option<i64> {
+    match (cap, limit.policy.caps()) {
+        (cap, false) => cap,
+        (None, true) => Some(limit.amount),
+        (Some(cap), true) => Some(cap.min(limit.amount)),
+    }
+}
+
+fn balance(account: &Account) -> Balance {
+    Balance { reserved: account.reserved, spent: account.spent }
+}
