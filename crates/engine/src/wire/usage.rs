@@ -42,34 +42,21 @@ pub fn judge(claimed: Tokens, own: Tokens, most: Tokens) -> (Tokens, bool) {
 
 /// Brings the sum of `classes`, none of which is negative, between half of `own` and twice `most`. What is missing is
 /// added to the first; what is too much is taken from each by its share.
-fn fit<const N: usize>(classes: [&mut i64; N], own: i64, most: i64) {
+fn fit<const N: usize>(mut classes: [&mut i64; N], own: i64, most: i64) {
     let own = own.max(0);
     let least = i128::from(own / 2 + own % 2);
     let most = (i128::from(most.max(0)) * 2).max(least);
     let sum: i128 = classes.iter().map(|count| i128::from(**count)).sum();
     let wanted = sum.clamp(least, most);
-    if wanted == sum {
-        return;
-    }
+    let Some((first, others)) = classes.split_first_mut().filter(|_| wanted != sum) else { return };
     let mut rest = wanted;
-    let (first, others) = classes.into_iter().fold((None, Vec::with_capacity(N)), |(first, mut others), class| {
-        if first.is_none() {
-            return (Some(class), others);
+    for count in others {
+        if wanted < sum {
+            **count = whole(i128::from(**count) * wanted / sum);
         }
-        others.push(class);
-        (first, others)
-    });
-    if wanted < sum {
-        for count in others {
-            *count = whole(i128::from(*count) * wanted / sum);
-            rest -= i128::from(*count);
-        }
-    } else {
-        rest -= others.into_iter().map(|count| i128::from(*count)).sum::<i128>();
+        rest -= i128::from(**count);
     }
-    if let Some(first) = first {
-        *first = whole(rest);
-    }
+    **first = whole(rest);
 }
 
 fn whole(count: i128) -> i64 {
