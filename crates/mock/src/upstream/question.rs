@@ -163,6 +163,7 @@ fn collect(value: &Value, out: &mut Vec<String>) {
                 "parts",
                 "output",
                 "functionResponse",
+                "function_response",
                 "response",
                 "result",
                 "input_text",
@@ -181,9 +182,12 @@ fn is_tool_result(message: &Value) -> bool {
     message["role"] == "tool"
         || matches!(message["type"].as_str(), Some("function_call_output" | "custom_tool_call_output"))
         || message["content"].as_array().is_some_and(|parts| parts.iter().any(|part| part["type"] == "tool_result"))
-        || message["parts"]
-            .as_array()
-            .is_some_and(|parts| parts.iter().any(|part| part.get("functionResponse").is_some()))
+        || message["parts"].as_array().is_some_and(|parts| parts.iter().any(is_function_response))
+}
+
+/// Gemini takes both spellings.
+fn is_function_response(part: &Value) -> bool {
+    ["functionResponse", "function_response"].iter().any(|key| part.get(key).is_some())
 }
 
 fn tools(body: &Value) -> Vec<Tool> {
