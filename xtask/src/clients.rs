@@ -1,5 +1,5 @@
-//! The bots of other libraries in `e2e/clients/`: builds Salon, finds Node and Python, fetches the libraries, and runs
-//! what `package.json` there calls `test`.
+//! The bots of other libraries in `e2e/clients/`, and the official SDKs in `e2e/sdks/`: builds Salon, finds Node and
+//! Python, fetches the libraries, and runs what `package.json` there calls `test`.
 
 use std::fs;
 use std::ops::RangeInclusive;
@@ -10,14 +10,14 @@ use anyhow::{Context, Result};
 use crate::node;
 use crate::run::{self, program, read};
 
-/// The minor versions of Python 3 that all the libraries of `requirements.txt` run on.
+/// The minor versions of Python 3 that all the libraries of the `requirements.txt` run on.
 const PYTHON_3: RangeInclusive<u32> = 11..=14;
 
 pub fn test() -> Result<()> {
     let folder = run::root().join("e2e/clients");
     let salon = run::build_salon()?;
     let node = node::find()?;
-    let python = python_with_packages(&folder.join("requirements.txt"))?;
+    let python = python_with_packages("clients-venv", &folder.join("requirements.txt"))?;
     println!(
         "{} and {}",
         read(program(&node).arg("--version"))?.trim(),
@@ -27,9 +27,21 @@ pub fn test() -> Result<()> {
     run::run(tests.arg("test").env("SALON_BIN", salon).env("CLIENTS_PYTHON", python))
 }
 
+/// The official SDKs in `e2e/sdks/`, against the real program.
+pub fn test_sdks() -> Result<()> {
+    let folder = run::root().join("e2e/sdks");
+    let salon = run::build_salon()?;
+    let node = node::find()?;
+    let python = python_with_packages("sdks-venv", &folder.join("requirements.txt"))?;
+    let litellm = python_with_packages("sdks-litellm-venv", &folder.join("litellm/requirements.txt"))?;
+    let mut tests = node::npm_with_packages(&node, &folder)?;
+    tests.arg("test").env("SALON_BIN", salon).env("SDKS_PYTHON", python).env("SDKS_LITELLM_PYTHON", litellm);
+    run::run(&mut tests)
+}
+
 /// A Python of our own in `target/`, with exactly these packages. It is made anew when the list changes.
-fn python_with_packages(requirements: &Path) -> Result<PathBuf> {
-    let folder = run::root().join("target/clients-venv");
+fn python_with_packages(name: &str, requirements: &Path) -> Result<PathBuf> {
+    let folder = run::root().join("target").join(name);
     let python = folder.join("bin/python");
     // The note is written last, so that a half-made folder is never taken for a whole one.
     let note = folder.join("made-from.txt");
