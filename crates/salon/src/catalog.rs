@@ -67,8 +67,10 @@ impl Default for Sources {
 /// The environment's variables, as far as upstreams' keys stand in them.
 #[derive(Clone, Default)]
 pub struct Environment {
-    find: Option<Arc<dyn Fn(&str) -> Option<Secret> + Send + Sync>>,
+    find: Option<Arc<Find>>,
 }
+
+type Find = dyn Fn(&str) -> Option<Secret> + Send + Sync;
 
 impl Environment {
     pub fn new(find: impl Fn(&str) -> Option<Secret> + Send + Sync + 'static) -> Environment {

@@ -33,7 +33,7 @@ pub struct Body {
 /// What an answer comes on.
 pub(super) enum Carrier {
     /// A connection of its own, which goes back to its line at the end.
-    One(Box<One>, Arc<Line>),
+    One(One, Arc<Line>),
     /// A place on a shared one.
     Shared(#[expect(dead_code, reason = "it is held, and given back by being dropped")] Stake),
     /// Nothing: it was complete from the start, or has ended.

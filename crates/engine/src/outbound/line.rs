@@ -47,7 +47,7 @@ pub struct Line {
     origin: Origin,
     dialer: Arc<Dialer>,
     /// The one that was used last comes first: the others may then be closed.
-    idle: Mutex<Vec<Box<One>>>,
+    idle: Mutex<Vec<One>>,
     shared: Mutex<Vec<Shared>>,
     /// Whether the other side was seen to speak HTTP/2; then those who come together wait for one connection.
     speaks_h2: AtomicBool,
@@ -110,7 +110,7 @@ impl Drop for Stake {
 
 /// What a request is sent on.
 enum Way {
-    One(Box<One>),
+    One(One),
     Shared(SendRequest<Full<Bytes>>, Stake),
 }
 
@@ -210,7 +210,7 @@ impl Line {
 
     async fn connect(&self, patience: Duration) -> Result<Way, Fault> {
         if !self.origin.tls {
-            return Ok(Way::One(Box::new(One::open(self.dialer.dial(&self.origin, patience).await?).await?)));
+            return Ok(Way::One(One::open(self.dialer.dial(&self.origin, patience).await?).await?));
         }
         // Once it is known that one connection serves many, those who come together do not make one each.
         let turn = if self.speaks_h2.load(Ordering::Acquire) { Some(self.dialling.lock().await) } else { None };
@@ -220,7 +220,7 @@ impl Line {
             return Ok(way);
         }
         let stream = self.dialer.dial(&self.origin, patience).await?;
-        if stream.is_h2() { self.share(stream).await } else { Ok(Way::One(Box::new(One::open(stream).await?))) }
+        if stream.is_h2() { self.share(stream).await } else { Ok(Way::One(One::open(stream).await?)) }
     }
 
     async fn share(&self, stream: Stream) -> Result<Way, Fault> {
@@ -246,7 +246,7 @@ impl Line {
     }
 
     /// Takes a connection back whose answer was read to its end.
-    pub(super) fn keep(&self, mut one: Box<One>) {
+    pub(super) fn keep(&self, mut one: One) {
         // Not if one side wants to close it, or has not said everything yet.
         if one.is_ready() {
             one.idle_since = Instant::now();
@@ -296,7 +296,7 @@ impl Line {
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Box<One>>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<One>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

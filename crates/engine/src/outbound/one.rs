@@ -20,13 +20,15 @@ use crate::upstream::{Fault, MAX_HEADERS};
 /// The most headers of an answer.
 const HEADERS: usize = 100;
 
+type Driven = Pin<Box<Connection<TokioIo<Stream>, Full<Bytes>>>>;
+
 /// A connection that answers one request at a time. Nothing happens on it unless somebody polls it.
 pub(super) struct One {
     sender: SendRequest<Full<Bytes>>,
     socket: Socket,
     encrypted: bool,
     /// `None` when it has ended.
-    connection: Option<Pin<Box<Connection<TokioIo<Stream>, Full<Bytes>>>>>,
+    connection: Option<Driven>,
     /// Since when nobody uses it.
     pub(super) idle_since: Instant,
 }
@@ -109,7 +111,7 @@ impl One {
     }
 }
 
-fn drive(connection: &mut Option<Pin<Box<Connection<TokioIo<Stream>, Full<Bytes>>>>>, cx: &mut Context<'_>) {
+fn drive(connection: &mut Option<Driven>, cx: &mut Context<'_>) {
     if let Some(open) = connection
         && open.as_mut().poll(cx).is_ready()
     {

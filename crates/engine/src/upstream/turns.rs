@@ -132,6 +132,7 @@ impl<T: Clone> Turns<T> {
     }
 
     /// The next try, at the first way that takes it. Where none does, what went wrong last, or why none would.
+    #[expect(clippy::should_implement_trait, reason = "an iterator could not say why there is nobody left")]
     pub fn next(&mut self) -> Result<Turn<T>, Trouble> {
         loop {
             let Some(at) = self.again.take().or_else(|| self.first_untried(0)) else {
