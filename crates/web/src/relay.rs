@@ -34,7 +34,8 @@ pub(crate) fn routes() -> Router<Web> {
             .route(&at("/responses"), talk(Wire::Responses).get(no_socket))
             .route(&at("/embeddings"), talk(Wire::Embeddings))
             .route(&at("/models"), get(models::list))
-            .route(&at("/models/{*model}"), get(models::one));
+            // Gemini's newer clients say `/v1` where the older ones say `/v1beta`.
+            .route(&at("/models/{*model}"), get(models::one).post(gemini));
     }
     for prefix in ["/v1", "/anthropic/v1"] {
         router = router
@@ -42,7 +43,7 @@ pub(crate) fn routes() -> Router<Web> {
             .route(&format!("{prefix}/messages/count_tokens"), post(count_messages));
     }
     router = router.route("/anthropic/v1/models", get(models::list));
-    for prefix in ["/v1beta", "/genai/v1beta"] {
+    for prefix in ["/v1beta", "/genai/v1beta", "/genai/v1"] {
         router = router
             .route(&format!("{prefix}/models"), get(models::gemini_list))
             .route(&format!("{prefix}/models/{{*call}}"), gemini_models());
@@ -71,7 +72,7 @@ async fn alive(State(web): State<Web>) -> Response {
     }
 }
 
-/// `POST /v1beta/models/{model}:{method}`
+/// `POST /v1beta/models/{model}:{method}`, and the same below `/v1`
 async fn gemini(State(web): State<Web>, request: Request) -> Response {
     match request.uri().path().rsplit_once(':').map(|(_, method)| method) {
         Some("generateContent" | "streamGenerateContent") => call(web, Wire::Generate, request).await,
@@ -91,9 +92,19 @@ async fn count_messages(State(web): State<Web>, request: Request) -> Response {
 async fn call(web: Web, wire: Wire, request: Request) -> Response {
     let id = RequestId::of(&request);
     match answer(&web, wire, request, &id).await {
-        Ok(answer) => tell(answer),
+        Ok(answer) => numbered(tell(answer), wire, &id),
         Err(refused) => refusal(wire, &id, &refused),
     }
+}
+
+/// Anthropic's clients look for the request's number under a name of their own.
+fn numbered(mut response: Response, wire: Wire, id: &RequestId) -> Response {
+    if wire == Wire::Messages
+        && let Ok(value) = HeaderValue::from_str(id.as_str())
+    {
+        response.headers_mut().insert(HeaderName::from_static("request-id"), value);
+    }
+    response
 }
 
 async fn answer(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Result<Answer, Refused> {
@@ -108,7 +119,9 @@ async fn count(web: Web, wire: Wire, request: Request) -> Response {
         web.relay.count(ask).await
     };
     match counted.await {
-        Ok(Count { body }) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Ok(Count { body }) => {
+            numbered(([(header::CONTENT_TYPE, "application/json")], body).into_response(), wire, &id)
+        }
         Err(refused) => refusal(wire, &id, &refused),
     }
 }
@@ -211,7 +224,7 @@ pub(crate) fn refusal(wire: Wire, id: &RequestId, refused: &Refused) -> Response
     if refused.kind == Kind::Authentication {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    response
+    numbered(response, wire, id)
 }
 
 #[cfg(test)]

@@ -10,9 +10,16 @@ use serde_json::{Value, json};
 use super::{caller, percent_decoded, refusal};
 use crate::{RequestId, Web};
 
-/// Anthropic's clients announce themselves; the same path answers them in their own shape.
+/// Anthropic's and Gemini's clients announce themselves; the same path answers them in their own shape.
 fn wire_of(headers: &HeaderMap) -> Wire {
-    if headers.contains_key("anthropic-version") { Wire::Messages } else { Wire::Chat }
+    let says = |name: &str| headers.contains_key(name);
+    if says("anthropic-version") {
+        Wire::Messages
+    } else if says("x-goog-api-client") || says("x-goog-api-key") {
+        Wire::Generate
+    } else {
+        Wire::Chat
+    }
 }
 
 async fn listed(web: &Web, request: Request) -> Result<Vec<Listed>, Refused> {
@@ -23,6 +30,9 @@ async fn listed(web: &Web, request: Request) -> Result<Vec<Listed>, Refused> {
 
 pub(super) async fn list(State(web): State<Web>, request: Request) -> Response {
     let (id, wire) = (RequestId::of(&request), wire_of(request.headers()));
+    if wire == Wire::Generate {
+        return gemini_list(State(web), request).await;
+    }
     match listed(&web, request).await {
         Ok(models) if wire == Wire::Messages => {
             let data: Vec<Value> = models.iter().map(anthropic).collect();
@@ -40,6 +50,9 @@ pub(super) async fn list(State(web): State<Web>, request: Request) -> Response {
 
 pub(super) async fn one(State(web): State<Web>, request: Request) -> Response {
     let (id, wire) = (RequestId::of(&request), wire_of(request.headers()));
+    if wire == Wire::Generate {
+        return gemini_one(State(web), request).await;
+    }
     let name = named(request.uri().path());
     match find(&web, request, &name).await {
         Ok(model) if wire == Wire::Messages => Json(anthropic(&model)).into_response(),
