@@ -276,3 +276,70 @@ type Shared = RwLock<Arc<Vec<PublicKey>>>;
 fn current(keys: &Shared) -> Arc<Vec<PublicKey>> {
     keys.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECRET: &str = "9vJ2kQ7xWm4ZrT1bLs8pDf6hYc3nGe5a";
+
+    fn prove(token: &str) -> Result<Claims, Denied> {
+        let jwt = Jwt::default().with_secret(&Secret::new(SECRET)).expect("a secret");
+        jwt.prove(token, Time(0)).now_or_never().expect("nothing is waited for")
+    }
+
+    fn signed(header: &str, payload: &str) -> String {
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes())))
+    }
+
+    fn good() -> String {
+        signed(r#"{"alg":"HS256","typ":"JWT"}"#, r#"{"user":{"id":42,"orgId":7,"role":"ADMIN"},"exp":1000}"#)
+    }
+
+    #[test]
+    fn a_good_token_says_who_it_is_about() {
+        let claims = prove(&good()).expect("proven");
+        assert_eq!((claims.user.as_str(), claims.org.as_deref(), claims.role), ("jwt:42", Some("jwt:7"), Role::Admin));
+        assert_eq!(claims.expires_at, Time(1_060_000));
+    }
+
+    #[test]
+    fn a_hundred_thousand_damaged_tokens_are_refused() {
+        use rand::{RngExt, SeedableRng};
+        const LETTERS: &[u8; 67] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.= ";
+        let good = good();
+        let mut rng = rand::rngs::SmallRng::seed_from_u64(43);
+        for _ in 0..100_000 {
+            let mut text = good.clone().into_bytes();
+            for _ in 0..rng.random_range(1..4) {
+                if text.is_empty() {
+                    break;
+                }
+                let at = rng.random_range(0..text.len());
+                match rng.random_range(0..4) {
+                    0 => drop(text.remove(at)),
+                    1 => text.insert(at, LETTERS[rng.random_range(0..LETTERS.len())]),
+                    2 => text.truncate(at.max(1)),
+                    _ => text[at] = LETTERS[rng.random_range(0..LETTERS.len())],
+                }
+            }
+            let text = String::from_utf8(text).expect("letters");
+            assert!(text == good || prove(&text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_sister_signs_is_answered(
+            payload in "[\\[\\]{}\":,a-z0-9.e-]{0,60}",
+            header in "(\\{\"alg\":\"HS256\"[,:\"a-z]{0,10}\\}|.{0,20})",
+        ) {
+            prop_assert!(prove(&signed(&header, &payload)).is_err());
+        }
+    }
+}

@@ -250,7 +250,7 @@ async fn rewrap(tx: &mut Tx, batch: &Rewrap) -> salon_store::Result<Moved> {
     Ok(Moved { rows, done })
 }
 
-async fn replace(tx: &mut Tx, cursor: &String, rows: &Vec<(String, Dek)>) -> salon_store::Result<Moved> {
+async fn replace(tx: &mut Tx, cursor: &str, rows: &[(String, Dek)]) -> salon_store::Result<Moved> {
     let mut moved = Moved::default();
     for (old, new) in rows {
         moved.rows += u64::from(tx.replace_dek(old, new).await?);
@@ -259,7 +259,7 @@ async fn replace(tx: &mut Tx, cursor: &String, rows: &Vec<(String, Dek)>) -> sal
     Ok(moved)
 }
 
-async fn reseal(tx: &mut Tx, rows: &Vec<(Sealed, Sealed)>) -> salon_store::Result<Moved> {
+async fn reseal(tx: &mut Tx, rows: &[(Sealed, Sealed)]) -> salon_store::Result<Moved> {
     let mut moved = Moved::default();
     for (old, new) in rows {
         moved.rows += u64::from(tx.reseal_secret(&old.id, &old.blob, &new.dek, &new.blob).await?);
