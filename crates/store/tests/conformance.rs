@@ -16,6 +16,8 @@ mod ending;
 mod enqueueing;
 #[path = "conformance/events.rs"]
 mod events;
+#[path = "conformance/ledger.rs"]
+mod ledger;
 #[path = "conformance/outbox.rs"]
 mod outbox;
 #[path = "conformance/people.rs"]
