@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use salon::arrive::Rejected;
 use salon::catalog::{Catalog, Sources};
+use salon::idempotency::Requests;
 use salon::ledger::{Book, BookSettings};
 use salon::relay::Relay;
 use salon::run::RunTurn;
@@ -105,8 +106,10 @@ impl House {
         let book = Book::open(salon.store.clone(), salon.clock.clone(), BookSettings::default()).await?;
         let catalog =
             Catalog::open(salon.store.clone(), salon.clock.clone(), Outbound::new(), config.sources.clone()).await?;
-        let relay =
-            Arc::new(Relay { salon: salon.clone(), catalog, book: book.clone(), settings: config.relay.clone() });
+        let requests = Requests::new(salon.store.clone(), salon.clock.clone(), salon.worker.clone());
+        requests.reclaim().await?;
+        let (settings, ledger) = (config.relay.clone(), book.clone());
+        let relay = Arc::new(Relay { salon: salon.clone(), catalog, book: ledger, requests, settings });
         let crew = Crew::new(salon.clone(), jobs(&fleet, &book, config)?, queues(config));
         let closing = CancellationToken::new();
         let mut tasks = JoinSet::new();

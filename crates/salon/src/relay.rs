@@ -32,6 +32,7 @@ use serde_json::json;
 use crate::Salon;
 use crate::access::{Caller, Credential};
 use crate::catalog::{Access as Keyed, Catalog, KeyFrom, Route, Upstream};
+use crate::idempotency::Requests;
 use crate::ledger::{Book, Granted, Payer};
 use crate::vault::Origin;
 
@@ -66,6 +67,8 @@ pub struct Relay {
     pub salon: Arc<Salon>,
     pub catalog: Arc<Catalog>,
     pub book: Book,
+    /// Remembers what was answered to those who may ask again.
+    pub requests: Requests,
     pub settings: RelaySettings,
 }
 

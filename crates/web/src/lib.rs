@@ -99,8 +99,11 @@ pub fn router(web: Web) -> Router {
         .route("/tg/{secret}", hidden().post(webhook::default))
         .fallback(async || error::not_found())
         .layer(middleware::from_fn(in_time));
-    quick.merge(relay::routes())
-        .merge(api::routes()).layer(middleware::from_fn_with_state(web.clone(), watch)).with_state(web)
+    quick
+        .merge(relay::routes())
+        .merge(api::routes())
+        .layer(middleware::from_fn_with_state(web.clone(), watch))
+        .with_state(web)
 }
 
 /// A request's number: in the log, in the answer's headers, and in the ledger if it costs something.

@@ -5,6 +5,7 @@
 
 pub(crate) mod body;
 mod models;
+mod once;
 
 use std::time::Duration;
 
@@ -91,8 +92,8 @@ async fn count_messages(State(web): State<Web>, request: Request) -> Response {
 /// One call, in whichever protocol.
 async fn call(web: Web, wire: Wire, request: Request) -> Response {
     let id = RequestId::of(&request);
-    match answer(&web, wire, request, &id).await {
-        Ok(answer) => numbered(tell(answer), wire, &id),
+    match read(&web, wire, request, &id).await {
+        Ok(ask) => numbered(once::answer(&web, ask, route(wire), &id).await, wire, &id),
         Err(refused) => refusal(wire, &id, &refused),
     }
 }
@@ -107,11 +108,6 @@ fn numbered(mut response: Response, wire: Wire, id: &RequestId) -> Response {
     response
 }
 
-async fn answer(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Result<Answer, Refused> {
-    let ask = read(web, wire, request, id).await?;
-    web.relay.call(ask).await
-}
-
 async fn count(web: Web, wire: Wire, request: Request) -> Response {
     let id = RequestId::of(&request);
     let counted = async {
@@ -119,9 +115,7 @@ async fn count(web: Web, wire: Wire, request: Request) -> Response {
         web.relay.count(ask).await
     };
     match counted.await {
-        Ok(Count { body }) => {
-            numbered(([(header::CONTENT_TYPE, "application/json")], body).into_response(), wire, &id)
-        }
+        Ok(Count { body }) => numbered(([(header::CONTENT_TYPE, "application/json")], body).into_response(), wire, &id),
         Err(refused) => refusal(wire, &id, &refused),
     }
 }

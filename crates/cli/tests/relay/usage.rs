@@ -69,7 +69,11 @@ async fn a_limit_is_set_seen_changed_and_removed() {
     assert_eq!(stage.post(&call, &body).await.status(), 402);
     assert_eq!(ask(&stage, Method::DELETE, &one, None).await.0, 204);
     assert_eq!(stage.post(&call, &body).await.status(), 200);
-    for bad in [json!({}), json!({ "scope": "moon", "measure": "micros", "period": "day", "amount": "1" }), json!({ "scope": "org", "measure": "micros", "period": "day", "amount": 1.5 })] {
+    for bad in [
+        json!({}),
+        json!({ "scope": "moon", "measure": "micros", "period": "day", "amount": "1" }),
+        json!({ "scope": "org", "measure": "micros", "period": "day", "amount": 1.5 }),
+    ] {
         let (status, words) = ask(&stage, Method::POST, path, Some(bad)).await;
         assert_eq!(status, 422, "{words}");
     }
@@ -96,4 +100,40 @@ async fn a_call_beyond_a_limit_can_wait_for_a_yes() {
     assert_eq!(again().await, 200);
     assert_ne!(again().await, 200, "a yes is good for once");
     assert_eq!(stage.upstream.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_with_an_idempotency_key_is_made_and_paid_once() {
+    let stage = Stage::open().await;
+    for stream in [false, true] {
+        let (path, body) = question("chat", "gpt", "[[words=20]]", stream);
+        let ask = async |key: &str, body: &Value| {
+            let request = stage.http.post(format!("{}{path}", stage.base)).bearer_auth(&stage.key);
+            request.header("idempotency-key", key).json(body).send().await.unwrap()
+        };
+        let key = format!("key-{stream}");
+        let first = ask(&key, &body).await.text().await.unwrap();
+        stage.used().await;
+        // A stream is written down a moment after its end.
+        let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        let again = loop {
+            let again = ask(&key, &body).await;
+            if again.status() != 409 {
+                break again;
+            }
+            assert!(tokio::time::Instant::now() < patience, "it is never done");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        };
+        assert_eq!(again.headers()["idempotent-replayed"], "true");
+        assert_eq!(again.text().await.unwrap(), first);
+        let mut other = body.clone();
+        other["temperature"] = json!(0.5);
+        assert_eq!(ask(&key, &other).await.status(), 422, "another question");
+        // What was refused may be corrected.
+        let wrong = json!({ "model": "no-such-model", "messages": [] });
+        assert_eq!(ask("wrong", &wrong).await.status(), 404);
+        assert_eq!(ask(&format!("wrong-{stream}"), &body).await.status(), 200);
+    }
+    assert_eq!(stage.upstream.calls().len(), 4);
+    assert_eq!(stage.used().await.calls, 4);
 }

@@ -57,6 +57,13 @@ impl Bill {
         }
         let own = Tokens { input: input_likely, ..tapped.estimated };
         let (tokens, suspect, estimated) = match tapped.tokens {
+            // What was said of usage as a stream began is no bill for what came before it broke off.
+            Some(claimed) if !tapped.finished && claimed.written() < own.written() => {
+                let heard =
+                    Tokens { output: own.output, reasoning: own.reasoning, audio_out: own.audio_out, ..claimed };
+                let (tokens, suspect) = judge(heard, own, most);
+                (tokens, suspect, true)
+            }
             Some(claimed) => {
                 let (tokens, suspect) = judge(claimed, own, most);
                 (tokens, suspect, false)

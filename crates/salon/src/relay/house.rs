@@ -22,6 +22,7 @@ pub(super) fn speak(
     wire: Wire,
     body: &[u8],
     terms: &Terms<'_>,
+    array: bool,
 ) -> Result<mpsc::Receiver<Bytes>, Refused> {
     let ask = read_ask(wire, body).map_err(refuse::cannot)?;
     let engine: Box<dyn Engine> = match to.upstream().kind {
@@ -30,7 +31,7 @@ pub(super) fn speak(
         _ => return Err(Refused::new(Refusal::Upstream, "This model has no address.")),
     };
     let brief = brief(&ask, terms.id);
-    let writer = Writer::new(Door::new(wire, ask, terms));
+    let writer = Writer::new(Door { array, ..Door::new(wire, ask, terms) });
     let (told, spoken) = mpsc::channel(WAITING);
     tokio::spawn(tell(engine, brief, writer, told));
     Ok(spoken)

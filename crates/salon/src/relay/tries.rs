@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::charge::{Bill, Ending};
 use super::passing::{Manner, Passing, Source};
 use super::{Answer, Ask, Most, REAP_AFTER, Relay, Told, changes, house, passed_on, payer, put, refuse, tell_limits};
-use crate::catalog::{Access as Keyed, Destination, Quirk, Route};
+use crate::catalog::{Ability, Access as Keyed, Destination, Quirk, Route};
 use crate::ledger::{Attempt, Failed, Quote, Reserved};
 
 /// The longest answer that is not a stream, in bytes.
@@ -128,7 +128,7 @@ type Kept = Option<(Turn<Arc<Destination>>, Reserved)>;
 impl Calling<'_> {
     /// The question in the words of a destination.
     fn put(&self, to: &Destination) -> Result<Put, Refused> {
-        if to.line.is_none() || to.wire == self.ask.wire {
+        if to.line.is_none() || (to.wire == self.ask.wire && !self.wants_array()) {
             if let Some(field) = self.head.leans_on.filter(|_| !to.access.tag.starts_with("own:")) {
                 // With a key that is shared it might be somebody else's.
                 let words = format!(
@@ -141,8 +141,14 @@ impl Calling<'_> {
             let body = self.head.rewrite(&self.ask.body, &changes);
             return Ok(Put { body, back: None, left_out: Vec::new() });
         }
-        let carried = carry_ask(self.ask.wire, to.wire, &self.ask.body, &self.terms(to)).map_err(refuse::cannot)?;
+        let mut carried = carry_ask(self.ask.wire, to.wire, &self.ask.body, &self.terms(to)).map_err(refuse::cannot)?;
+        carried.back.door.array = self.wants_array();
         Ok(Put { body: carried.body.into(), back: Some(carried.back), left_out: carried.left_out })
+    }
+
+    /// Whether the answer is streamed as the elements of an array: Gemini's way where events were not asked for.
+    fn wants_array(&self) -> bool {
+        self.ask.wire == Wire::Generate && self.head.stream && !self.ask.outside.events
     }
 
     pub(super) fn terms<'a>(&'a self, to: &'a Destination) -> Terms<'a> {
@@ -157,6 +163,8 @@ impl Calling<'_> {
             quirks: Quirks {
                 max_completion_tokens: has(Quirk::MaxCompletionTokens),
                 no_sampling: has(Quirk::NoTemperature),
+                // A model of whose abilities nothing is said may be able to think.
+                no_thinking: !to.model.abilities.is_empty() && !to.model.abilities.contains(&Ability::Reasoning),
                 ..Quirks::default()
             },
         }
@@ -231,7 +239,7 @@ impl Calling<'_> {
                 return Ok(Came::RefusedHere(not.into()));
             }
             let mut headers = self.headers(&reserved, &turn, &put.left_out);
-            headers.insert(header::CONTENT_TYPE, stream_type(self.ask.wire));
+            headers.insert(header::CONTENT_TYPE, self.stream_type());
             headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
             let manner = match &put.back {
                 Some(back) => Manner::Carried(Box::new(Carrier::new(back))),
@@ -277,13 +285,14 @@ impl Calling<'_> {
 
     /// Lets an engine of the house answer.
     async fn in_house(&self, turn: Turn<Arc<Destination>>, put: Put, mut reserved: Reserved) -> Came {
-        let spoken = match house::speak(&turn.what, self.ask.wire, &put.body, &self.terms(&turn.what)) {
-            Ok(spoken) => spoken,
-            Err(refused) => {
-                reserved.release("refused").await;
-                return Came::RefusedHere(refused);
-            }
-        };
+        let spoken =
+            match house::speak(&turn.what, self.ask.wire, &put.body, &self.terms(&turn.what), self.wants_array()) {
+                Ok(spoken) => spoken,
+                Err(refused) => {
+                    reserved.release("refused").await;
+                    return Came::RefusedHere(refused);
+                }
+            };
         if let Err(not) = reserved.durable().await {
             return Came::RefusedHere(not.into());
         }
@@ -302,7 +311,7 @@ impl Calling<'_> {
             Duration::ZERO,
         );
         if self.head.stream {
-            headers.insert(header::CONTENT_TYPE, stream_type(self.ask.wire));
+            headers.insert(header::CONTENT_TYPE, self.stream_type());
             return Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Stream(passing) });
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -335,6 +344,14 @@ impl Calling<'_> {
         headers
     }
 
+    fn stream_type(&self) -> HeaderValue {
+        HeaderValue::from_static(if self.wants_array() {
+            "application/json"
+        } else {
+            "text/event-stream; charset=utf-8"
+        })
+    }
+
     /// Ends a call that nobody answered. What may have been answered and paid for stays for the reports.
     async fn give_up(&self, reserved: Reserved, _n: i64, trouble: Trouble) {
         match trouble.fault.may_cost() {
@@ -343,10 +360,6 @@ impl Calling<'_> {
             false => reserved.release(trouble.fault.code()).await,
         }
     }
-}
-
-fn stream_type(_wire: Wire) -> HeaderValue {
-    HeaderValue::from_static("text/event-stream; charset=utf-8")
 }
 
 fn refusal(status: u16, body: Vec<u8>) -> Answer {

@@ -141,11 +141,7 @@ pub(super) async fn users(State(web): State<Web>, request: Request) -> Response 
 }
 
 /// `GET /api/admin/usage/users/{id}`: one person's totals, days, models and newest calls.
-pub(super) async fn user(
-    State(web): State<Web>,
-    Path(user): Path<String>,
-    request: Request,
-) -> Response {
+pub(super) async fn user(State(web): State<Web>, Path(user): Path<String>, request: Request) -> Response {
     let (id, head, _) = split(request);
     let said: Said = async {
         let caller = caller(&web, &head, "/api/admin/usage/users/{id}", Role::Manager).await?;
