@@ -125,7 +125,9 @@ def parsed_by_a_schema(model):
 def an_image(model):
     answer = ask(model, [types.Part.from_bytes(data=PIXEL_BYTES, mime_type="image/png"), "[[say:a dot]]"])
     same(answer.text, "a dot")
-    assert PIXEL in last_call()["body"] and "image/png" in last_call()["body"]
+    # The SDK writes base64 for addresses, which Gemini takes and nobody else.
+    sent = base64.urlsafe_b64encode(PIXEL_BYTES).decode() if model == "gemini" else PIXEL
+    assert sent in last_call()["body"] and "image/png" in last_call()["body"], last_call()["body"]
 
 
 @check()
