@@ -28,6 +28,15 @@ pub(crate) enum Role {
     Reader,
 }
 
+/// Until the end of the transaction rows are looked up by index and no other way. A plan is made once for a connection,
+/// perhaps while the tables are empty, and would read them whole ever after.
+macro_rules! by_index {
+    () => {
+        ", set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), \
+           set_config('enable_mergejoin', 'off', true)"
+    };
+}
+
 /// Beside whom a transaction works on the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
@@ -173,8 +182,12 @@ impl Dialect {
     pub(crate) fn gate(self, gate: Gate) -> Option<&'static str> {
         match (self, gate) {
             (Dialect::Sqlite, _) => None,
-            (Dialect::Postgres, Gate::Shared) => Some("SELECT CAST(pg_advisory_xact_lock_shared(7536671) AS TEXT)"),
-            (Dialect::Postgres, Gate::Alone) => Some("SELECT CAST(pg_advisory_xact_lock(7536671) AS TEXT)"),
+            (Dialect::Postgres, Gate::Shared) => {
+                Some(concat!("SELECT CAST(pg_advisory_xact_lock_shared(7536671) AS TEXT)", by_index!()))
+            }
+            (Dialect::Postgres, Gate::Alone) => {
+                Some(concat!("SELECT CAST(pg_advisory_xact_lock(7536671) AS TEXT)", by_index!()))
+            }
         }
     }
 
