@@ -32,6 +32,7 @@ pub use desk::{Desk, SOCKET};
 
 /// The commands of the office.
 #[derive(Subcommand, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them, and it is read once")]
 pub enum Office {
     /// Look after the people who may use Salon
     User {
