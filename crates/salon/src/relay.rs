@@ -101,7 +101,7 @@ pub struct Answer {
 
 pub enum Told {
     Whole(Bytes),
-    Stream(Passing),
+    Stream(Box<Passing>),
 }
 
 /// How many tokens a question has, as the protocol says it.

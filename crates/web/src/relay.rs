@@ -196,7 +196,7 @@ fn percent_decoded(text: &str) -> String {
 fn tell(answer: Answer) -> Response {
     let body = match answer.told {
         Told::Whole(bytes) => Body::from(bytes),
-        Told::Stream(passing) => Body::new(passing),
+        Told::Stream(passing) => Body::new(*passing),
     };
     let mut response = Response::new(body);
     *response.status_mut() = answer.status;

@@ -16,21 +16,61 @@ use serde::Deserialize;
 
 use super::Env;
 
-/// Where the upstreams are whose keys have names of their own: the upstream, its kind, the keys in the order in which
-/// they count, the address's variable, and the usual address.
-const PROVIDERS: &[(&str, Kind, &[&str], &str, Option<&str>)] = &[
-    ("anthropic", Kind::Anthropic, &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"], "ANTHROPIC_BASE_URL", None),
-    ("google", Kind::Gemini, &["GEMINI_API_KEY", "GOOGLE_API_KEY"], "GOOGLE_GEMINI_BASE_URL", None),
-    ("groq", Kind::Compatible, &["GROQ_API_KEY"], "GROQ_BASE_URL", Some("https://api.groq.com/openai/v1")),
-    ("mistral", Kind::Compatible, &["MISTRAL_API_KEY"], "MISTRAL_BASE_URL", Some("https://api.mistral.ai/v1")),
-    (
-        "openrouter",
-        Kind::Compatible,
-        &["OPENROUTER_API_KEY"],
-        "OPENROUTER_BASE_URL",
-        Some("https://openrouter.ai/api/v1"),
-    ),
-    ("deepseek", Kind::Compatible, &["DEEPSEEK_API_KEY"], "DEEPSEEK_BASE_URL", Some("https://api.deepseek.com/v1")),
+/// An upstream whose key has a name of its own in the environment.
+struct Provider {
+    name: &'static str,
+    kind: Kind,
+    /// In the order in which they count.
+    keys: &'static [&'static str],
+    /// The variable of its address.
+    address: &'static str,
+    /// Where it is if nobody says otherwise; `None` if its kind knows.
+    usual: Option<&'static str>,
+}
+
+const PROVIDERS: [Provider; 6] = [
+    Provider {
+        name: "anthropic",
+        kind: Kind::Anthropic,
+        keys: &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"],
+        address: "ANTHROPIC_BASE_URL",
+        usual: None,
+    },
+    Provider {
+        name: "google",
+        kind: Kind::Gemini,
+        keys: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+        address: "GOOGLE_GEMINI_BASE_URL",
+        usual: None,
+    },
+    Provider {
+        name: "groq",
+        kind: Kind::Compatible,
+        keys: &["GROQ_API_KEY"],
+        address: "GROQ_BASE_URL",
+        usual: Some("https://api.groq.com/openai/v1"),
+    },
+    Provider {
+        name: "mistral",
+        kind: Kind::Compatible,
+        keys: &["MISTRAL_API_KEY"],
+        address: "MISTRAL_BASE_URL",
+        usual: Some("https://api.mistral.ai/v1"),
+    },
+    Provider {
+        name: "openrouter",
+        kind: Kind::Compatible,
+        keys: &["OPENROUTER_API_KEY"],
+        address: "OPENROUTER_BASE_URL",
+        usual: Some("https://openrouter.ai/api/v1"),
+    },
+    Provider {
+        name: "deepseek",
+        kind: Kind::Compatible,
+        keys: &["DEEPSEEK_API_KEY"],
+        address: "DEEPSEEK_BASE_URL",
+        usual: Some("https://api.deepseek.com/v1"),
+    },
 ];
 
 /// The longest request that can be set.
@@ -78,7 +118,6 @@ pub(super) fn sources(env: &mut Env, mut written: Spec, relay: &FileRelay) -> Re
         rules: Arc::new(Rules::new(&relay.lan_allow).context("[relay] lan_allow")?),
         unknown_price: relay.unknown_price.unwrap_or(UnknownPrice::UpperBound),
         upper_bound,
-        ..Sources::default()
     })
 }
 
@@ -102,19 +141,19 @@ fn of_environment(env: &mut Env) -> Spec {
         }
         upstreams.insert("openai".to_owned(), openai);
     }
-    for (name, kind, keys, address, usual) in PROVIDERS {
+    for Provider { name, kind, keys, address, usual } in PROVIDERS {
         let key = keys.iter().find(|key| env.text(key).is_some());
         let base_url = env.text(address);
         if key.is_none() && base_url.is_none() {
             continue;
         }
         let spec = UpstreamSpec {
-            kind: Some(*kind),
+            kind: Some(kind),
             base_url: base_url.or_else(|| usual.map(str::to_owned)),
             key_env: key.map(|key| (*key).to_owned()),
             ..UpstreamSpec::default()
         };
-        upstreams.insert((*name).to_owned(), spec);
+        upstreams.insert(name.to_owned(), spec);
     }
     upstreams.extend(llm_server(env));
     upstreams.extend(ollama(env));

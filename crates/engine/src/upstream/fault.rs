@@ -54,9 +54,7 @@ impl Fault {
             Fault::Unreachable => "upstream_unreachable",
             Fault::Cut => "upstream_cut",
             Fault::Garbled | Fault::Silent => "upstream_garbled",
-            Fault::Filtered | Fault::TooLong | Fault::NotFound | Fault::Refused | Fault::Blocked => {
-                "upstream_refused"
-            },
+            Fault::Filtered | Fault::TooLong | Fault::NotFound | Fault::Refused | Fault::Blocked => "upstream_refused",
         }
     }
 

@@ -250,7 +250,7 @@ impl Calling<'_> {
             let (source, id) = (Source::Upstream(body), self.ask.id.as_str());
             let passing =
                 Passing::new(source, Some(first), manner, tap, bill, self.ask.wire, id, self.relay.settings.drain);
-            return Ok(Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Stream(passing) }));
+            return Ok(Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Stream(Box::new(passing)) }));
         }
         let bytes = match body.collect(MAX_ANSWER).await {
             Ok(bytes) => bytes,
@@ -312,7 +312,7 @@ impl Calling<'_> {
         );
         if self.head.stream {
             headers.insert(header::CONTENT_TYPE, self.stream_type());
-            return Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Stream(passing) });
+            return Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Stream(Box::new(passing)) });
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let (bytes, cost) = passing.collect().await;

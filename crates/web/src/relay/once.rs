@@ -125,7 +125,7 @@ fn note(kept: Result<(), salon_store::Error>) {
 
 /// A stream that is written down while it passes.
 struct Recorded {
-    passing: Passing,
+    passing: Box<Passing>,
     /// `None` once it is too long to be kept.
     heard: Option<Vec<u8>>,
     end: Option<(Work, Headers)>,
@@ -139,7 +139,7 @@ impl hyper::body::Body for Recorded {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let polled = Pin::new(&mut self.passing).poll_frame(context);
+        let polled = Pin::new(&mut *self.passing).poll_frame(context);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let (Some(heard), Some(bytes)) = (&mut self.heard, frame.data_ref()) {
