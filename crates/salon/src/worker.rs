@@ -45,9 +45,11 @@ const RENEWED_AT_ONCE: usize = 16;
 const ENDLESS_ATTEMPTS: i64 = 4;
 const STOP_POLL: Duration = Duration::from_millis(500);
 const CLAIM_AT_MOST: usize = 64;
-/// The least time between two claims of a queue. Who comes first is claimed at once; where many come, one claim takes
-/// them together, and the database has more time for the rest.
+/// The least time between two claims of a queue, and in claims: one that takes long, because the database is busy or
+/// many jobs wait behind others, leaves time for the rest. Who comes first is claimed at once; where many come, one
+/// claim takes them together.
 const CLAIM_PAUSE: Duration = Duration::from_millis(10);
+const CLAIM_PAUSES: u32 = 8;
 
 impl Crew {
     pub fn new(salon: Arc<Salon>, jobs: Vec<Arc<dyn Job>>, queues: Vec<Queue>) -> Arc<Crew> {
@@ -134,6 +136,7 @@ impl Crew {
                     continue;
                 }
             };
+            let took = claimed_at.elapsed();
             let full = claimed.len() == free;
             for (job, at) in claimed {
                 let permit = slots.clone().try_acquire_owned();
@@ -150,7 +153,9 @@ impl Crew {
                     () = tokio::time::sleep(self.salon.settings.poll_interval) => {}
                     () = self.closing.cancelled() => return,
                 }
-                tokio::time::sleep_until(claimed_at + CLAIM_PAUSE).await;
+                let pause =
+                    (took * CLAIM_PAUSES).clamp(CLAIM_PAUSE, self.salon.settings.poll_interval.max(CLAIM_PAUSE));
+                tokio::time::sleep_until(claimed_at + pause).await;
             }
         }
     }

@@ -157,7 +157,7 @@ impl Store {
         let readers = dialect.pool(url, READERS, Role::Reader, me).await?;
         let signals = Arc::new(Signals::default());
         let tasks = signals.connect(url.to_owned(), writers.clone());
-        Ok(Store { inner: Arc::new(Inner { dialect, writer: Writer::Postgres(writers), readers, signals, tasks }) })
+        Ok(Store { inner: Arc::new(Inner { dialect, writer: Writer::postgres(writers), readers, signals, tasks }) })
     }
 
     pub fn dialect(&self) -> Dialect {

@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::{AnyConnection, AnyPool, Connection, Executor, Row, raw_sql};
 use tokio::sync::mpsc::error::SendTimeoutError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::dialect::{Dialect, Role};
@@ -28,8 +28,12 @@ use crate::{Signals, Tx};
 /// every error of the database: on PostgreSQL a transaction that swallowed one is rolled back in silence.
 pub type Operation<A, T> = for<'a> fn(&'a mut Tx, &'a A) -> BoxFuture<'a, Result<T>>;
 
-/// Operations that may wait for the SQLite writer, and for how long one may wait to be among them.
+/// Operations that may wait for the SQLite writer.
 const WAITING: usize = 1024;
+/// Operations that PostgreSQL may be given at once, beside the urgent ones: on a busy server more would only slow each
+/// other down.
+const AT_ONCE: usize = 8;
+/// How long an operation may wait to be among them.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(2);
 /// Operations in one SQLite commit.
 const GROUP: usize = 128;
@@ -57,7 +61,10 @@ pub(crate) enum Writer {
         others: mpsc::Sender<Box<dyn Waiting>>,
         orders: mpsc::Sender<Order>,
     },
-    Postgres(AnyPool),
+    Postgres {
+        pool: AnyPool,
+        others: Arc<Semaphore>,
+    },
 }
 
 /// Who goes first where writes wait for each other.
@@ -87,6 +94,10 @@ impl Writer {
         Writer::Sqlite { urgent, others, orders }
     }
 
+    pub(crate) fn postgres(pool: AnyPool) -> Writer {
+        Writer::Postgres { pool, others: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
     pub(crate) async fn run<A, T>(
         &self,
         haste: Haste,
@@ -109,9 +120,20 @@ impl Writer {
                 })?;
                 told.await.map_err(|_| unavailable("closed"))?
             }
-            Writer::Postgres(pool) => {
+            Writer::Postgres { pool, others } => {
                 let pool = pool.clone();
-                let task = tokio::spawn(async move { with_retries(&pool, &args, operation, &signals).await });
+                let turn = match haste {
+                    Haste::Urgent => None,
+                    Haste::Usual => {
+                        let turn = tokio::time::timeout(QUEUE_PATIENCE, others.clone().acquire_owned()).await;
+                        Some(turn.map_err(|_| unavailable("too many writes are waiting"))?)
+                    }
+                };
+                let task = tokio::spawn(async move {
+                    let outcome = with_retries(&pool, &args, operation, &signals).await;
+                    drop(turn);
+                    outcome
+                });
                 task.await.map_err(|error| Error::Fault(anyhow::anyhow!("a transaction panicked: {error}")))?
             }
         }
@@ -135,7 +157,7 @@ impl Writer {
                     told.await.ok();
                 }
             }
-            Writer::Postgres(pool) => pool.close().await,
+            Writer::Postgres { pool, .. } => pool.close().await,
         }
     }
 }

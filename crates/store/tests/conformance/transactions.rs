@@ -1,5 +1,8 @@
+use std::pin::Pin;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+use futures_util::poll;
 use salon_core::{BotId, JobId, Refusal, Time};
 use salon_store::testing::Scratch;
 use salon_store::{Dialect, Enqueued, Error, NewJob, Place, Result, Store, on_both_databases};
@@ -14,6 +17,8 @@ on_both_databases! {
     a_failed_statement_leaves_nothing_and_its_neighbours_commit
     a_panic_ends_only_its_own_operation
     an_operation_runs_to_its_end_when_its_caller_has_gone
+    what_is_urgent_goes_first_but_not_for_ever
+    what_is_urgent_is_done_while_everything_else_waits
     a_reading_connection_changes_nothing
     what_is_written_is_read_at_once
     a_probe_writes_and_may_be_repeated
@@ -142,6 +147,64 @@ async fn an_operation_runs_to_its_end_when_its_caller_has_gone(Scratch { store, 
     ended.acquire().await.expect("it ends").forget();
     // The same key waits for the first to be committed, on either database.
     assert_eq!(enqueue(&store, job("1", "lane")).await, Enqueued::Duplicate);
+}
+
+type Write<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// Hands every write over, in this order; none is done yet.
+async fn hand_over<T>(writes: &mut [Write<'_, T>]) {
+    for write in writes {
+        assert!(poll!(write.as_mut()).is_pending());
+    }
+}
+
+/// Only where writes stand in a queue is there an order to look at.
+async fn what_is_urgent_goes_first_but_not_for_ever(Scratch { store, .. }: Scratch) {
+    if store.dialect() == Dialect::Postgres {
+        return;
+    }
+    let waiting = with_the_writer_held(&store, async || {
+        let usual = (0..10).map(|n| -> Write<'_, Enqueued> {
+            Box::pin(store.write(job(format!("usual {n}"), "lane"), |tx, job| Box::pin(tx.enqueue(job))))
+        });
+        let urgent = (0..10).map(|n| -> Write<'_, Enqueued> {
+            Box::pin(store.write_urgently(job(format!("urgent {n}"), "lane"), |tx, job| Box::pin(tx.enqueue(job))))
+        });
+        let mut writes: Vec<_> = usual.chain(urgent).collect();
+        hand_over(&mut writes).await;
+        writes
+    });
+    for outcome in join_all(waiting.await).await {
+        assert_eq!(outcome.expect("a write"), Enqueued::New);
+    }
+    let open = read(&store).await.list_open("lane").await.expect("list");
+    let order: String = ids(&open).iter().map(|id| if id.starts_with("urgent") { '!' } else { '.' }).collect();
+    assert_eq!(order, "!!!!.!!!!.!!........");
+}
+
+/// Only a server works on several transactions at once.
+async fn what_is_urgent_is_done_while_everything_else_waits(Scratch { store, .. }: Scratch) {
+    if store.dialect() == Dialect::Sqlite {
+        return;
+    }
+    let gate = Arc::new(Semaphore::new(0));
+    let wait = |gate: Arc<Semaphore>| -> Write<'_, ()> {
+        Box::pin(store.write(gate, |_tx, gate| {
+            Box::pin(async move {
+                drop(gate.acquire().await.expect("the gate stays"));
+                Ok(())
+            })
+        }))
+    };
+    let mut waiting: Vec<_> = (0..40).map(|_| wait(gate.clone())).collect();
+    hand_over(&mut waiting).await;
+    let urgent = store.write_urgently(job("urgent", "lane"), |tx, job| Box::pin(tx.enqueue(job))).await;
+    assert_eq!(urgent.expect("a write"), Enqueued::New);
+    hand_over(&mut waiting).await;
+    gate.add_permits(1);
+    for outcome in join_all(waiting).await {
+        outcome.expect("a write");
+    }
 }
 
 async fn a_reading_connection_changes_nothing(Scratch { store, .. }: Scratch) {

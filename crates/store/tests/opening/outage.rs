@@ -183,13 +183,13 @@ async fn a_locked_table_is_waited_for_only_so_long() {
 async fn without_a_free_connection_the_answer_comes_all_the_same() {
     let Scratch { store, folder, .. } = Scratch::postgres().await;
     let (begun, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    // All the connections that write.
+    // All the connections that write; those that are not urgent would not be given all of them.
     let holders: Vec<_> = (0..16)
         .map(|_| {
             let (store, args) = (store.clone(), (begun.clone(), gate.clone()));
             tokio::spawn(async move {
                 store
-                    .write(args, |_tx, (begun, gate)| {
+                    .write_urgently(args, |_tx, (begun, gate)| {
                         Box::pin(async move {
                             begun.add_permits(1);
                             gate.acquire().await.expect("the gate stays").forget();
