@@ -149,7 +149,8 @@ impl Relay {
     /// Says how many tokens a question has. It costs nothing and asks nobody: our own estimate.
     pub async fn count(&self, ask: Ask) -> Result<Count, Refused> {
         let (head, _) = self.understand(&ask)?;
-        let tokens = (head.input_likely / 2).max(1);
+        // Between what it costs at least and at most.
+        let tokens = ((head.input_likely + head.input_estimate) / 2).max(1);
         let body = match ask.wire {
             Wire::Generate => json!({ "totalTokens": tokens }),
             _ => json!({ "input_tokens": tokens }),
