@@ -233,7 +233,7 @@ async fn limits_belong_to_their_organisation(Scratch { store, .. }: Scratch) {
         ..limit("1", "birds")
     };
     let mut tx = read(&store).await;
-    assert_eq!(tx.list_limits(&birds()).await.expect("limits"), [expected.clone()]);
+    assert_eq!(tx.list_limits(&birds()).await.expect("limits"), std::slice::from_ref(&expected));
     assert_eq!(tx.find_limit(&birds(), &expected.id).await.expect("find"), Some(expected.clone()));
     assert_eq!(tx.find_limit(&OrgId::new("fish"), &expected.id).await.expect("find"), None);
     drop(tx);
