@@ -296,7 +296,7 @@ async fn resealing_meets_nothing_that_was_changed(Scratch { store, .. }: Scratch
     put(&store, old.clone()).await;
     let args = ("D1", dek("D2", "org:birds"));
     transact!(store, args, |tx, (old, new)| tx.replace_dek(old, new).await).expect("replace");
-    assert_eq!(read(&store).await.list_stale_secrets("", 10).await.expect("list"), [old.clone()]);
+    assert_eq!(read(&store).await.list_stale_secrets("", 10).await.expect("list"), std::slice::from_ref(&old));
     for (blob, expected) in [(vec![9, 9], true), (vec![8, 8], false)] {
         let args = (old.clone(), blob);
         let moved = transact!(store, args, |tx, (old, new)| tx.reseal_secret(&old.id, &old.blob, "D2", new).await);
