@@ -25,6 +25,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them, and it is read once")]
 enum Command {
     /// Try everything on this machine: a mock Telegram with its page, and three bots
     Demo {
