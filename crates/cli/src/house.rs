@@ -135,7 +135,7 @@ impl House {
         let working = crew.clone();
         tasks.spawn(async move { working.work().await });
         tasks.spawn(fleet.clone().supervise(closing.clone()));
-        tasks.spawn(keep_house(salon.clone(), closing.clone()));
+        tasks.spawn(keep_house(salon.clone(), relay.clone(), closing.clone()));
         tasks.spawn(relay.catalog.clone().watch(salon.hub.clone(), closing.clone()));
         tasks.spawn(keep_keys(salon.clone(), config.master.clone(), closing.clone()));
         tasks.spawn({
@@ -367,7 +367,7 @@ async fn keep_keys(salon: Arc<Salon>, source: MasterSource, closing: Cancellatio
 }
 
 /// Sweeps what is too old to matter, and keeps step with the database's clock.
-async fn keep_house(salon: Arc<Salon>, closing: CancellationToken) {
+async fn keep_house(salon: Arc<Salon>, relay: Arc<Relay>, closing: CancellationToken) {
     let mut clock = tokio::time::interval(CLOCK_EVERY);
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     loop {
@@ -376,7 +376,7 @@ async fn keep_house(salon: Arc<Salon>, closing: CancellationToken) {
                 Ok(theirs) => salon.clock.follow(theirs.unwrap_or(salon.clock.wall().0), salon.settings.lease / 3),
                 Err(error) => tracing::debug!(%error, "the database's clock could not be read"),
             },
-            _ = sweep.tick() => match swept(&salon).await {
+            _ = sweep.tick() => match forget_answers(&relay).await.and(swept(&salon).await) {
                 Ok((0, 0, 0)) => {}
                 Ok((jobs, tokens, parts)) => tracing::info!(jobs, tokens, parts, "swept what was too old"),
                 Err(error) => tracing::warn!(%error, "not everything could be swept"),
@@ -384,6 +384,12 @@ async fn keep_house(salon: Arc<Salon>, closing: CancellationToken) {
             () = closing.cancelled() => return,
         }
     }
+}
+
+/// Forgets what was answered to requests that can no longer be repeated.
+async fn forget_answers(relay: &Relay) -> Result<()> {
+    relay.requests.sweep().await?;
+    Ok(())
 }
 
 /// Sweeps in small pieces until nothing is left that is too old.
