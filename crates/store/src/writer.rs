@@ -42,8 +42,8 @@ const GROUP: usize = 128;
 const GROUP_TIME: Duration = Duration::from_millis(2);
 /// Urgent operations that are run before one of the others gets its turn.
 const URGENT_IN_A_ROW: u32 = 4;
-/// Operations between two checkpoints: a few megabytes of log at most, in the usual sizes.
-const CHECKPOINT_EVERY: usize = 256;
+/// Commits between two checkpoints: some megabytes of log at most, in the usual sizes.
+const CHECKPOINT_EVERY: u32 = 16;
 /// Pages in a log that is begun anew even if somebody must be waited for: two megabytes.
 const LONG_LOG: i64 = 512;
 /// Runs of one PostgreSQL transaction.
@@ -295,8 +295,8 @@ impl Queue {
 struct Pen {
     url: String,
     connection: AnyConnection,
-    /// Operations since the last checkpoint.
-    since_checkpoint: usize,
+    /// Commits since the last checkpoint.
+    since_checkpoint: u32,
     commit_took: Duration,
     _lock: File,
 }
@@ -334,7 +334,7 @@ async fn write_group(mut pen: Pen, first: Box<dyn Waiting>, queue: &mut Queue, s
     match outcome {
         Ok(raised) => {
             crate::fail_point!("commit.after");
-            pen.since_checkpoint += group.len();
+            pen.since_checkpoint += 1;
             // First those who wait for a change, then those who made it: nobody finds later that he was not told.
             signals.raise(raised);
             for waiting in group {
