@@ -18,7 +18,8 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> V
                     || candidate.len() >= 3 && wanted.windows(candidate.len()).any(|part| part == candidate));
             match distance(&wanted, &candidate, most) {
                 Some(distance) => Some((distance, known)),
-                None => within.then_some((most + 1, known)),
+                // Of those that are part of it, the longest was meant.
+                None => within.then(|| (most + 1 + wanted.len().abs_diff(candidate.len()), known)),
             }
         })
         .collect();
