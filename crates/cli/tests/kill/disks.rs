@@ -24,7 +24,7 @@ struct Disk {
 impl Disk {
     fn mount(folder: &Path) -> Disk {
         fs::create_dir(folder).expect("a folder");
-        mount("tmpfs", folder, "tmpfs", MountFlags::empty(), Some(c"size=6m")).expect("root may mount");
+        mount("tmpfs", folder, "tmpfs", MountFlags::empty(), Some(c"size=12m")).expect("root may mount");
         Disk { folder: folder.to_owned() }
     }
 
