@@ -40,7 +40,7 @@ impl Bill {
         most: Tokens,
         metrics: Arc<Metrics>,
     ) -> Bill {
-        Bill { reserved, turn, input_likely: head.input_likely, most, metrics }
+        Bill { reserved, turn, input_likely: head.input_likely / 2, most, metrics }
     }
 
     /// Charges what was heard of the answer, and answers how much that was.
