@@ -47,9 +47,10 @@ impl Job for Promote {
                         None => None,
                     };
                     // A dialog that was left meanwhile has nothing more to say.
-                    if let (Some(origin), Some(dialog)) = (origin, dialog.filter(|dialog| dialog.active)) {
+                    if let (Some(origin), Some(dialog)) = (origin, dialog.filter(|dialog| dialog.active))
                         // Its chat may have moved since.
-                        let Channel::Telegram { chat, .. } = dialog.channel;
+                        && let Channel::Telegram { chat, .. } = dialog.channel
+                    {
                         let cx = &Context { chat, ..cx.clone() };
                         let lane = say::lane(&dialog.id);
                         // What was asked for before this, and what an earlier action became, is answered first: the

@@ -46,6 +46,7 @@ impl Context {
         Dialog {
             id: DialogId::new(self.salon.clock.id()),
             channel: Channel::Telegram { bot: self.bot.id().clone(), chat: self.chat },
+            owner: None,
             engine,
             view,
             thread: None,

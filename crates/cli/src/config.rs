@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use salon::access::jwt::{Jwks, JwksSource, Jwt};
 use salon::catalog::{ModelSpec, Sources, Spec, UpstreamSpec};
+use salon::engines::Choice;
 use salon::kms::Kms;
 use salon::relay::RelaySettings;
 use salon_bots::Surroundings;
@@ -115,13 +116,16 @@ impl JwtConfig {
     }
 }
 
-/// An OpenAI-compatible server that answers under a name.
+/// The engine that answers where nobody chose another one.
+pub const MODEL: &str = "model";
+
+/// A model of the catalog that answers under a name.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
     pub name: String,
-    pub base_url: String,
-    pub api_key: Option<salon_engine::Secret>,
-    pub model: Option<String>,
+    /// Where its server is described.
+    pub upstream: Option<String>,
+    pub choice: Choice,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,8 +189,9 @@ struct FileTelegram {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct FileEngine {
-    base_url: String,
+pub(super) struct FileEngine {
+    /// A server of its own; without one, `model` is a name of the catalog.
+    base_url: Option<String>,
     /// The *name* of the environment variable that holds the key.
     api_key_env: Option<String>,
     model: Option<String>,
@@ -244,22 +249,15 @@ impl Config {
             engine: file.telegram.default_engine.unwrap_or_else(|| "model".to_owned()),
             open: false,
         };
-        let written = Spec { upstreams: file.upstreams, models: file.models };
+        let mut written = Spec { upstreams: file.upstreams, models: file.models };
         let mut engines = Vec::new();
         for (name, engine) in file.engines {
             ensure!(BotId::is_valid(&name), "[engines.{name}]: a name has letters, digits, '-', '_' and '.'");
-            let api_key = match &engine.api_key_env {
-                Some(variable) => {
-                    let key = env.any(variable);
-                    ensure!(key.is_some(), "[engines.{name}] wants its key in {variable}, which is not set");
-                    key.map(salon_engine::Secret::new)
-                }
-                None => None,
-            };
-            engines.push(EngineConfig { name, base_url: engine.base_url, api_key, model: engine.model });
+            engines.push(upstreams::engine(&name, engine, env, &mut written)?);
         }
-        if !engines.iter().any(|engine| engine.name == "model") {
-            engines.extend(model_of_environment(env));
+        let sources = upstreams::sources(env, written, &file.relay)?;
+        if !engines.iter().any(|engine| engine.name == MODEL) {
+            engines.extend(upstreams::usual_engine(env, &sources.file));
         }
         Ok(Config {
             place,
@@ -289,7 +287,7 @@ impl Config {
                 .or(file.youtube.fallback_url)
                 .unwrap_or_else(|| "https://html.duckduckgo.com".to_owned()),
             messenger: None,
-            sources: upstreams::sources(env, written, &file.relay)?,
+            sources,
             relay: upstreams::relay(&file.relay)?,
             flags: flags.clone(),
             log: log(env, &file.log)?,
@@ -352,27 +350,6 @@ fn settings(
         drain: usual.drain,
         window,
         instruction: instruction.unwrap_or_default(),
-    })
-}
-
-/// The engine called `model`, from the names that such servers' clients use.
-fn model_of_environment(env: &mut Env) -> Option<EngineConfig> {
-    let model = env.text("OPENAI_MODEL").or_else(|| env.old("DEFAULT_MODEL", "OPENAI_MODEL"));
-    let key = env.text("OPENAI_API_KEY").map(salon_engine::Secret::new);
-    let name = "model".to_owned();
-    if let Some(base_url) = env.text("OPENAI_BASE_URL").or_else(|| env.old("OPENAI_API_BASE", "OPENAI_BASE_URL")) {
-        return Some(EngineConfig { name, base_url, api_key: key, model });
-    }
-    if let Some(server) = env.text("LLM_SERVER_URL") {
-        let server = server.trim_end_matches('/');
-        let base_url = if server.ends_with("/v1") { server.to_owned() } else { format!("{server}/v1") };
-        return Some(EngineConfig { name, base_url, api_key: key, model });
-    }
-    key.map(|key| EngineConfig {
-        name,
-        base_url: "https://api.openai.com/v1".to_owned(),
-        api_key: Some(key),
-        model: model.or_else(|| Some("gpt-4o-mini".to_owned())),
     })
 }
 
@@ -518,11 +495,22 @@ mod tests {
 
     #[test]
     fn a_model_comes_from_the_names_its_clients_use() {
-        let engine = |values: &[(&str, &str)]| config(values).expect("a configuration").engines.into_iter().next();
-        assert!(engine(&[]).is_none());
-        assert_eq!(engine(&[("LLM_SERVER_URL", "http://h:1/")]).expect("one").base_url, "http://h:1/v1");
-        let openai = [("OPENAI_API_KEY", "sk-x"), ("OPENAI_BASE_URL", "http://h:2/v1")];
-        assert_eq!(engine(&openai).expect("one").base_url, "http://h:2/v1");
+        let choice = |values: &[(&str, &str)]| {
+            let engines = config(values).expect("a configuration").engines;
+            engines.into_iter().next().map(|engine| engine.choice)
+        };
+        let named = |name: &str| Some(Choice::Named(name.to_owned()));
+        let first_of = |upstream: &str| Some(Choice::FirstOf(upstream.to_owned()));
+        assert_eq!(choice(&[]), None);
+        assert_eq!(choice(&[("OPENAI_API_KEY", "k")]), named("openai:gpt-4o-mini"));
+        assert_eq!(choice(&[("OPENAI_API_KEY", "k"), ("OPENAI_MODEL", "gpt-4o")]), named("openai:gpt-4o"));
+        assert_eq!(choice(&[("OPENAI_API_KEY", "k"), ("DEFAULT_MODEL", "openai:gpt-4o")]), named("openai:gpt-4o"));
+        assert_eq!(choice(&[("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", "http://h:2/v1")]), first_of("openai"));
+        assert_eq!(choice(&[("LLM_SERVER_URL", "http://h:1/")]), first_of("llm"));
+        assert_eq!(choice(&[("LLM_SERVER_URL", "http://h:1/"), ("OPENAI_API_KEY", "k")]), first_of("llm"));
+        assert_eq!(choice(&[("LLM_SERVER_URL", "http://h:1/"), ("OPENAI_MODEL", "qwen")]), named("llm:qwen"));
+        assert_eq!(choice(&[("ANTHROPIC_API_KEY", "k")]), named("anthropic:claude-haiku-4-5"));
+        assert_eq!(choice(&[("OLLAMA_HOST", "gpu")]), first_of("ollama"));
     }
 
     #[test]

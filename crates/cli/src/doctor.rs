@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use salon::Clock;
+use salon::catalog::Catalog;
+use salon::engines::Choice;
 use salon_bots::roster::{self, Access, Intake};
-use salon_engine::{OpenAi, OpenAiSpec};
+use salon_engine::outbound::Outbound;
 use salon_store::{Error, Place, Store};
 use salon_telegram::{Class, Client, ClientConfig};
 
@@ -22,8 +25,9 @@ pub async fn doctor(config: &Config) -> Result<bool> {
     port(config, &mut sheet).await;
     clock(config, &mut sheet).await;
     bots(config, &mut sheet).await;
+    let catalog = Catalog::of(Clock::default(), Outbound::new(), config.sources.clone());
     for engine in &config.engines {
-        model(engine, &mut sheet).await;
+        model(engine, &catalog, &mut sheet).await;
     }
     if config.engines.is_empty() {
         sheet.note("no model is configured: set OPENAI_API_KEY or LLM_SERVER_URL, or [engines.NAME] in salon.toml");
@@ -222,23 +226,33 @@ async fn bots(config: &Config, sheet: &mut Sheet) {
     }
 }
 
-async fn model(engine: &EngineConfig, sheet: &mut Sheet) {
-    let mut spec = OpenAiSpec::new(engine.base_url.clone());
-    spec.api_key = engine.api_key.clone();
-    let models = match OpenAi::new(spec) {
-        Ok(client) => client.list_models().await,
-        Err(error) => {
-            sheet.bad(&format!("engine {}: {error:#}", engine.name), "its base_url is an http:// or https:// address");
-            return;
+/// Whether an engine's server is there and has the model that is meant.
+async fn model(engine: &EngineConfig, catalog: &Catalog, sheet: &mut Sheet) {
+    let name = &engine.name;
+    let Some(upstream) = &engine.upstream else {
+        match &engine.choice {
+            Choice::Named(model) if !catalog.snapshot().knows(model) => sheet
+                .bad(&format!("engine {name}: there is no model {model}"), "`salon model list` shows what there is"),
+            _ => sheet.good(&format!("engine {name}: a model of the catalog")),
         }
+        return;
     };
-    match (models, &engine.model) {
-        (Ok(models), Some(model)) if !models.is_empty() && !models.contains(model) => {
-            sheet.bad(&format!("engine {}: its server has no model {model}", engine.name), "choose one that it lists");
+    catalog.decide().await;
+    match (catalog.check(upstream).await, &engine.choice) {
+        (None, _) => {
+            let why = catalog.snapshot().problems.iter().find(|problem| problem.contains(upstream.as_str())).cloned();
+            let why = why.unwrap_or_else(|| format!("there is no upstream {upstream}"));
+            sheet.bad(&format!("engine {name}: {why}"), "its base_url is an http:// or https:// address");
         }
-        (Ok(models), _) => sheet.good(&format!("engine {}: its server lists {} models", engine.name, models.len())),
-        (Err(error), _) => {
-            sheet.bad(&format!("engine {}: {error}", engine.name), "check its address and key");
+        (Some(Ok(models)), Choice::Named(model))
+            if !models.is_empty() && !models.iter().any(|known| model.ends_with(&format!(":{known}"))) =>
+        {
+            let model = model.split_once(':').map_or(model.as_str(), |(_, model)| model);
+            sheet.bad(&format!("engine {name}: its server has no model {model}"), "choose one that it lists");
         }
+        (Some(Ok(models)), _) => {
+            sheet.good(&format!("engine {name}: its server lists {} models", models.len()));
+        }
+        (Some(Err(fault)), _) => sheet.bad(&format!("engine {name}: {fault}"), "check its address and key"),
     }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use salon::arrive::Rejected;
-use salon::catalog::{Catalog, Sources};
+use salon::catalog::Catalog;
+use salon::engines::{Answers, Choice};
 use salon::idempotency::Requests;
 use salon::ledger::{Book, BookSettings};
 use salon::relay::Relay;
@@ -21,7 +22,7 @@ use salon_bots::roster::Intake;
 use salon_bots::{Fleet, Source};
 use salon_core::{BotId, Rates};
 use salon_engine::outbound::Outbound;
-use salon_engine::{Missing, OpenAiSpec, Spec, build};
+use salon_engine::{Missing, Spec, build};
 use salon_store::{Dialect, Place, Worker};
 use salon_web::{BotHealth, Disk, Doors, Probed, Web};
 use tokio::net::TcpListener;
@@ -29,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, EngineConfig};
+use crate::config::{Config, EngineConfig, MODEL};
 use crate::master::{self, MasterSource};
 use crate::office::{Desk, Room, open_data};
 
@@ -84,6 +85,9 @@ impl House {
         if let Some(jwt) = jwt {
             salon.access.trust(jwt);
         }
+        let catalog =
+            Catalog::open(salon.store.clone(), salon.clock.clone(), Outbound::new(), config.sources.clone()).await?;
+        salon.engines.join(catalog.clone());
         let fleet = Fleet::new(
             salon.clone(),
             Source {
@@ -104,13 +108,11 @@ impl House {
             }
         }
         let book = Book::open(salon.store.clone(), salon.clock.clone(), BookSettings::default()).await?;
-        let catalog =
-            Catalog::open(salon.store.clone(), salon.clock.clone(), Outbound::new(), config.sources.clone()).await?;
         let requests = Requests::new(salon.store.clone(), salon.clock.clone(), salon.worker.clone());
         requests.reclaim().await?;
-        let (settings, ledger) = (config.relay.clone(), book.clone());
-        let relay = Arc::new(Relay { salon: salon.clone(), catalog, book: ledger, requests, settings });
-        let crew = Crew::new(salon.clone(), jobs(&fleet, &book, config)?, queues(config));
+        let settings = config.relay.clone();
+        let relay = Arc::new(Relay { salon: salon.clone(), catalog, book, requests, settings });
+        let crew = Crew::new(salon.clone(), jobs(&fleet, &relay, config)?, queues(config));
         let closing = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let address = if config.roles.http {
@@ -220,10 +222,10 @@ async fn instance(data: &Path, place: &Place) -> Result<(String, Option<File>)> 
     Ok((name, lock))
 }
 
-fn jobs(fleet: &Arc<Fleet>, book: &Book, config: &Config) -> Result<Vec<Arc<dyn salon::Job>>> {
+fn jobs(fleet: &Arc<Fleet>, relay: &Arc<Relay>, config: &Config) -> Result<Vec<Arc<dyn salon::Job>>> {
     let youtube = YouTube::new(&config.youtube_search, &config.youtube_fallback)?;
     let mut jobs = salon_bots::jobs(fleet, youtube);
-    jobs.push(Arc::new(RunTurn { book: book.clone() }));
+    jobs.push(Arc::new(RunTurn { relay: relay.clone() }));
     Ok(jobs)
 }
 
@@ -242,33 +244,31 @@ fn queues(config: &Config) -> Vec<Queue> {
 
 /// Who can answer. Offline engines are always there; the others say why they are not.
 pub fn engines(config: &Config) -> Result<Engines> {
-    let offline = |name: &str, spec: Spec, selectable: bool| -> Result<Configured> {
-        Ok(Configured {
-            name: name.to_owned(),
-            engine: build(&spec)?,
-            model: None,
-            rates: Rates::default(),
-            installed: true,
-            why_not: None,
-            selectable,
-        })
+    let offline = |name: &str, spec: Spec, selectable: bool| Configured {
+        name: name.to_owned(),
+        answers: Answers::Engine(build(&spec)),
+        model: None,
+        rates: Rates::default(),
+        installed: true,
+        why_not: None,
+        selectable,
     };
     let mut list = vec![
-        offline("echo", Spec::Echo { prefix: "echo: ".to_owned() }, false)?,
-        offline("parrot", Spec::Echo { prefix: String::new() }, true)?,
-        offline("storyteller", Spec::Storyteller { pace: STORY_PACE }, true)?,
+        offline("echo", Spec::Echo { prefix: "echo: ".to_owned() }, false),
+        offline("parrot", Spec::Echo { prefix: String::new() }, true),
+        offline("storyteller", Spec::Storyteller { pace: STORY_PACE }, true),
     ];
     for engine in &config.engines {
         let built_in = list.iter().any(|known| known.name == engine.name) || config.agents.contains_key(&*engine.name);
         ensure!(!built_in, "[engines.{}]: that name is taken by an engine that is always there", engine.name);
-        list.push(online(engine, &config.sources)?);
+        list.push(model(engine));
     }
-    if !config.engines.iter().any(|engine| engine.name == "model") {
+    if !config.engines.iter().any(|engine| engine.name == MODEL) {
         let message = "No model is configured. Set OPENAI_API_KEY (and OPENAI_BASE_URL for another server), or \
                        LLM_SERVER_URL for one of your own, and start Salon again. Until then /mode storyteller answers.";
         list.push(Configured {
-            name: "model".to_owned(),
-            engine: build(&Spec::Missing { code: "no_model", message: message.to_owned() })?,
+            name: MODEL.to_owned(),
+            answers: Answers::Engine(build(&Spec::Missing { code: "no_model", message: message.to_owned() })),
             model: None,
             rates: Rates::default(),
             installed: false,
@@ -282,36 +282,21 @@ pub fn engines(config: &Config) -> Result<Engines> {
     Ok(Engines::new(list))
 }
 
-fn online(engine: &EngineConfig, sources: &Sources) -> Result<Configured> {
-    let mut spec = OpenAiSpec::new(engine.base_url.clone());
-    spec.api_key = engine.api_key.clone();
-    spec.model = engine.model.clone();
-    Ok(Configured {
+/// A model of the catalog under the name that the configuration gives it.
+fn model(engine: &EngineConfig) -> Configured {
+    let model = match &engine.choice {
+        Choice::Named(name) => Some(name.clone()),
+        Choice::FirstOf(_) => None,
+    };
+    Configured {
         name: engine.name.clone(),
-        engine: build(&Spec::OpenAi(spec)).with_context(|| format!("engine {}", engine.name))?,
-        model: engine.model.clone(),
-        rates: rates(engine, sources),
+        answers: Answers::Model(engine.choice.clone()),
+        model,
+        rates: Rates::default(),
         installed: true,
         why_not: None,
         selectable: true,
-    })
-}
-
-/// What an engine's tokens cost: by the price list, or nothing on a server of one's own, or the most that anybody asks.
-fn rates(engine: &EngineConfig, sources: &Sources) -> Rates {
-    let now = Clock::default().now();
-    let host = reqwest::Url::parse(&engine.base_url).ok().and_then(|url| url.host_str().map(str::to_owned));
-    let host = host.unwrap_or_default();
-    let known = [
-        ("api.openai.com", "openai"),
-        ("api.groq.com", "groq"),
-        ("api.mistral.ai", "mistral"),
-        ("api.deepseek.com", "deepseek"),
-        ("openrouter.ai", "openrouter"),
-    ];
-    let Some((_, provider)) = known.iter().find(|(known, _)| host == *known) else { return Rates::default() };
-    let listed = engine.model.as_deref().and_then(|model| sources.prices.find(provider, model, now));
-    listed.or_else(|| sources.prices.dearest(provider, now)).or(sources.upper_bound).unwrap_or_default()
+    }
 }
 
 /// Coding agents run in a sandbox or not at all, and this version has none yet.
@@ -325,7 +310,7 @@ fn agent(name: &str, installed: bool) -> Configured {
     };
     Configured {
         name: name.to_owned(),
-        engine: Arc::new(engine),
+        answers: Answers::Engine(Arc::new(engine)),
         model: None,
         rates: Rates::default(),
         installed,

@@ -14,8 +14,16 @@ pub struct Message {
     pub text: String,
 }
 
+/// How an answer is wished for, where somebody said so.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Wishes {
+    /// Tokens.
+    pub max_output: Option<i64>,
+    pub temperature: Option<f64>,
+}
+
 /// Everything an engine may know about the turn it answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Brief {
     pub turn: TurnId,
     /// How to behave, and the summary of what no longer fits. Empty if there is nothing to say.
@@ -25,6 +33,7 @@ pub struct Brief {
     pub question: String,
     /// The engine's own thread to go on with, if it has one.
     pub thread: Option<String>,
+    pub wishes: Wishes,
 }
 
 /// How much of a dialog a brief may quote.
@@ -80,6 +89,7 @@ pub fn compose(instruction: &str, dialog: &Dialog, earlier: &[Turn], turn: &Turn
         history,
         question: turn.question.clone(),
         thread: dialog.thread.clone(),
+        wishes: Wishes::default(),
     }
 }
 
@@ -92,6 +102,7 @@ mod tests {
         Dialog {
             id: DialogId::new("d"),
             channel: Channel::Telegram { bot: BotId::new("parrot"), chat: ChatId(1) },
+            owner: None,
             engine: "echo".into(),
             view: None,
             thread: None,

@@ -1,11 +1,16 @@
 //! Dialogs: conversations with one engine at a time.
 
-use crate::{BotId, ChatId, DialogId, Time};
+use crate::{BotId, ChatId, DialogId, Time, UserId};
 
 /// Where a dialog takes place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Channel {
-    Telegram { bot: BotId, chat: ChatId },
+    Telegram {
+        bot: BotId,
+        chat: ChatId,
+    },
+    /// A program asks, and reads the answer itself.
+    Api,
 }
 
 /// What a bot shows of a turn.
@@ -40,7 +45,9 @@ impl View {
 pub struct Dialog {
     pub id: DialogId,
     pub channel: Channel,
-    /// The configured engine that answers, such as `storyteller`.
+    /// Whose it is. Dialogs that began in a chat belong to the chat.
+    pub owner: Option<UserId>,
+    /// The engine or model that answers, such as `storyteller`.
     pub engine: String,
     /// What the bot shows in this dialog, if not what it shows everywhere.
     pub view: Option<View>,

@@ -36,7 +36,7 @@ pub mod summary;
 pub mod time;
 pub mod turn;
 
-pub use brief::{Brief, Message, Role};
+pub use brief::{Brief, Message, Role, Wishes};
 pub use dialog::{Channel, Dialog, View};
 pub use error::Refusal;
 pub use event::{Event, Note, Reply, ReplyState, Stamped, Usage};

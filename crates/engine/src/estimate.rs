@@ -93,6 +93,7 @@ mod tests {
             history: vec![Message { role: Role::User, text: "abcd".into() }],
             question: "abcd".into(),
             thread: None,
+            wishes: salon_core::Wishes::default(),
         };
         assert_eq!(brief_tokens(&brief), 10);
         assert_eq!(brief_tokens(&Brief { instructions: "abcd".into(), ..brief }), 15);

@@ -4,8 +4,6 @@
 //! A tour, from the outside in:
 //!
 //! - [`build`] makes an engine from a [`Spec`], which is what a configuration says about it.
-//! - [`OpenAi`] asks any server that speaks OpenAI's chat completions. It reads what comes back with [`sse`], and leaves
-//!   deadlines, retries and the circuit breaker to [`upstream`].
 //! - [`Echo`] and [`Storyteller`] need no key and no network; [`Missing`] says why nobody answers.
 //! - [`Scripted`] does as a test tells it.
 //! - [`estimate`] counts tokens where nobody else does. [`Secret`] keeps keys out of logs.
@@ -18,7 +16,6 @@ pub mod emitter;
 pub mod estimate;
 pub mod guard;
 pub mod missing;
-pub mod openai;
 pub mod outbound;
 pub mod scripted;
 pub mod secret;
@@ -39,7 +36,6 @@ use thiserror::Error;
 pub use echo::Echo;
 pub use emitter::Emitter;
 pub use missing::Missing;
-pub use openai::{OpenAi, OpenAiSpec};
 pub use scripted::{Scripted, Signal, Step};
 pub use secret::Secret;
 pub use storyteller::Storyteller;
@@ -85,23 +81,19 @@ pub enum Spec {
         /// The time between two pieces.
         pace: Duration,
     },
-    OpenAi(OpenAiSpec),
     Missing {
         code: &'static str,
         message: String,
     },
 }
 
-/// Makes an engine. Fails where the configuration cannot be right, such as a base URL that is none.
-///
-/// Nothing is asked of the network yet. Keep the engine: its connections, its retry budget and its breaker live in it.
-pub fn build(spec: &Spec) -> anyhow::Result<Arc<dyn Engine>> {
-    Ok(match spec {
+/// Makes an engine that needs nobody else.
+pub fn build(spec: &Spec) -> Arc<dyn Engine> {
+    match spec {
         Spec::Echo { prefix } => Arc::new(Echo { prefix: prefix.clone() }),
         Spec::Storyteller { pace } => Arc::new(Storyteller { pace: *pace }),
-        Spec::OpenAi(spec) => Arc::new(OpenAi::new(spec.clone())?),
         Spec::Missing { code, message } => Arc::new(Missing { code, message: message.clone() }),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -111,12 +103,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_spec_becomes_the_engine_that_it_describes() {
-        let echo = build(&Spec::Echo { prefix: "parrot: ".into() }).expect("an echo");
+        let echo = build(&Spec::Echo { prefix: "parrot: ".into() });
         assert_eq!(text_of(&ask(echo.as_ref(), "hi").await.events), "parrot: hi");
-        let storyteller = build(&Spec::Storyteller { pace: Duration::ZERO }).expect("a storyteller");
+        let storyteller = build(&Spec::Storyteller { pace: Duration::ZERO });
         assert_eq!(text_of(&ask(storyteller.as_ref(), "hi").await.events), storyteller::tell("hi"));
-        let missing = build(&Spec::Missing { code: "away", message: "Gone fishing.".into() }).expect("a stand-in");
+        let missing = build(&Spec::Missing { code: "away", message: "Gone fishing.".into() });
         assert_eq!(ask(missing.as_ref(), "hi").await.outcome, Err(EngineError::failed("away", "Gone fishing.")));
-        assert!(build(&Spec::OpenAi(OpenAiSpec::new("no address"))).is_err());
     }
 }

@@ -19,6 +19,7 @@ pub(crate) fn brief(question: &str) -> Brief {
         history: Vec::new(),
         question: question.to_owned(),
         thread: None,
+        wishes: salon_core::Wishes::default(),
     }
 }
 

@@ -25,23 +25,28 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use salon_core::limit::{Amounts, Measure};
-use salon_core::{CallId, Micros, Owner, Tokens};
+use salon_core::{CallId, Micros, Owner, Tokens, TurnId};
+use salon_engine::upstream::Fault;
 use salon_engine::wire::{Changes, Head};
 use serde_json::json;
 
 use crate::Salon;
 use crate::access::{Caller, Credential};
-use crate::catalog::{Access as Keyed, Catalog, KeyFrom, Route, Upstream};
+use crate::catalog::{self, Access as Keyed, Catalog, KeyFrom, Route, Upstream};
+use crate::engines::Choice;
 use crate::idempotency::Requests;
-use crate::ledger::{Book, Granted, Payer};
+use crate::ledger::{Book, Granted, NotReserved, Payer};
 use crate::vault::Origin;
 
 pub use crate::catalog::Listed;
 pub use passing::Passing;
 pub use salon_engine::wire::{Kind, Refused, Wire};
+pub use tries::Begun;
 
 /// What is set aside for an answer where neither the request nor the catalog says how long it may become.
 const USUAL_OUTPUT: i64 = 4_096;
+/// What the ledger calls the door of calls that turns make.
+pub(crate) const DOOR_OF_TURNS: &str = "turn";
 /// A call that nobody has ended so long after its last deadline is nobody's any more.
 const REAP_AFTER: Duration = Duration::from_secs(60);
 
@@ -81,6 +86,36 @@ pub struct Ask {
     pub outside: Outside,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// The turn that is answered, where the call is made for one.
+    pub turn: Option<Asking>,
+}
+
+/// A turn that asks a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asking {
+    pub turn: TurnId,
+    /// The chat in which it was said, if it was one.
+    pub chat: Option<String>,
+}
+
+impl Ask {
+    fn payer(&self) -> Payer {
+        let caller = &self.caller;
+        Payer {
+            org: caller.org.clone(),
+            zone: caller.zone.name().to_owned(),
+            user: caller.user.clone(),
+            key: caller.key.clone(),
+            chat: self.turn.as_ref().and_then(|asking| asking.chat.clone()),
+            turn: self.turn.as_ref().map(|asking| asking.turn.clone()),
+            run: None,
+        }
+    }
+
+    /// Where it came in, as the ledger calls it.
+    fn door(&self) -> &'static str {
+        if self.turn.is_some() { DOOR_OF_TURNS } else { self.wire.as_str() }
+    }
 }
 
 /// What a call says outside of its body.
@@ -102,6 +137,29 @@ pub struct Answer {
 pub enum Told {
     Whole(Bytes),
     Stream(Box<Passing>),
+}
+
+/// Why a call is not made.
+#[derive(Debug)]
+pub enum NotBegun {
+    Refused(Box<Refused>),
+    /// The ledger has no room for it, or not yet.
+    Unpaid(NotReserved),
+}
+
+impl From<Refused> for NotBegun {
+    fn from(refused: Refused) -> NotBegun {
+        NotBegun::Refused(Box::new(refused))
+    }
+}
+
+impl From<NotBegun> for Refused {
+    fn from(not: NotBegun) -> Refused {
+        match not {
+            NotBegun::Refused(refused) => *refused,
+            NotBegun::Unpaid(not) => not.into(),
+        }
+    }
 }
 
 /// How many tokens a question has, as the protocol says it.
@@ -139,11 +197,16 @@ impl Relay {
     }
 
     /// Answers a call.
-    pub async fn call(&self, ask: Ask) -> Result<Answer, Refused> {
+    pub async fn call(self: &Arc<Self>, ask: Ask) -> Result<Answer, Refused> {
+        self.begin(ask).await?.answer().await
+    }
+
+    /// Finds out who can answer a call, and sets aside what it can take. Nobody is asked yet.
+    pub async fn begin(self: &Arc<Self>, ask: Ask) -> Result<Begun, NotBegun> {
         let (head, route) = self.understand(&ask)?;
         let most = self.most(&head, &route);
         let keys = self.keys(&ask.caller, &route).await?;
-        tries::answer(self, ask, head, route, most, keys).await
+        tries::begin(self, ask, head, route, most, keys).await
     }
 
     /// Says how many tokens a question has. It costs nothing and asks nobody: our own estimate.
@@ -171,6 +234,21 @@ impl Relay {
             snapshot.list(Some(&caller.org), self.salon.clock.now(), |upstream| keyed.contains(&upstream.name));
         listed.retain(|listed| caller.scopes.allow_model(&listed.model.name));
         Ok(listed)
+    }
+
+    /// The name of the model that is meant.
+    pub async fn name_of(&self, choice: &Choice) -> Result<String, Fault> {
+        match choice {
+            Choice::Named(name) => Ok(name.clone()),
+            Choice::FirstOf(upstream) => self.catalog.first_model(upstream).await,
+        }
+    }
+
+    /// Whether the model wants to be told how long its answer may be in OpenAI's newer words.
+    pub(crate) fn counts_completion(&self, name: &str) -> bool {
+        let Some(model) = self.catalog.snapshot().find_model(name, None) else { return false };
+        let openai = model.deployments.iter().all(|place| place.upstream.kind == catalog::Kind::OpenAi);
+        openai || model.quirks.contains(&catalog::Quirk::MaxCompletionTokens)
     }
 
     /// Reads what matters of a call and finds who may answer it.
@@ -251,18 +329,6 @@ struct Most {
 impl Most {
     fn amounts(&self) -> Amounts {
         Amounts { micros: self.micros.0, tokens: self.tokens.total(), requests: 1 }
-    }
-}
-
-fn payer(caller: &Caller) -> Payer {
-    Payer {
-        org: caller.org.clone(),
-        zone: caller.zone.name().to_owned(),
-        user: caller.user.clone(),
-        key: caller.key.clone(),
-        chat: None,
-        turn: None,
-        run: None,
     }
 }
 

@@ -5,6 +5,7 @@
 //! summary and the end of the job are one transaction, so a reply is never final without all of them.
 
 mod fare;
+mod model;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::fare::{Boarding, Fare};
+use self::fare::{Asker, Boarding, Fare};
+use self::model::Model;
 use crate::Salon;
+use crate::engines::Answers;
 use crate::job::{Job, Next, Work};
-use crate::ledger::Book;
+use crate::relay::Relay;
 use crate::say::RunPayload;
 
 /// Events that an engine may be ahead of the store.
@@ -38,7 +41,7 @@ const LOOK_FOR_CONSENT: Duration = Duration::from_secs(5);
 
 /// Answers one turn, and charges it.
 pub struct RunTurn {
-    pub book: Book,
+    pub relay: Arc<Relay>,
 }
 
 #[async_trait]
@@ -48,41 +51,51 @@ impl Job for RunTurn {
     }
 
     async fn run(&self, salon: &Arc<Salon>, work: &Work) -> Result<Next, Error> {
-        let turn = turn_of(work)?;
-        let (turn, dialog, brief, last) = prepare(salon, work, &turn).await?;
+        let payload = payload_of(work)?;
+        let Some((turn, dialog, brief, last)) = prepare(salon, work, &payload).await? else {
+            return Ok(Next::Finish);
+        };
         if turn.state.is_final() {
             return Ok(Next::Finish);
         }
         fail_point!("run.before_start");
         let mut run = Run::new(salon, work, turn, dialog, last);
-        let Some(configured) = salon.engines.find(&run.turn.engine) else {
-            let error = EngineError::failed("unknown_engine", format!("There is no engine {} here.", run.turn.engine));
-            run.push(Event::Started { engine: run.turn.engine.clone(), thread: None });
+        let name = run.turn.engine.clone();
+        let Some(configured) = salon.engines.find(&name) else {
+            let error = EngineError::failed("unknown_engine", format!("There is no engine {name} here."));
+            run.push(Event::Started { engine: name, thread: None });
             return run.finish(Err(error), None).await;
         };
-        let engine = configured.engine.clone();
-        let mut fare = None;
-        if configured.installed {
-            let asked = (&run.turn, &run.dialog);
-            match Fare::reserve(&self.book, salon, work, asked, configured, &brief).await? {
-                Boarding::Granted(granted) => fare = Some(granted),
-                Boarding::Held => return Ok(Next::Snooze(LOOK_FOR_CONSENT)),
-                Boarding::Refused(refused) => {
-                    run.push(Event::Started { engine: run.turn.engine.clone(), thread: None });
-                    let words = salon_engine::wire::Refused::from(refused).message;
-                    return run.finish(Err(EngineError::failed("over_limit", words)), None).await;
-                }
+        // Where nobody is installed nobody starts: the log is the error alone, and programs match it so.
+        if let (Answers::Engine(engine), false) = (&configured.answers, configured.installed) {
+            return run.answer(engine.clone(), brief, None).await;
+        }
+        let asker = Asker::of(salon, work, &payload, &run.turn, &run.dialog).await?;
+        let boarding: Boarding<(Arc<dyn Engine>, Option<Fare>)> = match &configured.answers {
+            Answers::Engine(engine) => {
+                let fare = Fare::reserve(&self.relay.book, salon, &asker, &configured, &brief).await?;
+                fare.map(|fare| (engine.clone(), Some(fare)))
+            }
+            Answers::Model(choice) => {
+                let model = Model::begin(&self.relay, asker, choice, &brief).await?;
+                model.map(|model| (Arc::new(model) as Arc<dyn Engine>, None))
+            }
+        };
+        match boarding {
+            Boarding::Granted((engine, fare)) => {
+                run.push(Event::Started { engine: name, thread: engine.thread(&brief) });
+                run.answer(engine, brief, fare).await
+            }
+            Boarding::Held => Ok(Next::Snooze(LOOK_FOR_CONSENT)),
+            Boarding::Refused(error) => {
+                run.push(Event::Started { engine: name, thread: None });
+                run.finish(Err(error), None).await
             }
         }
-        // Where nobody is installed nobody starts: the log is the error alone, and programs match it so.
-        if configured.installed {
-            run.push(Event::Started { engine: run.turn.engine.clone(), thread: engine.thread(&brief) });
-        }
-        run.answer(engine, brief, fare).await
     }
 
     async fn give_up(&self, salon: &Arc<Salon>, work: &Work, error: &str) -> Result<(), Error> {
-        let turn = turn_of(work)?;
+        let turn = TurnId::new(payload_of(work)?.turn);
         let now = salon.clock.now();
         let event = Event::Failed {
             code: "gave_up".to_owned(),
@@ -112,25 +125,29 @@ impl Job for RunTurn {
     }
 }
 
-fn turn_of(work: &Work) -> Result<TurnId, Error> {
-    let payload: RunPayload =
-        serde_json::from_str(&work.job.payload).map_err(|error| anyhow::anyhow!("a run without a turn: {error}"))?;
-    Ok(TurnId::new(payload.turn))
+fn payload_of(work: &Work) -> Result<RunPayload, Error> {
+    Ok(serde_json::from_str(&work.job.payload).map_err(|error| anyhow::anyhow!("a run without a turn: {error}"))?)
 }
 
-/// The last number is the number of the last event in the log. Nobody adds to it any more: earlier attempts lost their
-/// lease when this one was claimed.
-async fn prepare(salon: &Salon, work: &Work, id: &TurnId) -> Result<(Turn, Dialog, Brief, i64), Error> {
+/// `None` if the dialog was deleted. The last number is the number of the last event in the log. Nobody adds to it any
+/// more: earlier attempts lost their lease when this one was claimed.
+async fn prepare(
+    salon: &Salon,
+    work: &Work,
+    payload: &RunPayload,
+) -> Result<Option<(Turn, Dialog, Brief, i64)>, Error> {
+    let id = TurnId::new(payload.turn.as_str());
     let mut tx = salon.store.read().await?;
-    let turn = tx.find_turn(id).await?.ok_or_else(|| anyhow::anyhow!("the turn {id} is gone"))?;
-    let dialog = tx.find_dialog(&turn.dialog).await?.ok_or_else(|| anyhow::anyhow!("the dialog of {id} is gone"))?;
+    let turn = tx.find_turn(&id).await?.ok_or_else(|| anyhow::anyhow!("the turn {id} is gone"))?;
+    let Some(dialog) = tx.find_dialog(&turn.dialog).await? else { return Ok(None) };
     // Failed turns take up places in the window, so look a little further back.
     let limit = salon.settings.window.messages as i64 + 10;
     let earlier = tx.list_turns_before(&dialog.id, turn.number, limit).await?;
     let brief = brief::compose(&salon.settings.instruction, &dialog, &earlier, &turn, salon.settings.window);
+    let brief = Brief { wishes: payload.wishes(), ..brief };
     // Nobody wrote before the first who may.
-    let last = if work.lease.ticket.epoch == 1 { 0 } else { tx.last_event(id).await? };
-    Ok((turn, dialog, brief, last))
+    let last = if work.lease.ticket.epoch == 1 { 0 } else { tx.last_event(&id).await? };
+    Ok(Some((turn, dialog, brief, last)))
 }
 
 /// One attempt at a turn, on the writing side.

@@ -1,7 +1,7 @@
 //! Say: number the turn and queue its run, in the caller's transaction.
 
-use salon_core::{DialogId, JobId, Refusal, TurnId};
-use salon_store::{Enqueued, NewJob, NewTurn, Result, Tx};
+use salon_core::{DialogId, JobId, KeyId, Refusal, TurnId, UserId, Wishes};
+use salon_store::{Enqueued, NewJob, NewTurn, Request, Result, Tx};
 use serde::{Deserialize, Serialize};
 
 use crate::Salon;
@@ -10,15 +10,32 @@ use crate::Salon;
 pub const ROOM: i64 = 20;
 
 /// What a `run` job carries.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunPayload {
     pub turn: String,
+    /// Who pays, where it is not somebody in Telegram.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The key by which it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+}
+
+impl RunPayload {
+    pub fn wishes(&self) -> Wishes {
+        Wishes { max_output: self.max_output, temperature: self.temperature }
+    }
 }
 
 /// Something to be said, with its ids already made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Utterance {
     turn: NewTurn,
+    payload: RunPayload,
     run: NewJob,
 }
 
@@ -43,7 +60,7 @@ impl Salon {
     ) -> Utterance {
         let now = self.clock.now();
         let turn = TurnId::new(self.clock.id());
-        let payload = serde_json::json!({ "turn": turn.as_str() }).to_string();
+        let payload = RunPayload { turn: turn.to_string(), user: None, key: None, max_output: None, temperature: None };
         Utterance {
             run: NewJob {
                 id: JobId::new(self.clock.id()),
@@ -52,11 +69,12 @@ impl Salon {
                 kind: crate::KIND_RUN,
                 lane: lane(dialog),
                 bot: None,
-                payload,
+                payload: String::new(),
                 now,
                 // `say` counts by itself.
                 room: None,
             },
+            payload,
             turn: NewTurn {
                 id: turn,
                 dialog: dialog.clone(),
@@ -64,6 +82,7 @@ impl Salon {
                 question: question.to_owned(),
                 engine: engine.to_owned(),
                 source_message,
+                request: None,
                 now,
             },
         }
@@ -80,6 +99,30 @@ impl Utterance {
         self.run.bot = Some(bot.clone());
         self
     }
+
+    /// Who asks and pays, and by which key.
+    pub fn asked_by(mut self, user: &UserId, key: Option<&KeyId>) -> Utterance {
+        self.payload.user = Some(user.to_string());
+        self.payload.key = key.map(ToString::to_string);
+        self
+    }
+
+    pub fn wishing(mut self, wishes: Wishes) -> Utterance {
+        (self.payload.max_output, self.payload.temperature) = (wishes.max_output, wishes.temperature);
+        self
+    }
+
+    /// By which request it is asked. [`Tx::find_turn_of_request`] finds what the same request said before.
+    pub fn requested(mut self, request: Option<Request>) -> Utterance {
+        self.turn.request = request;
+        self
+    }
+
+    /// The run, once everything is known of it.
+    fn run(&self) -> Result<NewJob> {
+        let payload = serde_json::to_string(&self.payload).map_err(anyhow::Error::new)?;
+        Ok(NewJob { payload, ..self.run.clone() })
+    }
 }
 
 /// Adds the turn and its run. `QueueFull` if too many questions wait in the dialog already.
@@ -90,7 +133,7 @@ pub async fn say(tx: &mut Tx, utterance: &Utterance) -> Result<Said> {
     if ahead >= ROOM {
         return Err(Refusal::QueueFull { limit: ROOM }.into());
     }
-    match tx.enqueue(&utterance.run).await? {
+    match tx.enqueue(&utterance.run()?).await? {
         Enqueued::New => Ok(Said { turn: utterance.turn.id.clone(), number, ahead }),
         Enqueued::LaneFull | Enqueued::Duplicate => {
             Err(anyhow::anyhow!("the run of a new turn existed already").into())

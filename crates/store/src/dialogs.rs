@@ -1,6 +1,6 @@
 //! Dialogs. At most one of a chat is active; making one active is what the partial unique index guards.
 
-use salon_core::{BotId, Channel, ChatId, Dialog, DialogId, Time, View};
+use salon_core::{BotId, Channel, ChatId, Dialog, DialogId, Time, UserId, View};
 
 use crate::Tx;
 use crate::error::Result;
@@ -10,8 +10,8 @@ impl Tx {
     /// The chat's active dialog.
     pub async fn find_active_dialog(&mut self, bot: &BotId, chat: ChatId) -> Result<Option<Dialog>> {
         let row = sqlx::query(
-            "SELECT id, bot_id, chat_id, engine, view, thread, summary, window_from, turns, active, created_at, \
-                    updated_at FROM dialogs WHERE bot_id = $1 AND chat_id = $2 AND active = 1",
+            "SELECT id, channel, bot_id, chat_id, user_id, engine, view, thread, summary, window_from, turns, active, \
+                    created_at, updated_at FROM dialogs WHERE bot_id = $1 AND chat_id = $2 AND active = 1",
         )
         .bind(bot.as_str())
         .bind(chat.0)
@@ -22,8 +22,8 @@ impl Tx {
 
     pub async fn find_dialog(&mut self, id: &DialogId) -> Result<Option<Dialog>> {
         let row = sqlx::query(
-            "SELECT id, bot_id, chat_id, engine, view, thread, summary, window_from, turns, active, created_at, \
-                    updated_at FROM dialogs WHERE id = $1",
+            "SELECT id, channel, bot_id, chat_id, user_id, engine, view, thread, summary, window_from, turns, active, \
+                    created_at, updated_at FROM dialogs WHERE id = $1 AND removed_at IS NULL",
         )
         .bind(id.as_str())
         .fetch_optional(self.connection())
@@ -34,8 +34,8 @@ impl Tx {
     /// The newest dialog of a chat, active or not.
     pub async fn find_latest_dialog(&mut self, bot: &BotId, chat: ChatId) -> Result<Option<Dialog>> {
         let row = sqlx::query(
-            "SELECT id, bot_id, chat_id, engine, view, thread, summary, window_from, turns, active, created_at, \
-                    updated_at FROM dialogs WHERE bot_id = $1 AND chat_id = $2 ORDER BY active DESC, updated_at DESC, id DESC LIMIT 1",
+            "SELECT id, channel, bot_id, chat_id, user_id, engine, view, thread, summary, window_from, turns, active, \
+                    created_at, updated_at FROM dialogs WHERE bot_id = $1 AND chat_id = $2 ORDER BY active DESC, updated_at DESC, id DESC LIMIT 1",
         )
         .bind(bot.as_str())
         .bind(chat.0)
@@ -46,15 +46,19 @@ impl Tx {
 
     /// Adds an active dialog. `false` if the chat has one already: use that one.
     pub async fn add_dialog(&mut self, dialog: &Dialog) -> Result<bool> {
-        let Channel::Telegram { bot, chat } = &dialog.channel;
+        let (channel, bot, chat) = match &dialog.channel {
+            Channel::Telegram { bot, chat } => ("telegram", Some(bot.as_str()), Some(chat.0)),
+            Channel::Api => ("api", None, None),
+        };
         let added = sqlx::query(
             "INSERT INTO dialogs (id, channel, bot_id, chat_id, engine, thread, summary, window_from, turns, active, \
-                                  created_at, updated_at, view) \
-             VALUES ($1, 'telegram', $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11) ON CONFLICT DO NOTHING",
+                                  created_at, updated_at, view, user_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12, $13) ON CONFLICT DO NOTHING",
         )
         .bind(dialog.id.as_str())
-        .bind(bot.as_str())
-        .bind(chat.0)
+        .bind(channel)
+        .bind(bot)
+        .bind(chat)
         .bind(&dialog.engine)
         .bind(dialog.thread.as_deref().map(storable))
         .bind(storable(&dialog.summary))
@@ -63,6 +67,7 @@ impl Tx {
         .bind(dialog.created_at.0)
         .bind(dialog.updated_at.0)
         .bind(dialog.view.map(View::as_str))
+        .bind(dialog.owner.as_ref().map(UserId::as_str))
         .execute(self.connection())
         .await?;
         Ok(added.rows_affected() == 1)
@@ -130,10 +135,16 @@ impl Tx {
     }
 }
 
-fn dialog(row: &sqlx::any::AnyRow) -> Result<Dialog> {
+pub(crate) fn dialog(row: &sqlx::any::AnyRow) -> Result<Dialog> {
+    let channel = match row.text("channel")?.as_str() {
+        "telegram" => Channel::Telegram { bot: BotId::new(row.text("bot_id")?), chat: ChatId(row.int("chat_id")?) },
+        "api" => Channel::Api,
+        other => return Err(anyhow::anyhow!("a dialog has the unknown channel {other}").into()),
+    };
     Ok(Dialog {
         id: DialogId::new(row.text("id")?),
-        channel: Channel::Telegram { bot: BotId::new(row.text("bot_id")?), chat: ChatId(row.int("chat_id")?) },
+        channel,
+        owner: row.maybe_text("user_id")?.map(UserId::new),
         engine: row.text("engine")?,
         view: row.maybe_text("view")?.as_deref().and_then(View::parse),
         thread: row.maybe_text("thread")?,

@@ -34,6 +34,7 @@ mod outbox;
 mod people;
 mod row;
 mod secrets;
+mod sessions;
 mod settings;
 mod signal;
 #[cfg(feature = "testing")]
@@ -67,9 +68,10 @@ pub use limits::Terms;
 pub use outbox::{Part, PartState};
 pub use people::PEOPLE;
 pub use secrets::{Dek, Keyring, Sealed};
+pub use sessions::{Keeper, Session};
 pub use signal::Signal;
 pub use tokens::{NewToken, Token};
-pub use turns::{Finished, NewTurn};
+pub use turns::{Finished, NewTurn, Request};
 pub use writer::Operation;
 
 use dialect::Role;

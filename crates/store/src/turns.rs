@@ -15,7 +15,16 @@ pub struct NewTurn {
     pub question: String,
     pub engine: String,
     pub source_message: Option<i64>,
+    pub request: Option<Request>,
     pub now: Time,
+}
+
+/// What a program calls the request that makes a turn. In one dialog it makes one turn, however often it comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub key: String,
+    /// Of everything that makes it this request and no other.
+    pub hash: String,
 }
 
 /// How a turn ended.
@@ -40,8 +49,9 @@ impl Tx {
         let number = row.int("turns")?;
         sqlx::query(
             "INSERT INTO turns (id, dialog_id, number, user_id, question, asked_at, state, engine, tokens_in, \
-                                tokens_out, usage_estimated, usage_suspect, source_message_id) \
-             VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, 0, 0, 0, 0, $8)",
+                                tokens_out, usage_estimated, usage_suspect, source_message_id, request_key, \
+                                request_hash) \
+             VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, 0, 0, 0, 0, $8, $9, $10)",
         )
         .bind(turn.id.as_str())
         .bind(turn.dialog.as_str())
@@ -51,6 +61,8 @@ impl Tx {
         .bind(turn.now.0)
         .bind(&turn.engine)
         .bind(turn.source_message)
+        .bind(turn.request.as_ref().map(|request| request.key.as_str()))
+        .bind(turn.request.as_ref().map(|request| request.hash.as_str()))
         .execute(self.connection())
         .await?;
         Ok(number)
@@ -145,7 +157,7 @@ impl Tx {
     /// [`COUNTED`].
     pub async fn count_turns(&mut self) -> Result<Vec<(String, String, i64)>> {
         let rows = sqlx::query(
-            "SELECT d.bot_id AS bot, t.state AS state, COUNT(*) AS count FROM ( \
+            "SELECT COALESCE(d.bot_id, '') AS bot, t.state AS state, COUNT(*) AS count FROM ( \
                SELECT dialog_id, state FROM turns WHERE state IN ('queued', 'running') \
                UNION ALL \
                SELECT dialog_id, state FROM (SELECT dialog_id, state FROM turns ORDER BY id DESC \

@@ -132,7 +132,7 @@ async fn read(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Result
     let outside = outside(wire, head.uri.path(), head.uri.query());
     let body = body::read(body, &head.headers, web.relay.settings().max_body).await?;
     let call = approved(&head.headers).unwrap_or_else(|| id.call());
-    Ok(Ask { id: call, wire, caller, outside, headers: head.headers, body })
+    Ok(Ask { id: call, wire, caller, outside, headers: head.headers, body, turn: None })
 }
 
 /// Who calls. The one way in for every protocol, so that every header meets the same checks.

@@ -9,12 +9,13 @@ use anyhow::{Context, Result, ensure};
 use salon::catalog::{
     Environment, Kind, ModelSpec, Prices, RatesSpec, Sources, Spec, UnknownPrice, UpstreamSpec, is_name,
 };
+use salon::engines::Choice;
 use salon::relay::RelaySettings;
 use salon_engine::Secret;
 use salon_engine::guard::Rules;
 use serde::Deserialize;
 
-use super::Env;
+use super::{EngineConfig, Env, FileEngine, MODEL};
 
 /// An upstream whose key has a name of its own in the environment.
 struct Provider {
@@ -26,6 +27,8 @@ struct Provider {
     address: &'static str,
     /// Where it is if nobody says otherwise; `None` if its kind knows.
     usual: Option<&'static str>,
+    /// Who answers there if nobody says otherwise.
+    model: &'static str,
 }
 
 const PROVIDERS: [Provider; 6] = [
@@ -35,6 +38,7 @@ const PROVIDERS: [Provider; 6] = [
         keys: &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"],
         address: "ANTHROPIC_BASE_URL",
         usual: None,
+        model: "claude-haiku-4-5",
     },
     Provider {
         name: "google",
@@ -42,6 +46,7 @@ const PROVIDERS: [Provider; 6] = [
         keys: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
         address: "GOOGLE_GEMINI_BASE_URL",
         usual: None,
+        model: "gemini-2.5-flash",
     },
     Provider {
         name: "groq",
@@ -49,6 +54,7 @@ const PROVIDERS: [Provider; 6] = [
         keys: &["GROQ_API_KEY"],
         address: "GROQ_BASE_URL",
         usual: Some("https://api.groq.com/openai/v1"),
+        model: "llama-3.3-70b-versatile",
     },
     Provider {
         name: "mistral",
@@ -56,6 +62,7 @@ const PROVIDERS: [Provider; 6] = [
         keys: &["MISTRAL_API_KEY"],
         address: "MISTRAL_BASE_URL",
         usual: Some("https://api.mistral.ai/v1"),
+        model: "mistral-small-latest",
     },
     Provider {
         name: "openrouter",
@@ -63,6 +70,7 @@ const PROVIDERS: [Provider; 6] = [
         keys: &["OPENROUTER_API_KEY"],
         address: "OPENROUTER_BASE_URL",
         usual: Some("https://openrouter.ai/api/v1"),
+        model: "openai/gpt-4o-mini",
     },
     Provider {
         name: "deepseek",
@@ -70,6 +78,7 @@ const PROVIDERS: [Provider; 6] = [
         keys: &["DEEPSEEK_API_KEY"],
         address: "DEEPSEEK_BASE_URL",
         usual: Some("https://api.deepseek.com/v1"),
+        model: "deepseek-chat",
     },
 ];
 
@@ -130,6 +139,77 @@ pub(super) fn relay(file: &FileRelay) -> Result<RelaySettings> {
     Ok(RelaySettings { max_body, drain: Duration::from_secs(drain_s), ..usual })
 }
 
+/// Servers that are known by their hosts, so that prices are found for them.
+const HOSTS: [(&str, &str); 5] = [
+    ("api.openai.com", "openai"),
+    ("api.groq.com", "groq"),
+    ("api.mistral.ai", "mistral"),
+    ("api.deepseek.com", "deepseek"),
+    ("openrouter.ai", "openrouter"),
+];
+
+/// An engine of the file: a model of the catalog, or a server of its own, which becomes an upstream of the same name.
+pub(super) fn engine(name: &str, file: FileEngine, env: &Env, written: &mut Spec) -> Result<EngineConfig> {
+    let Some(base_url) = file.base_url else {
+        let model = file.model.with_context(|| format!("[engines.{name}] needs a base_url, or a model by its name"))?;
+        ensure!(file.api_key_env.is_none(), "[engines.{name}]: a key belongs to a base_url");
+        return Ok(EngineConfig { name: name.to_owned(), upstream: None, choice: Choice::Named(model) });
+    };
+    if let Some(variable) = &file.api_key_env {
+        ensure!(env.any(variable).is_some(), "[engines.{name}] wants its key in {variable}, which is not set");
+    }
+    ensure!(!written.upstreams.contains_key(name), "[engines.{name}] has a base_url, and so has [upstreams.{name}]");
+    let known = HOSTS.iter().find(|(host, _)| is_at(&base_url, host)).map(|(_, provider)| (*provider).to_owned());
+    let spec = UpstreamSpec {
+        kind: Some(Kind::Compatible),
+        base_url: Some(base_url),
+        key_env: file.api_key_env,
+        // What a server of one's own costs is not asked here.
+        unknown_price: known.is_none().then_some(UnknownPrice::Free),
+        provider: Some(known.unwrap_or_else(|| "own".to_owned())),
+        ..UpstreamSpec::default()
+    };
+    written.upstreams.insert(name.to_owned(), spec);
+    Ok(engine_at(name, name, file.model))
+}
+
+fn engine_at(name: &str, upstream: &str, model: Option<String>) -> EngineConfig {
+    let choice = match model {
+        Some(model) => Choice::Named(format!("{upstream}:{model}")),
+        None => Choice::FirstOf(upstream.to_owned()),
+    };
+    EngineConfig { name: name.to_owned(), upstream: Some(upstream.to_owned()), choice }
+}
+
+fn is_at(base_url: &str, host: &str) -> bool {
+    reqwest::Url::parse(base_url.trim()).is_ok_and(|url| url.host_str() == Some(host))
+}
+
+/// The engine called `model`, from the names that such servers' clients use. A server of one's own comes first: whoever
+/// names it wants to be answered by it.
+pub(super) fn usual_engine(env: &mut Env, spec: &Spec) -> Option<EngineConfig> {
+    let wanted = env
+        .text("OPENAI_MODEL")
+        .or_else(|| env.text("DEFAULT_MODEL"))
+        .or_else(|| env.old("OPENAI_DEFAULT_MODEL", "DEFAULT_MODEL"));
+    let set = |name: &str| spec.upstreams.contains_key(name);
+    if let Some((upstream, model)) = wanted.as_deref().and_then(|model| model.split_once([':', '/']))
+        && set(upstream)
+        && is_name(model)
+    {
+        return Some(engine_at(MODEL, upstream, Some(model.to_owned())));
+    }
+    let usual = |name: &str| match name {
+        "openai" => spec.upstreams[name].base_url.is_none().then_some("gpt-4o-mini"),
+        name => PROVIDERS.iter().find(|provider| provider.name == name).map(|provider| provider.model),
+    };
+    let named = PROVIDERS.iter().map(|provider| provider.name);
+    let order = if env.text("OPENAI_BASE_URL").is_some() { ["openai", "llm"] } else { ["llm", "openai"] };
+    let upstream = order.into_iter().chain(named).chain(["ollama"]).find(|name| set(name))?;
+    let model = wanted.filter(|model| is_name(model)).or_else(|| usual(upstream).map(str::to_owned));
+    Some(engine_at(MODEL, upstream, model))
+}
+
 /// What the environment says: one upstream for each name that is set.
 fn of_environment(env: &mut Env) -> Spec {
     let mut upstreams = BTreeMap::new();
@@ -141,7 +221,7 @@ fn of_environment(env: &mut Env) -> Spec {
         }
         upstreams.insert("openai".to_owned(), openai);
     }
-    for Provider { name, kind, keys, address, usual } in PROVIDERS {
+    for Provider { name, kind, keys, address, usual, .. } in PROVIDERS {
         let key = keys.iter().find(|key| env.text(key).is_some());
         let base_url = env.text(address);
         if key.is_none() && base_url.is_none() {

@@ -64,3 +64,38 @@ async fn a_limit_holds_for_bots_as_well_and_says_so_in_the_chat() {
     assert!(!texts.iter().any(|text| text == "two storks"), "{texts:?}");
     assert_eq!(stage.used().await.calls, 1);
 }
+
+/// A bot whose engine is a model of the catalog.
+async fn with_a_model(model: &str) -> (Mock, Stage) {
+    let mock = Mock::start(MockConfig::default()).await.unwrap();
+    let telegram = mock.base_url().to_owned();
+    let stage = Stage::with(|config| {
+        config.around.api_base = telegram;
+        config.around.open = true;
+        let list = format!("bots:\n  - bot_id: parrot\n    adapter: {model}\n    telegram_token: \"{TOKEN}\"\n");
+        std::fs::write(&config.bots_file, list).unwrap();
+    })
+    .await;
+    (mock, stage)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bot_is_answered_by_any_model_of_the_catalog_by_way_of_the_relay() {
+    for model in ["gpt", "anthropic:mock-claude", "gemini:mock-gemini", "midm", "openai:mock-gpt"] {
+        let (mock, stage) = with_a_model(model).await;
+        mock.says(TOKEN, CHAT, ALICE, "[[say:two storks]]");
+        let said = mock.wait_for_texts(TOKEN, CHAT, |texts| texts.iter().any(|text| text == "two storks"));
+        let heard = tokio::time::timeout(Duration::from_secs(20), said).await;
+        assert!(heard.is_ok(), "{model}: {:?}", mock.bot_texts(TOKEN, CHAT));
+        let patience = tokio::time::Instant::now() + Duration::from_secs(20);
+        while stage.used().await.calls < 1 {
+            assert!(tokio::time::Instant::now() < patience, "{model}: the turn is not in the ledger");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let used = stage.used().await;
+        assert_eq!(used.calls, 1, "{model}: charged by the relay and by nobody else");
+        assert!(used.tokens.output > 0, "{model}: {used:?}");
+        assert_eq!(used.micros > 0, model != "midm", "{model}: {used:?}");
+        mock.shutdown().await.unwrap();
+    }
+}

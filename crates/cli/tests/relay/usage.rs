@@ -132,7 +132,10 @@ async fn a_call_with_an_idempotency_key_is_made_and_paid_once() {
         // What was refused may be corrected.
         let wrong = json!({ "model": "no-such-model", "messages": [] });
         assert_eq!(ask("wrong", &wrong).await.status(), 404);
-        assert_eq!(ask(&format!("wrong-{stream}"), &body).await.status(), 200);
+        let corrected = ask(&format!("wrong-{stream}"), &body).await;
+        assert_eq!(corrected.status(), 200);
+        // Heard to its end, so that it is settled.
+        corrected.text().await.unwrap();
     }
     assert_eq!(stage.upstream.calls().len(), 4);
     assert_eq!(stage.used().await.calls, 4);

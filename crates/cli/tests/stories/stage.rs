@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use salon::engines::Answers;
 use salon::{Clock, Configured};
 use salon_bots::fleet::Bot;
 use salon_bots::roster::Intake;
@@ -439,7 +440,7 @@ impl Stage {
         let engine = Configured {
             rates: salon_core::Rates::default(),
             name: "script".to_owned(),
-            engine: self.desk.clone(),
+            answers: Answers::Engine(self.desk.clone()),
             model: None,
             installed: true,
             why_not: None,

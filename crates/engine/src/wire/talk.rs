@@ -360,7 +360,15 @@ impl Ask {
             Message::text(role, &earlier.text)
         }));
         messages.push(Message::text(Role::User, &brief.question));
-        Ask { messages, stream: true, usage_asked: true, ..Ask::default() }
+        let temperature = brief.wishes.temperature.and_then(Number::from_f64);
+        Ask {
+            messages,
+            stream: true,
+            usage_asked: true,
+            max_output: brief.wishes.max_output,
+            sampling: Sampling { temperature, ..Sampling::default() },
+            ..Ask::default()
+        }
     }
 
     /// Takes note of something that does not travel. What is no fit for a header does not get into the name.

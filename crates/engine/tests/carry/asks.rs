@@ -1,6 +1,6 @@
 //! Single points of questions: what is refused, what is left out and told, what becomes of it.
 
-use salon_core::{Brief, Message as Said, Role as Speaker, TurnId};
+use salon_core::{Brief, Message as Said, Role as Speaker, TurnId, Wishes};
 use salon_engine::wire::Wire;
 use salon_engine::wire::carry::{CannotCarry, HINTS, Quirks, Terms, carry_ask, read_ask, write_ask};
 use salon_engine::wire::talk::{Ask, Part, Role};
@@ -502,6 +502,7 @@ fn a_bots_turn_is_asked_in_any_wire() {
         ],
         question: "so?".to_owned(),
         thread: None,
+        wishes: Wishes { max_output: Some(300), temperature: Some(0.5) },
     };
     for wire in UPSTREAMS {
         let body = write_ask(wire, &mut Ask::of(&brief), &terms(true)).expect("written");

@@ -1,5 +1,6 @@
 //! The catalog as it lives: read, changed, and kept in step with the other processes.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use salon_engine::upstream::Fault;
 use salon_engine::wire::Wire;
 use salon_store::{CATALOG, CatalogRows, Entry, Error, PriceRow, Store};
 use thiserror::Error as ThisError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::check::{Decided, list_models, probe, undecided, with_kind};
@@ -16,7 +18,7 @@ use super::price::BadPrices;
 use super::snapshot::{Keeper, Snapshot, in_house};
 use super::spec::{ModelSpec, RatesSpec, UpstreamSpec};
 use super::upstream::{KeyFrom, Upstream};
-use super::{NoRoute, Route, Sources, Wrong};
+use super::{NoRoute, Route, Sources, Wrong, is_name};
 use crate::clock::Clock;
 use crate::hub::Hub;
 
@@ -24,6 +26,8 @@ use crate::hub::Hub;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a server is asked what it is, while it does not answer.
 const ASK_EVERY: Duration = Duration::from_secs(5);
+/// How long a server's word is good for which model it has.
+const BELIEVE_FIRST: Duration = Duration::from_secs(300);
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Which models there are. One per process.
@@ -34,6 +38,8 @@ pub struct Catalog {
     now: RwLock<Arc<Snapshot>>,
     parts: Mutex<Parts>,
     keeper: Arc<Keeper>,
+    /// What [`Catalog::first_model`] found, and until when that is believed.
+    firsts: Mutex<HashMap<String, (String, Instant)>>,
 }
 
 /// What the present snapshot was built from.
@@ -89,7 +95,15 @@ impl Catalog {
         let snapshot = Snapshot::build(&sources, &rows, &outbound, &keeper, &decided, now);
         tell(&snapshot);
         let parts = Mutex::new(Parts { sources, rows, decided, day: day(now) });
-        Catalog { store, clock, outbound, now: RwLock::new(Arc::new(snapshot)), parts, keeper }
+        Catalog {
+            store,
+            clock,
+            outbound,
+            now: RwLock::new(Arc::new(snapshot)),
+            parts,
+            keeper,
+            firsts: Mutex::default(),
+        }
     }
 
     /// The present state. A call takes it once and keeps it.
@@ -215,6 +229,23 @@ impl Catalog {
             KeyFrom::Nowhere | KeyFrom::Vault | KeyFrom::Caller => None,
         };
         Some(list_models(&upstream, key.as_ref()).await)
+    }
+
+    /// The first model that an upstream says it has, by a name that can be called. It is asked every few minutes at most.
+    pub async fn first_model(&self, upstream: &str) -> Result<String, Fault> {
+        let now = Instant::now();
+        let known = self.firsts.lock().unwrap_or_else(PoisonError::into_inner).get(upstream).cloned();
+        if let Some((name, _)) = known.filter(|(_, until)| now < *until) {
+            return Ok(name);
+        }
+        // Which list it has depends on what it is.
+        self.decide().await;
+        let models = self.check(upstream).await.ok_or(Fault::NotFound)??;
+        let first = models.into_iter().find(|model| is_name(model)).ok_or(Fault::NotFound)?;
+        let name = format!("{upstream}:{first}");
+        let mut firsts = self.firsts.lock().unwrap_or_else(PoisonError::into_inner);
+        firsts.insert(upstream.to_owned(), (name.clone(), now + BELIEVE_FIRST));
+        Ok(name)
     }
 
     /// Adds an upstream or changes one. An entry that could not be used is not taken.

@@ -268,6 +268,26 @@ impl Snapshot {
     /// The model of this name, if the team may use it. A name may begin with an upstream or a provider, as in
     /// `openai:gpt-4o` and `openai/gpt-4o`.
     pub fn find_model(&self, name: &str, org: Option<&OrgId>) -> Option<Arc<Model>> {
+        let known = self.find_known(name, org);
+        if known.is_some() || self.hides(name) {
+            return known;
+        }
+        let catch_all = |upstream: &&Arc<Upstream>| upstream.catch_all && upstream.is_open_to(org);
+        let places: Vec<_> = self.upstreams.values().filter(catch_all).cloned().collect();
+        (!places.is_empty()).then(|| self.passed_on(name, name, &places))
+    }
+
+    /// Whether everybody may use a model by this name that somebody has written down, or whose upstream is named in it.
+    pub fn knows(&self, name: &str) -> bool {
+        is_name(name) && self.find_known(name, None).is_some()
+    }
+
+    /// Whether there is a model of this name, for whomever.
+    fn hides(&self, name: &str) -> bool {
+        self.models.contains_key(self.aliases.get(name).map_or(name, String::as_str))
+    }
+
+    fn find_known(&self, name: &str, org: Option<&OrgId>) -> Option<Arc<Model>> {
         let own = self.models.get(self.aliases.get(name).map_or(name, String::as_str));
         if let Some(model) = own {
             return model.is_open_to(org).then(|| model.clone());
@@ -279,9 +299,7 @@ impl Snapshot {
                 return Some(self.passed_on(name, rest, &places));
             }
         }
-        let catch_all = |upstream: &&Arc<Upstream>| upstream.catch_all && upstream.is_open_to(org);
-        let places: Vec<_> = self.upstreams.values().filter(catch_all).cloned().collect();
-        (!places.is_empty()).then(|| self.passed_on(name, name, &places))
+        None
     }
 
     /// The names that a team may use, for whoever mistyped one.

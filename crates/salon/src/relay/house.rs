@@ -1,7 +1,7 @@
 //! Answers that are made in this process, told in whichever protocol was asked in.
 
 use bytes::Bytes;
-use salon_core::{Brief, Event, Message, Note, Role, Tokens, TurnId};
+use salon_core::{Brief, Event, Message, Note, Role, Tokens, TurnId, Wishes};
 use salon_engine::upstream::Fault;
 use salon_engine::wire::carry::{Door, Terms, Writer, read_ask};
 use salon_engine::wire::talk::{self, Ask, Finish, Piece};
@@ -55,7 +55,7 @@ fn brief(ask: &Ask, id: &str) -> Brief {
     }
     history.pop_if(|last| last.role == Role::User);
     let (instructions, question) = (instructions.join("\n"), ask.question());
-    Brief { turn: TurnId::new(id), instructions, history, question, thread: None }
+    Brief { turn: TurnId::new(id), instructions, history, question, thread: None, wishes: Wishes::default() }
 }
 
 async fn tell(engine: Box<dyn Engine>, brief: Brief, mut writer: Writer, told: mpsc::Sender<Bytes>) {

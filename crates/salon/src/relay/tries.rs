@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use salon_engine::upstream::{Fault, Trouble, Turn};
+use salon_engine::upstream::{Fault, Trouble, Turn, Turns};
 use salon_engine::wire::carry::{Back, Carrier, Quirks, Terms, carry_answer, carry_ask};
 use salon_engine::wire::{Head, Refused, Tap, Unasked, Verdict, Wire, judge_refusal};
 use tokio::time::Instant;
 
 use super::charge::{Bill, Ending};
 use super::passing::{Manner, Passing, Source};
-use super::{Answer, Ask, Most, REAP_AFTER, Relay, Told, changes, house, passed_on, payer, put, refuse, tell_limits};
+use super::{
+    Answer, Ask, Most, NotBegun, REAP_AFTER, Relay, Told, changes, house, passed_on, put, refuse, tell_limits,
+};
 use crate::catalog::{Ability, Access as Keyed, Destination, Quirk, Route};
 use crate::ledger::{Attempt, Failed, Quote, Reserved};
 
@@ -39,8 +41,8 @@ enum Came {
 }
 
 /// A call while it is being answered.
-struct Calling<'a> {
-    relay: &'a Relay,
+struct Calling {
+    relay: Arc<Relay>,
     ask: Ask,
     head: Head,
     route: Route,
@@ -48,66 +50,85 @@ struct Calling<'a> {
     deadline: Instant,
 }
 
-pub(super) async fn answer(
-    relay: &Relay,
+/// A call for which enough is set aside, and which may be made.
+pub struct Begun {
+    calling: Calling,
+    turns: Turns<Arc<Destination>>,
+    turn: Turn<Arc<Destination>>,
+    put: Put,
+    reserved: Reserved,
+}
+
+/// Sets aside what a call can take.
+pub(super) async fn begin(
+    relay: &Arc<Relay>,
     ask: Ask,
     head: Head,
     route: Route,
     most: Most,
     keys: Vec<(String, Keyed)>,
-) -> Result<Answer, Refused> {
+) -> Result<Begun, NotBegun> {
     let key = |name: &str| keys.iter().find(|(known, _)| known == name).map(|(_, key)| key.clone());
-    let mut turns = route.turns(|upstream| key(&upstream.name))?;
-    let mut turn = turns.next().map_err(Refused::from)?;
+    let mut turns = route.turns(|upstream| key(&upstream.name)).map_err(Refused::from)?;
+    let turn = turns.next().map_err(Refused::from)?;
     let deadline = turns.deadline();
     // What cannot be carried is refused before anything is reserved.
-    let calling = Calling { relay, ask, head, route, most, deadline };
-    let mut put = calling.put(&turn.what)?;
+    let calling = Calling { relay: relay.clone(), ask, head, route, most, deadline };
+    let put = calling.put(&turn.what)?;
     let quote = Quote {
         call: calling.ask.id.clone(),
-        payer: payer(&calling.ask.caller),
-        door: calling.ask.wire.as_str().to_owned(),
+        payer: calling.ask.payer(),
+        door: calling.ask.door().to_owned(),
         model: calling.head.model.clone(),
         most: most.amounts(),
         deadline: relay.salon.clock.now() + deadline.saturating_duration_since(Instant::now()) + REAP_AFTER,
         first: Some(attempt(&turn)),
     };
-    let mut reserved = relay.book.reserve(quote).await?;
-    loop {
-        let (came, kept) = calling.once(turn, put, reserved).await;
-        let trouble = match came {
-            Came::Answer(answer) | Came::Refusal(answer) => return Ok(answer),
-            Came::RefusedHere(refused) => return Err(refused),
-            Came::Trouble(trouble) => trouble,
-        };
-        let Some((failed, again)) = kept else { return Err(trouble.into()) };
-        reserved = again;
-        let n = i64::from(failed.number);
-        let Some(pause) = turns.failed(failed, &trouble, false) else {
-            calling.give_up(reserved, n, trouble).await;
-            return Err(trouble.into());
-        };
-        tokio::time::sleep(pause).await;
-        turn = match turns.next() {
-            Ok(turn) => turn,
-            Err(trouble) => {
+    let reserved = relay.book.reserve(quote).await.map_err(NotBegun::Unpaid)?;
+    Ok(Begun { calling, turns, turn, put, reserved })
+}
+
+impl Begun {
+    /// Makes the call. Dropping the future hangs up.
+    pub async fn answer(self) -> Result<Answer, Refused> {
+        let Begun { calling, mut turns, mut turn, mut put, mut reserved } = self;
+        loop {
+            let (came, kept) = calling.once(turn, put, reserved).await;
+            let trouble = match came {
+                Came::Answer(answer) | Came::Refusal(answer) => return Ok(answer),
+                Came::RefusedHere(refused) => return Err(refused),
+                Came::Trouble(trouble) => trouble,
+            };
+            let Some((failed, again)) = kept else { return Err(trouble.into()) };
+            reserved = again;
+            let n = i64::from(failed.number);
+            let Some(pause) = turns.failed(failed, &trouble, false) else {
                 calling.give_up(reserved, n, trouble).await;
                 return Err(trouble.into());
+            };
+            tokio::time::sleep(pause).await;
+            turn = match turns.next() {
+                Ok(turn) => turn,
+                Err(trouble) => {
+                    calling.give_up(reserved, n, trouble).await;
+                    return Err(trouble.into());
+                }
+            };
+            put = match calling.put(&turn.what) {
+                Ok(put) => put,
+                Err(refused) => {
+                    calling.give_up(reserved, n, trouble).await;
+                    return Err(refused);
+                }
+            };
+            let failed = Failed { n, unknown: trouble.fault.may_cost(), note: trouble.fault.code().to_owned() };
+            if let Err(error) = reserved.attempt(Some(failed), attempt(&turn)).await {
+                let call = &calling.ask.id;
+                tracing::warn!(%error, call.id = %call, "another attempt cannot be written down, so it is not made");
+                return Err(refuse::ledger_away());
             }
-        };
-        put = match calling.put(&turn.what) {
-            Ok(put) => put,
-            Err(refused) => {
-                calling.give_up(reserved, n, trouble).await;
-                return Err(refused);
-            }
-        };
-        let failed = Failed { n, unknown: trouble.fault.may_cost(), note: trouble.fault.code().to_owned() };
-        if let Err(error) = reserved.attempt(Some(failed), attempt(&turn)).await {
-            tracing::warn!(%error, call.id = %calling.ask.id, "another attempt cannot be written down, so it is not made");
-            return Err(refuse::ledger_away());
+            calling.relay.salon.metrics.count("", "relay_retries");
         }
-        relay.salon.metrics.count("", "relay_retries");
     }
 }
 
@@ -125,7 +146,7 @@ fn attempt(turn: &Turn<Arc<Destination>>) -> Attempt {
 /// A try that failed, and the reservation that is still good.
 type Kept = Option<(Turn<Arc<Destination>>, Reserved)>;
 
-impl Calling<'_> {
+impl Calling {
     /// The question in the words of a destination.
     fn put(&self, to: &Destination) -> Result<Put, Refused> {
         if to.line.is_none() || (to.wire == self.ask.wire && !self.wants_array()) {

@@ -1,21 +1,64 @@
-//! What a turn may take of the ledger, and what it took: the same functions that charge a stateless call.
+//! Who pays for a turn, and what an engine of its own takes of the ledger: the same functions that charge a stateless
+//! call.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use salon_core::limit::{Amounts, Zone};
-use salon_core::{Brief, CallId, Channel, Dialog, Rates, Tokens, Turn, Usage, UserId};
-use salon_engine::estimate;
+use salon_core::limit::Zone;
+use salon_core::people::Role;
+use salon_core::{Amounts, Brief, CallId, Channel, Dialog, KeyId, OrgId, Rates, Scopes, Tokens, Turn, Usage, UserId};
+use salon_engine::{EngineError, estimate};
 use salon_store::Result;
 
+use crate::access::Caller;
 use crate::engines::Configured;
 use crate::ledger::{Attempt, Book, NotReserved, Payer, Quote, Reserved, Spent};
 use crate::people::{DEFAULT_ORG, person_of_telegram};
+use crate::relay::{Asking, DOOR_OF_TURNS, Refused};
+use crate::say::RunPayload;
 use crate::{Salon, Work};
 
 /// What is set aside for an answer: nobody says beforehand how long it will be.
 const USUAL_OUTPUT: i64 = 4_096;
 /// A turn that nobody has ended so long after its deadline is nobody's any more.
 const REAP_AFTER: Duration = Duration::from_secs(60);
+
+/// Who asked, and what the ledger calls this attempt to answer.
+pub(super) struct Asker {
+    pub caller: Arc<Caller>,
+    pub asking: Asking,
+    pub call: CallId,
+}
+
+impl Asker {
+    pub async fn of(salon: &Salon, work: &Work, payload: &RunPayload, turn: &Turn, dialog: &Dialog) -> Result<Asker> {
+        let epoch = work.lease.ticket.epoch;
+        // An attempt that was cut off may have cost something, and nobody knows what. The next one is another call.
+        let call = match epoch {
+            1 => CallId::new(turn.id.as_str()),
+            later => CallId::new(format!("{}.{later}", turn.id)),
+        };
+        let chat = match &dialog.channel {
+            Channel::Telegram { bot, chat } => Some(format!("{bot}:{chat}")),
+            Channel::Api => None,
+        };
+        let asking = Asking { turn: turn.id.clone(), chat };
+        Ok(Asker { caller: Arc::new(caller(salon, payload, turn).await?), asking, call })
+    }
+
+    fn payer(&self) -> Payer {
+        let caller = &self.caller;
+        Payer {
+            org: caller.org.clone(),
+            zone: caller.zone.name().to_owned(),
+            user: caller.user.clone(),
+            key: caller.key.clone(),
+            chat: self.asking.chat.clone(),
+            turn: Some(self.asking.turn.clone()),
+            run: None,
+        }
+    }
+}
 
 /// A turn that may be run, because what it may take was set aside.
 pub(super) struct Fare {
@@ -25,33 +68,45 @@ pub(super) struct Fare {
 }
 
 /// Whether a turn may be run.
-pub(super) enum Boarding {
-    Granted(Fare),
+pub(super) enum Boarding<T> {
+    Granted(T),
     /// An admin has to agree first.
     Held,
-    Refused(NotReserved),
+    Refused(EngineError),
+}
+
+impl<T> Boarding<T> {
+    pub fn map<U>(self, granted: impl FnOnce(T) -> U) -> Boarding<U> {
+        match self {
+            Boarding::Granted(what) => Boarding::Granted(granted(what)),
+            Boarding::Held => Boarding::Held,
+            Boarding::Refused(error) => Boarding::Refused(error),
+        }
+    }
+
+    /// What becomes of a turn for which nothing could be set aside.
+    pub fn not(not: NotReserved) -> Result<Boarding<T>> {
+        match not {
+            NotReserved::Held { .. } => Ok(Boarding::Held),
+            NotReserved::Unavailable(why) => Err(salon_store::Error::Unavailable(why)),
+            refused => Ok(Boarding::Refused(EngineError::failed("over_limit", Refused::from(refused).message))),
+        }
+    }
 }
 
 impl Fare {
     pub async fn reserve(
         book: &Book,
         salon: &Salon,
-        work: &Work,
-        (turn, dialog): (&Turn, &Dialog),
+        asker: &Asker,
         configured: &Configured,
         brief: &Brief,
-    ) -> Result<Boarding> {
-        let tokens = Tokens::new(estimate::brief_tokens(brief), USUAL_OUTPUT);
-        let epoch = work.lease.ticket.epoch;
-        // An attempt that was cut off may have cost something, and nobody knows what. The next one is another call.
-        let call = match epoch {
-            1 => CallId::new(turn.id.as_str()),
-            later => CallId::new(format!("{}.{later}", turn.id)),
-        };
+    ) -> Result<Boarding<Fare>> {
+        let tokens = Tokens::new(estimate::brief_tokens(brief), brief.wishes.max_output.unwrap_or(USUAL_OUTPUT));
         let quote = Quote {
-            call,
-            payer: payer(salon, turn, dialog).await?,
-            door: "turn".to_owned(),
+            call: asker.call.clone(),
+            payer: asker.payer(),
+            door: DOOR_OF_TURNS.to_owned(),
             model: configured.name.clone(),
             most: Amounts {
                 micros: configured.rates.most(tokens.input, tokens.output).0,
@@ -72,9 +127,7 @@ impl Fare {
                 let (rates, engine) = (configured.rates, configured.name.clone());
                 Ok(Boarding::Granted(Fare { reserved, rates, engine }))
             }
-            Err(NotReserved::Held { .. }) => Ok(Boarding::Held),
-            Err(NotReserved::Unavailable(why)) => Err(salon_store::Error::Unavailable(why)),
-            Err(refused) => Ok(Boarding::Refused(refused)),
+            Err(not) => Boarding::not(not),
         }
     }
 
@@ -99,11 +152,13 @@ impl Fare {
     }
 }
 
-async fn payer(salon: &Salon, turn: &Turn, dialog: &Dialog) -> Result<Payer> {
+/// Whoever asked, with the rights of a caller of the relay. Whether they may ask was settled when they did.
+async fn caller(salon: &Salon, payload: &RunPayload, turn: &Turn) -> Result<Caller> {
     let mut tx = salon.store.read().await?;
-    let known = match turn.user {
-        Some(telegram) => tx.find_user_of_telegram(telegram).await?,
-        None => None,
+    let known = match (&payload.user, turn.user) {
+        (Some(user), _) => tx.find_user(&UserId::new(user.as_str())).await?,
+        (None, Some(telegram)) => tx.find_user_of_telegram(telegram).await?,
+        (None, None) => None,
     };
     let person = match (known, turn.user) {
         (Some(user), _) => Some(user),
@@ -116,19 +171,11 @@ async fn payer(salon: &Salon, turn: &Turn, dialog: &Dialog) -> Result<Payer> {
         }
         (None, None) => None,
     };
-    let (org, user) = match person {
-        Some(person) => (person.org, person.id),
-        None => (salon_core::OrgId::new(DEFAULT_ORG), UserId::new("nobody")),
+    let (org, user, role) = match person {
+        Some(person) => (person.org, person.id, person.role),
+        None => (OrgId::new(DEFAULT_ORG), UserId::new("nobody"), Role::User),
     };
-    let zone = tx.find_org(&org).await?.map_or_else(|| Zone::utc().name().to_owned(), |org| org.zone);
-    let Channel::Telegram { bot, chat } = &dialog.channel;
-    Ok(Payer {
-        org,
-        zone,
-        user,
-        key: None,
-        chat: Some(format!("{bot}:{chat}")),
-        turn: Some(turn.id.clone()),
-        run: None,
-    })
+    let zone = tx.find_org(&org).await?.and_then(|org| Zone::find(&org.zone)).unwrap_or_else(Zone::utc);
+    let key = payload.key.as_deref().map(KeyId::new);
+    Ok(Caller { org, zone, user, role, key, scopes: Scopes::default() })
 }

@@ -114,6 +114,7 @@ pub fn dialog(id: &str, chat: ChatId) -> Dialog {
     Dialog {
         id: DialogId::new(id),
         channel: Channel::Telegram { bot: parrot(), chat },
+        owner: None,
         engine: "storyteller".to_owned(),
         view: None,
         thread: None,
@@ -138,6 +139,7 @@ pub fn turn(id: impl Into<String>, dialog: &str) -> NewTurn {
         question: "Do storks have teeth?".to_owned(),
         engine: "storyteller".to_owned(),
         source_message: Some(7),
+        request: None,
         now: Time(2_000),
     }
 }
