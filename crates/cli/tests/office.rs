@@ -138,12 +138,23 @@ fn people_come_change_and_go() {
 fn keys_have_scopes_and_ends() {
     let office = Office::new();
     office.says("user add alice --role admin");
-    office.says("key add ci --routes /v1/chat/*,/v1/models --models gpt-4o* --from 192.0.2.0/24 --expires 30d --quiet");
+    let scopes = "--routes /v1/chat/*,/v1/models --models gpt-4o* --from 192.0.2.0/24 --expires 30d";
+    office.says(&format!("key add ci {scopes} --limit micros:month:12.5 --limit requests:day:100:warn --quiet"));
     let listed = office.says("key list --user alice");
+    for part in ["micros:month:12.50:block", "requests:day:100:warn"] {
+        assert!(listed.contains(part), "{part}: {listed}");
+    }
     for part in ["routes /v1/chat/*,/v1/models", "models gpt-4o*", "from 192.0.2.0/24", "until ", "never used"] {
         assert!(listed.contains(part), "{part}: {listed}");
     }
-    for bad in ["--expires yesterday", "--expires 2020-01-01", "--from 10.0.0.0/99", "--models ,", "--role king"] {
+    for bad in [
+        "--expires yesterday",
+        "--expires 2020-01-01",
+        "--from 10.0.0.0/99",
+        "--models ,",
+        "--role king",
+        "--limit micros:month",
+    ] {
         office.refuses(&format!("key add bad {bad}"));
     }
     let revoked = office.says(&format!("key revoke {}", id(&listed)));

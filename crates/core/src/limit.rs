@@ -5,12 +5,14 @@
 //! organisation's time zone, so that a day ends when people go home and not when Greenwich does.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::ToSpan;
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 
 use crate::id::{LimitId, OrgId};
+use crate::money::Micros;
 use crate::time::Time;
 
 /// What is counted.
@@ -36,6 +38,14 @@ impl Measure {
 
     pub fn parse(text: &str) -> Option<Measure> {
         Measure::ALL.into_iter().find(|measure| measure.as_str() == text)
+    }
+
+    /// Reads an amount as people write it: dollars such as `12.50`, or a whole number of the others.
+    pub fn parse_amount(self, text: &str) -> Option<i64> {
+        match self {
+            Measure::Micros => Micros::parse(text).map(|micros| micros.0),
+            Measure::Tokens | Measure::Requests => text.parse().ok(),
+        }
     }
 }
 
@@ -224,6 +234,22 @@ impl Zone {
     /// When the day written as `2026-02-01` begins here.
     pub fn midnight(&self, day: &str) -> Option<Time> {
         self.start_of(day.parse().ok()?)
+    }
+
+    /// A day, which begins at midnight here, or a while from `now`, such as `12h`, `30d` or `8w`.
+    pub fn moment(&self, text: &str, now: Time) -> Option<Time> {
+        if let Some(at) = self.midnight(text) {
+            return Some(at);
+        }
+        let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let hours = match unit {
+            "h" => 1,
+            "d" => 24,
+            "w" => 7 * 24,
+            _ => return None,
+        };
+        let count = digits.parse::<u32>().ok().filter(|count| (1..=100_000).contains(count))?;
+        Some(now + Duration::from_secs(u64::from(count) * hours * 3600))
     }
 
     fn date(&self, at: Time) -> Option<Date> {
@@ -460,6 +486,27 @@ mod tests {
     fn check(period: Period, name: &str, now: &str, start: &str, end: &str) {
         let window = period.window(&zone(name), at(now));
         assert_eq!((window.start, window.end), (at(start), at(end)), "{period:?} of {now} in {name}");
+    }
+
+    #[test]
+    fn a_moment_is_a_day_or_a_while_from_now() {
+        let (now, zone) = (Time(1_769_947_200_000), zone("Asia/Seoul"));
+        let hours = |text: &str| zone.moment(text, now).map(|at| at.since(now).as_secs() / 3600);
+        assert_eq!(hours("12h"), Some(12));
+        assert_eq!(hours("30d"), Some(720));
+        assert_eq!(hours("2w"), Some(336));
+        // Midnight in Seoul is three in the afternoon of the day before.
+        assert_eq!(hours("2026-02-03"), Some(27));
+        for bad in ["", "d", "0d", "-1d", "1y", "2026-02-30", "soon", "é"] {
+            assert_eq!(hours(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_amount_is_in_dollars_or_a_whole_number() {
+        assert_eq!(Measure::Micros.parse_amount("12.50"), Some(12_500_000));
+        assert_eq!(Measure::Tokens.parse_amount("12"), Some(12));
+        assert_eq!(Measure::Requests.parse_amount("1.5"), None);
     }
 
     #[test]

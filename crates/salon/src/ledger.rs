@@ -324,6 +324,11 @@ impl Book {
         self.learn_after(write.await?).await
     }
 
+    /// Looks whether limits were changed by somebody else. Done by itself twice a second.
+    pub async fn look(&self) -> Result<(), Error> {
+        self.shared.load().await
+    }
+
     async fn learn_after(&self, changed: bool) -> Result<bool, Error> {
         if changed {
             self.shared.load().await?;

@@ -1,16 +1,16 @@
 //! `salon key`.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
-use salon::access::issue::{Issued, Maker, NewKey, make_key, revoke_key};
+use salon::access::issue::{Issued, Maker, NewKey, OwnLimit, make_key, revoke_key};
 use salon::people::{self, DEFAULT_ORG, NewUser};
+use salon_core::limit::{Limits, Measure, Period, Policy, Scope, THRESHOLDS};
 use salon_core::people::Role;
 use salon_core::scopes::{Allowed, Entry};
-use salon_core::{KeyId, OrgId, Scopes, Time, User, UserId, Zone};
-use salon_store::ApiKey;
+use salon_core::{KeyId, Micros, OrgId, Scopes, Time, User, UserId, Zone};
+use salon_store::{ApiKey, Terms};
 
 use super::{Room, Told, day};
 use crate::common::Common;
@@ -41,6 +41,10 @@ pub enum KeyCommand {
         /// When it ends: a day such as 2027-01-31, or after 12h, 30d or 8w
         #[arg(long, value_name = "WHEN")]
         expires: Option<String>,
+        /// What it may take by itself, such as micros:month:5 (dollars), tokens:day:100000 or requests:total:50; several
+        /// times if need be
+        #[arg(long = "limit", value_name = "LIMIT", value_parser = limit)]
+        limits: Vec<OwnLimit>,
         /// Print the key and nothing else
         #[arg(long)]
         quiet: bool,
@@ -77,17 +81,21 @@ impl KeyCommand {
     pub(super) async fn perform(self, room: &Room) -> Result<Told> {
         let salon = &room.salon;
         match self {
-            KeyCommand::Add { name, user, role, routes, models, from, expires, quiet, .. } => {
+            KeyCommand::Add { name, user, role, routes, models, from, expires, limits, quiet, .. } => {
                 let (user, made) = holder(room, user.as_deref()).await?;
                 let org = people::find_org(&salon.store, user.org.as_str()).await?;
                 let zone = Zone::find(&org.zone).unwrap_or_else(Zone::utc);
-                let expires_at = expires.map(|text| moment(&text, salon.clock.now(), &zone)).transpose()?;
+                let moment = |text: String| {
+                    let at = zone.moment(&text, salon.clock.now());
+                    at.with_context(|| format!("{text:?} is no time; say a day such as 2027-01-31, or 12h, 30d or 8w"))
+                };
+                let expires_at = expires.map(moment).transpose()?;
                 let scopes = Scopes {
                     routes: routes.unwrap_or_default(),
                     models: models.unwrap_or_default(),
                     networks: from.unwrap_or_default(),
                 };
-                let new = NewKey { user: user.id.clone(), name, role, scopes, expires_at };
+                let new = NewKey { user: user.id.clone(), name, role, scopes, expires_at, limits };
                 let issued = make_key(&salon.store, &salon.clock, &salon.keys, Maker::Operator, new).await?;
                 Ok(handed_over(&issued, &user, made, quiet))
             }
@@ -99,10 +107,11 @@ impl KeyCommand {
                 let mut tx = salon.store.read().await?;
                 let keys = tx.list_api_keys(user.as_ref()).await?;
                 let users = tx.list_users(None).await?.into_iter();
-                let names: HashMap<UserId, String> = users.map(|user| (user.id, user.name)).collect();
+                let users: HashMap<UserId, User> = users.map(|user| (user.id.clone(), user)).collect();
+                let limits = tx.load_limits().await?;
                 let now = salon.clock.now();
                 let kept = keys.iter().filter(|key| all || key.revoked_at.is_none());
-                let lines = kept.map(|key| shown(key, names.get(&key.user), now)).collect();
+                let lines = kept.map(|key| shown(key, users.get(&key.user), &limits, now)).collect();
                 Ok(Told::lines(lines, "No key yet. Make one: salon key add NAME"))
             }
             KeyCommand::Revoke { id, .. } => {
@@ -154,14 +163,26 @@ fn handed_over(issued: &Issued, user: &User, made: bool, quiet: bool) -> Told {
     Told { text, note, trouble: false }
 }
 
-fn shown(key: &ApiKey, user: Option<&String>, now: Time) -> String {
-    let nobody = "(removed)".to_owned();
-    let mut line = format!("{}  {}  …{}  {}  {}", key.id, key.name, key.hint, user.unwrap_or(&nobody), key.role);
+fn shown(key: &ApiKey, user: Option<&User>, limits: &Limits, now: Time) -> String {
+    let name = user.map_or("(removed)", |user| &user.name);
+    let mut line = format!("{}  {}  …{}  {name}  {}", key.id, key.name, key.hint, key.role);
     let scopes = [("routes", &key.routes), ("models", &key.models), ("from", &key.networks)];
     for (what, list) in scopes {
         if let Some(list) = list {
             line.push_str(&format!("  {what} {list}"));
         }
+    }
+    for limit in user.iter().flat_map(|user| limits.on(&user.org, Scope::Key, key.id.as_str())) {
+        let amount = match limit.measure {
+            Measure::Micros => Micros(limit.amount).to_string(),
+            Measure::Tokens | Measure::Requests => limit.amount.to_string(),
+        };
+        line.push_str(&format!(
+            "  {}:{}:{amount}:{}",
+            limit.measure.as_str(),
+            limit.period.as_str(),
+            limit.policy.as_str()
+        ));
     }
     line.push_str(&match key.last_used_at {
         Some(at) => format!("  used {}", day(at)),
@@ -182,22 +203,21 @@ fn allowed<T: Entry>(text: &str) -> Result<Allowed<T>> {
     Ok(allowed)
 }
 
-/// A day, which begins at midnight of the zone, or a time from now.
-fn moment(text: &str, now: Time, zone: &Zone) -> Result<Time> {
-    if let Some(at) = zone.midnight(text) {
-        return Ok(at);
-    }
-    let hours = |digits: &str, hours: u64| {
-        let count = digits.parse::<u32>().ok().filter(|count| (1..=100_000).contains(count))?;
-        Some(now + Duration::from_secs(u64::from(count) * hours * 3600))
+/// A limit in the words of the API, such as `micros:month:5`, `tokens:day:100000` or `requests:total:50:hard`.
+fn limit(text: &str) -> Result<OwnLimit> {
+    let words: Vec<&str> = text.split(':').collect();
+    let [measure, period, amount, policy @ ..] = words.as_slice() else {
+        bail!("{text:?} is no limit; say what, for how long and how much, such as micros:month:5");
     };
-    let at = match text.split_at_checked(text.len().saturating_sub(1)) {
-        Some((digits, "h")) => hours(digits, 1),
-        Some((digits, "d")) => hours(digits, 24),
-        Some((digits, "w")) => hours(digits, 7 * 24),
-        _ => None,
+    let measure = Measure::parse(measure).context("the first word is micros, tokens or requests")?;
+    let period = Period::parse(period).context("the second word is day, week, month or total")?;
+    let amount = measure.parse_amount(amount).context("the third word is dollars such as 12.50, or a whole number")?;
+    let policy = match policy {
+        [] => Policy::Block,
+        [policy] => Policy::parse(policy).context("the fourth word is warn, ask, block or hard")?,
+        _ => bail!("{text:?} has more words than a limit"),
     };
-    at.with_context(|| format!("{text:?} is no time; say a day such as 2027-01-31, or 12h, 30d or 8w"))
+    Ok(OwnLimit { measure, period, terms: Terms { amount, policy, thresholds: THRESHOLDS.to_vec() } })
 }
 
 #[cfg(test)]
@@ -205,16 +225,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_key_is_a_day_or_a_while_from_now() {
-        let (now, zone) = (Time(1_769_947_200_000), Zone::find("Asia/Seoul").expect("a zone"));
-        let at = |text: &str| moment(text, now, &zone).map(|at| at.since(now).as_secs() / 3600);
-        assert_eq!(at("12h").expect("hours"), 12);
-        assert_eq!(at("30d").expect("days"), 720);
-        assert_eq!(at("2w").expect("weeks"), 336);
-        // Midnight in Seoul is three in the afternoon of the day before.
-        assert_eq!(at("2026-02-03").expect("a day"), 27);
-        for bad in ["", "d", "0d", "-1d", "1y", "2026-02-30", "soon", "é"] {
-            assert!(moment(bad, now, &zone).is_err(), "{bad}");
+    fn a_limit_is_said_in_three_words_or_four() {
+        let read = |text: &str| limit(text).map(|own| (own.measure.as_str(), own.terms.amount, own.terms.policy));
+        assert_eq!(read("micros:month:5").expect("dollars"), ("micros", 5_000_000, Policy::Block));
+        assert_eq!(read("requests:total:50:hard").expect("a policy"), ("requests", 50, Policy::Hard));
+        for bad in ["", "micros", "micros:month", "money:month:5", "tokens:eon:5", "tokens:day:5.5", "tokens:day:5:x:y"]
+        {
+            assert!(limit(bad).is_err(), "{bad}");
         }
     }
 }

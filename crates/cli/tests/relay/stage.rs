@@ -130,7 +130,7 @@ impl Stage {
     pub async fn key_of(&self, scopes: Scopes) -> String {
         let salon = &self.house.salon;
         let name = "a test's key".to_owned();
-        let new = NewKey { user: self.user.clone(), name, role: None, scopes, expires_at: None };
+        let new = NewKey { user: self.user.clone(), name, role: None, scopes, expires_at: None, limits: Vec::new() };
         let issued = make_key(&salon.store, &salon.clock, &salon.keys, Maker::Operator, new).await.unwrap();
         issued.secret.expose().to_owned()
     }

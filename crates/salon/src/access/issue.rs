@@ -1,9 +1,10 @@
 //! Making and revoking keys.
 
+use salon_core::limit::{Limit, Measure, Period, Scope};
 use salon_core::people::Role;
-use salon_core::{KeyId, Scopes, Time, UserId};
+use salon_core::{KeyId, LimitId, Scopes, Time, UserId};
 use salon_engine::Secret;
-use salon_store::{ApiKey, Store};
+use salon_store::{ApiKey, Store, Terms};
 use thiserror::Error;
 
 use super::{Caller, token};
@@ -13,6 +14,8 @@ use crate::keys::Keys;
 /// Keys that somebody may have at once.
 const MOST_KEYS: usize = 200;
 const LONGEST_NAME: usize = 100;
+/// Limits of its own that a key may be made with.
+const MOST_LIMITS: usize = 12;
 
 /// Who makes or revokes a key.
 #[derive(Clone, Copy, Debug)]
@@ -32,12 +35,23 @@ pub struct NewKey {
     pub role: Option<Role>,
     pub scopes: Scopes,
     pub expires_at: Option<Time>,
+    /// What it may take by itself, whatever else its user does.
+    pub limits: Vec<OwnLimit>,
+}
+
+/// A limit of a key that is yet to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnLimit {
+    pub measure: Measure,
+    pub period: Period,
+    pub terms: Terms,
 }
 
 /// A new key. This is the only moment at which it can be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issued {
     pub key: ApiKey,
+    pub limits: Vec<Limit>,
     pub secret: Secret,
 }
 
@@ -53,6 +67,11 @@ pub enum IssueError {
     Past,
     #[error("There are {MOST_KEYS} keys already. Revoke some first.")]
     TooMany,
+    #[error("This is no limit: {0}.")]
+    BadLimit(&'static str),
+    /// What the new key takes would not count against the old one.
+    #[error("A key with limits of its own cannot make others. Use a key without them, or ask an administrator.")]
+    Limited,
     #[error("Only an administrator may look after other people's keys.")]
     NotYours,
     #[error("There is no key {0} that could be revoked.")]
@@ -61,7 +80,9 @@ pub enum IssueError {
     Store(#[from] salon_store::Error),
 }
 
-/// Makes a key.
+/// Makes a key, with its limits or not at all.
+///
+/// A [`Book`](crate::ledger::Book) learns of the limits by itself, within a moment, or when it is told to look.
 pub async fn make_key(
     store: &Store,
     clock: &Clock,
@@ -78,7 +99,7 @@ pub async fn make_key(
     let user = tx.find_user(&new.user).await?.filter(|user| user.active);
     let user = user.ok_or_else(|| IssueError::Nobody(new.user.clone()))?;
     let mut role = new.role.unwrap_or(user.role).min(user.role);
-    let (mut scopes, mut expires_at) = (new.scopes, new.expires_at);
+    let (mut scopes, mut expires_at, mut own) = (new.scopes, new.expires_at, new.limits);
     let (mut by, mut parent) = (user.id.clone(), None);
     if let Maker::Caller(caller) = maker {
         let theirs = caller.user == user.id || (caller.role == Role::Admin && caller.org == user.org);
@@ -88,9 +109,18 @@ pub async fn make_key(
         role = role.min(caller.role);
         scopes = scopes.within(&caller.scopes);
         by = caller.user.clone();
+        let mut of_keys = tx.list_limits(&user.org).await?;
+        of_keys.retain(|limit| limit.scope == Scope::Key);
+        if caller.role < Role::Admin {
+            own.iter_mut().for_each(|own| narrow(own, &of_keys));
+        }
         if let Some(key) = &caller.key {
             let key = tx.find_api_key(key).await?.ok_or_else(|| IssueError::NoKey(key.clone()))?;
             expires_at = [expires_at, key.expires_at].into_iter().flatten().min();
+            let about = |limit: &Limit| limit.subject.as_deref().is_none_or(|subject| subject == key.id.as_str());
+            if of_keys.iter().any(|limit| limit.policy.caps() && about(limit)) {
+                return Err(IssueError::Limited);
+            }
             parent = Some(key.id);
         }
     }
@@ -122,13 +152,47 @@ pub async fn make_key(
         last_used_at: None,
         revoked_at: None,
     };
-    let args = (key.clone(), keys.token_hash(secret.expose()));
-    let added = store.write(args, |tx, (key, hash)| Box::pin(tx.add_api_key(key, hash))).await?;
-    if !added {
-        // Of 256 random bits no two are alike.
-        return Err(salon_store::Error::from(anyhow::anyhow!("the source of randomness is broken")).into());
+    let limits = own.into_iter().map(|own| Limit {
+        id: LimitId::new(clock.id()),
+        org: user.org.clone(),
+        scope: Scope::Key,
+        subject: Some(key.id.to_string()),
+        measure: own.measure,
+        period: own.period,
+        amount: own.terms.amount,
+        policy: own.terms.policy,
+        thresholds: own.terms.thresholds,
+    });
+    let limits: Vec<Limit> = limits.collect();
+    if limits.len() > MOST_LIMITS {
+        return Err(IssueError::BadLimit("a key has at most twelve of its own"));
     }
-    Ok(Issued { key, secret })
+    if let Some(fault) = limits.iter().find_map(Limit::fault) {
+        return Err(IssueError::BadLimit(fault));
+    }
+    let args = (key.clone(), keys.token_hash(secret.expose()), limits.clone());
+    let write = store.write(args, |tx, (key, hash, limits)| {
+        Box::pin(async move {
+            let mut added = tx.add_api_key(key, hash).await?;
+            for limit in limits.iter() {
+                added &= tx.add_limit(limit, key.created_at).await?;
+            }
+            // Of 256 random bits no two are alike.
+            if added { Ok(()) } else { Err(anyhow::anyhow!("the source of randomness is broken").into()) }
+        })
+    });
+    write.await?;
+    Ok(Issued { key, limits, secret })
+}
+
+/// A key's own limit takes the place of what is said of every key for the same measure and period, so it must not allow
+/// more.
+fn narrow(own: &mut OwnLimit, of_keys: &[Limit]) {
+    let each = of_keys.iter().filter(|limit| limit.subject.is_none());
+    for each in each.filter(|each| (each.measure, each.period) == (own.measure, own.period)) {
+        own.terms.amount = own.terms.amount.min(each.amount);
+        own.terms.policy = each.policy;
+    }
 }
 
 /// Revokes a key and those that were made with it. Whoever shows one of them is turned away from the next call on.

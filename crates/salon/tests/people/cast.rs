@@ -49,7 +49,14 @@ pub async fn key(salon: &Salon, user: &User) -> Issued {
 }
 
 pub async fn key_with(salon: &Salon, user: &User, scopes: Scopes) -> Issued {
-    let new = NewKey { user: user.id.clone(), name: "laptop".to_owned(), role: None, scopes, expires_at: None };
+    let new = NewKey {
+        user: user.id.clone(),
+        name: "laptop".to_owned(),
+        role: None,
+        scopes,
+        expires_at: None,
+        limits: Vec::new(),
+    };
     make_key(&salon.store, &salon.clock, &salon.keys, Maker::Operator, new).await.expect("a key")
 }
 

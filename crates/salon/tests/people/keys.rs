@@ -1,13 +1,14 @@
 use std::time::Duration;
 
-use salon::access::issue::{IssueError, Maker, NewKey, make_key, revoke_key};
+use salon::access::issue::{IssueError, Maker, NewKey, OwnLimit, make_key, revoke_key};
 use salon::people::{UserChange, remove_user, set_user};
 use salon::{Credential, Denied};
-use salon_core::Scopes;
+use salon_core::limit::{Measure, Period, Policy, Scope};
 use salon_core::people::Role;
 use salon_core::scopes::Allowed;
-use salon_store::on_both_databases;
+use salon_core::{Limit, LimitId, Scopes};
 use salon_store::testing::Scratch;
+use salon_store::{Terms, on_both_databases};
 use tokio_util::sync::CancellationToken;
 
 use crate::cast::*;
@@ -21,6 +22,7 @@ on_both_databases! {
     whoever_is_switched_off_has_no_keys
     a_key_never_exceeds_its_user_nor_its_maker
     keys_of_keys_go_with_them
+    a_key_is_made_with_its_limits_or_not_at_all
     an_expired_key_is_turned_away
     the_last_use_is_written_down_later_and_once_a_minute
     wrong_keys_are_not_looked_up_for_ever
@@ -144,6 +146,7 @@ async fn a_key_never_exceeds_its_user_nor_its_maker(Scratch { store, .. }: Scrat
         role: Some(Role::Admin),
         scopes: scopes(models),
         expires_at: None,
+        limits: Vec::new(),
     };
     let make = |caller: salon::Caller, new: NewKey| {
         let salon = salon.clone();
@@ -183,6 +186,7 @@ async fn keys_of_keys_go_with_them(Scratch { store, .. }: Scratch) {
             role: None,
             scopes: Scopes::default(),
             expires_at: None,
+            limits: Vec::new(),
         };
         let child = make_key(&store, &salon.clock, &salon.keys, Maker::Caller(&maker), new).await;
         issued.push(child.expect("a key of a key"));
@@ -195,6 +199,50 @@ async fn keys_of_keys_go_with_them(Scratch { store, .. }: Scratch) {
     assert!(admit(&salon, &bystander).await.is_ok());
 }
 
+async fn a_key_is_made_with_its_limits_or_not_at_all(Scratch { store, .. }: Scratch) {
+    let salon = salon(&store).await;
+    let alice = person(&salon, "alice", Role::User).await;
+    let own = |amount| OwnLimit {
+        measure: Measure::Micros,
+        period: Period::Month,
+        terms: Terms { amount, policy: Policy::Block, thresholds: vec![80] },
+    };
+    let new = |limits| NewKey {
+        user: alice.id.clone(),
+        name: "metered".to_owned(),
+        role: None,
+        scopes: Scopes::default(),
+        expires_at: None,
+        limits,
+    };
+    let make = |maker, new| make_key(&store, &salon.clock, &salon.keys, maker, new);
+    let issued = make(Maker::Operator, new(vec![own(5_000_000)])).await.expect("a key");
+    let kept = store.read().await.expect("a connection").list_limits(&alice.org).await.expect("limits");
+    assert_eq!(kept, issued.limits);
+    assert_eq!((kept[0].scope, kept[0].subject.as_deref()), (Scope::Key, Some(issued.key.id.as_str())));
+    // What its keys would take would not count against it.
+    let caller = admit(&salon, &issued).await.expect("let in");
+    assert!(matches!(make(Maker::Caller(&caller), new(Vec::new())).await, Err(IssueError::Limited)));
+    // Half of it is none of it.
+    assert!(matches!(make(Maker::Operator, new(vec![own(1), own(-1)])).await, Err(IssueError::BadLimit(_))));
+    let mut tx = store.read().await.expect("a connection");
+    assert_eq!(tx.list_api_keys(Some(&alice.id)).await.expect("keys").len(), 1);
+    assert_eq!(tx.list_limits(&alice.org).await.expect("limits").len(), 1);
+    drop(tx);
+    // What is said of every key holds for it, too.
+    let each = Limit {
+        id: LimitId::new(salon.clock.id()),
+        subject: None,
+        amount: 2_000_000,
+        policy: Policy::Hard,
+        ..kept[0].clone()
+    };
+    store.write((each, NOON), |tx, (each, now)| Box::pin(tx.add_limit(each, *now))).await.expect("a limit");
+    let wide = make(Maker::Caller(&salon::Caller { key: None, ..caller.as_ref().clone() }), new(vec![own(5_000_000)]));
+    let narrowed = &wide.await.expect("a key").limits[0];
+    assert_eq!((narrowed.amount, narrowed.policy), (2_000_000, Policy::Hard));
+}
+
 async fn an_expired_key_is_turned_away(Scratch { store, .. }: Scratch) {
     let salon = salon(&store).await;
     let alice = person(&salon, "alice", Role::User).await;
@@ -204,6 +252,7 @@ async fn an_expired_key_is_turned_away(Scratch { store, .. }: Scratch) {
         role: None,
         scopes: Scopes::default(),
         expires_at: Some(expires_at),
+        limits: Vec::new(),
     };
     let make = |new| make_key(&store, &salon.clock, &salon.keys, Maker::Operator, new);
     let issued = make(new(NOON + Duration::from_secs(60))).await.expect("a key");
