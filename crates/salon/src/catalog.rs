@@ -12,6 +12,7 @@
 
 mod check;
 mod edit;
+mod keyed;
 mod nearest;
 mod price;
 mod route;
@@ -28,6 +29,7 @@ use salon_engine::guard::Rules;
 use thiserror::Error;
 
 pub use edit::{Catalog, EditError};
+pub use keyed::{KeyPlace, NoPlace, Tried};
 pub use price::{BadPrices, Prices};
 pub use route::{Access, Destination, NoRoute, Route, Standing};
 pub use snapshot::{Deployment, Listed, Model, Priced, Snapshot};

@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use reqwest::Url;
 use salon_core::{Owner, SecretId, Time};
-use salon_engine::Secret;
 use salon_store::{Dek, Sealed, Store};
 use thiserror::Error;
 use ulid::Ulid;
@@ -31,6 +30,8 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::revision::Revision;
 use crate::seal::{Blob, Broken, Key, seal};
+
+pub use salon_engine::Secret;
 
 /// How many opened keys are remembered, and how long at most.
 const REMEMBERED: usize = 4_096;

@@ -1,41 +1,64 @@
-//! Our own API: what was used, what may be used, and who waits for a yes.
+//! Our own API: keys, what was used, what may be used, and who waits for a yes.
 //!
 //! Every route is there below `/api` and below `/api/v1`. Errors are the family's `{"detail": …}`.
 
+mod keys;
 mod limits;
+mod provider_keys;
 mod usage;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::Request;
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
 use salon::access::Caller;
+use salon::idempotency::Route;
 use salon::relay::{Refused, Wire};
 use salon_core::people::Role;
 use salon_store::Error;
+use serde::Deserialize;
+use serde_json::Value;
 
+use crate::once::{self, Begin};
+use crate::relay::body;
+use crate::table::Table;
 use crate::{RequestId, Web, error, relay};
 
-pub(crate) fn routes() -> Router<Web> {
-    let mut router = Router::new();
+pub(crate) fn routes() -> Table {
+    let mut table = Table::default();
     for prefix in ["/api", "/api/v1"] {
         let at = |path: &str| format!("{prefix}{path}");
-        router = router
-            .route(&at("/usage"), get(usage::own))
-            .route(&at("/admin/usage/statistics"), get(usage::statistics))
-            .route(&at("/admin/usage/users"), get(usage::users))
-            .route(&at("/admin/usage/users/{user}"), get(usage::user))
-            .route(&at("/admin/usage/limits"), get(limits::list).post(limits::add))
-            .route(&at("/admin/usage/limits/{limit}"), put(limits::change).delete(limits::remove))
-            .route(&at("/admin/usage/held"), get(limits::held))
-            .route(&at("/admin/usage/held/{call}/approve"), post(limits::approve))
-            .route(&at("/admin/usage/held/{call}/deny"), post(limits::deny));
+        table = table
+            .get(&at("/keys"), keys::list)
+            .post(&at("/keys"), keys::add)
+            .delete(&at("/keys/{key}"), keys::revoke)
+            .get(&at("/provider-keys"), provider_keys::list_own)
+            .get(&at("/provider-keys/{provider}"), provider_keys::find_own)
+            .put(&at("/provider-keys/{provider}"), provider_keys::put_own)
+            .delete(&at("/provider-keys/{provider}"), provider_keys::remove_own)
+            .post(&at("/provider-keys/{provider}/test"), provider_keys::test_own)
+            .get(&at("/admin/provider-keys"), provider_keys::list_shared)
+            .get(&at("/admin/provider-keys/{provider}"), provider_keys::find_shared)
+            .put(&at("/admin/provider-keys/{provider}"), provider_keys::put_shared)
+            .delete(&at("/admin/provider-keys/{provider}"), provider_keys::remove_shared)
+            .post(&at("/admin/provider-keys/{provider}/test"), provider_keys::test_shared)
+            .get(&at("/usage"), usage::own)
+            .get(&at("/admin/usage/statistics"), usage::statistics)
+            .get(&at("/admin/usage/users"), usage::users)
+            .get(&at("/admin/usage/users/{user}"), usage::user)
+            .get(&at("/admin/usage/limits"), limits::list)
+            .post(&at("/admin/usage/limits"), limits::add)
+            .put(&at("/admin/usage/limits/{limit}"), limits::change)
+            .delete(&at("/admin/usage/limits/{limit}"), limits::remove)
+            .get(&at("/admin/usage/held"), limits::held)
+            .post(&at("/admin/usage/held/{call}/approve"), limits::approve)
+            .post(&at("/admin/usage/held/{call}/deny"), limits::deny);
     }
-    router
+    table
 }
 
 /// Why a call of this API is not answered.
@@ -92,8 +115,76 @@ async fn caller(web: &Web, head: &Parts, route: &str, role: Role) -> Result<Arc<
 }
 
 /// A request in its two halves, with its number.
-fn split(request: Request) -> (RequestId, Parts, axum::body::Body) {
+fn split(request: Request) -> (RequestId, Parts, Body) {
     let id = RequestId::of(&request);
     let (head, body) = request.into_parts();
     (id, head, body)
+}
+
+/// The longest body of this API.
+const LONGEST: usize = 64 << 10;
+
+/// Takes in a body. It is read after its sender was let in.
+async fn bytes(head: &Parts, body: Body) -> Result<Bytes, No> {
+    Ok(body::read(body, &head.headers, LONGEST).await?)
+}
+
+/// What a body says. What is in it and unknown is refused: it was meant to do something.
+fn parse<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, No> {
+    serde_json::from_slice(bytes).map_err(|error| No::bad(format!("the body cannot be understood: {error}")))
+}
+
+/// What stands behind the `?`.
+fn query<T: for<'a> Deserialize<'a>>(head: &Parts) -> Result<T, No> {
+    let asked = Query::<T>::try_from_uri(&head.uri);
+    asked.map(|Query(asked)| asked).map_err(|error| No::bad(error.body_text()))
+}
+
+/// What was done.
+struct Done {
+    status: StatusCode,
+    body: Value,
+    /// What those hear who ask again, if not the same: a secret is not kept for them.
+    again: Option<Value>,
+}
+
+impl Done {
+    fn created(body: Value) -> Done {
+        Done { status: StatusCode::CREATED, body, again: None }
+    }
+}
+
+/// Does something, and if it carries an `Idempotency-Key`, does it once. `route` names method, door and what of the path
+/// is variable.
+async fn once(
+    web: &Web,
+    head: &Parts,
+    caller: &Caller,
+    route: &str,
+    body: &[u8],
+    work: impl Future<Output = Result<Done, No>>,
+) -> Said {
+    let place = Route { org: &caller.org, user: &caller.user, route };
+    let kept = match once::begin(web, &head.headers, place, body).await? {
+        Begin::Free => None,
+        Begin::New(kept) => Some(kept),
+        Begin::Again(replay) => return Ok(once::again(replay)?),
+    };
+    let done = work.await;
+    let Some(kept) = kept else { return done.map(|done| (done.status, Json(done.body)).into_response()) };
+    match done {
+        Ok(done) => {
+            let response = (done.status, Json(&done.body)).into_response();
+            let again = done.again.as_ref().unwrap_or(&done.body).to_string();
+            let headers = once::kept(response.headers()).into_iter().filter(|(name, _)| name != "content-length");
+            let headers = headers.collect();
+            once::note(kept.finish(done.status.as_u16(), &headers, again.as_bytes()).await);
+            Ok(response)
+        }
+        // Nothing was done, and it may be tried again.
+        Err(no) => {
+            once::note(kept.forget().await);
+            Err(no)
+        }
+    }
 }

@@ -6,9 +6,11 @@
 mod api;
 pub mod error;
 mod health;
+mod once;
 mod page;
 mod relay;
 pub mod serve;
+mod table;
 mod webhook;
 
 use std::sync::Arc;
@@ -16,10 +18,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::any;
 use salon::Salon;
 use salon::arrive::Rejected;
 use salon::relay::Relay;
@@ -28,6 +29,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use health::Probed;
+pub use table::Listed;
+
+use table::Table;
 
 /// What the listener asks about bots and the machine.
 pub trait Doors: Send + Sync {
@@ -86,24 +90,27 @@ pub struct Web {
 
 /// Every route of the public listener.
 pub fn router(web: Web) -> Router {
-    // Asked by another method a path looks like one that is not there. A fallback for methods would still tell, in an
-    // `Allow` header, which ones it takes.
-    let hidden = || any(async || error::not_found());
-    let quick = Router::new()
-        .route("/", hidden().get(page::front))
-        .route("/assets/front.css", hidden().get(page::style))
-        .route("/healthz", hidden().get(health::healthz))
-        .route("/readyz", hidden().get(health::readyz))
-        .route("/metrics", hidden().get(health::metrics))
-        .route("/telegram/webhook/{bot}/{secret}", hidden().post(webhook::named))
-        .route("/tg/{secret}", hidden().post(webhook::default))
-        .fallback(async || error::not_found())
-        .layer(middleware::from_fn(in_time));
-    quick
-        .merge(relay::routes())
-        .merge(api::routes())
-        .layer(middleware::from_fn_with_state(web.clone(), watch))
-        .with_state(web)
+    let (router, _) = table().into_parts();
+    router.layer(middleware::from_fn_with_state(web.clone(), watch)).with_state(web)
+}
+
+/// The names of every route.
+pub fn routes() -> Vec<Listed> {
+    table().into_parts().1
+}
+
+fn table() -> Table {
+    let (get, post) = (Method::GET, Method::POST);
+    let quick = Table::default()
+        .hidden(&get, "/", page::front)
+        .hidden(&get, "/assets/front.css", page::style)
+        .hidden(&get, "/healthz", health::healthz)
+        .hidden(&get, "/readyz", health::readyz)
+        .hidden(&get, "/metrics", health::metrics)
+        .hidden(&post, "/telegram/webhook/{bot}/{secret}", webhook::named)
+        .hidden(&post, "/tg/{secret}", webhook::default)
+        .map(|router| router.fallback(async || error::not_found()).layer(middleware::from_fn(in_time)));
+    quick.merge(relay::routes()).merge(api::routes())
 }
 
 /// A request's number: in the log, in the answer's headers, and in the ledger if it costs something.

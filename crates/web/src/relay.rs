@@ -9,54 +9,53 @@ mod once;
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, any, get, post};
 use salon::access::{Caller, Credential};
 use salon::relay::{Answer, Ask, Count, Kind, Outside, Refused, Told, Wire};
 use salon_core::CallId;
 use std::sync::Arc;
 
 use crate::serve::Peer;
+use crate::table::Table;
 use crate::{RequestId, Web};
 
 /// Where each protocol is found. OpenAI's clients may leave out `/v1`; the prefixes are other gateways' habit.
-pub(crate) fn routes() -> Router<Web> {
-    let talk = |wire: Wire| post(move |State(web): State<Web>, request: Request| call(web, wire, request));
-    let mut router = Router::new();
+pub(crate) fn routes() -> Table {
+    let talk = |wire: Wire| move |State(web): State<Web>, request: Request| call(web, wire, request);
+    let mut table = Table::default();
     for prefix in ["/v1", "", "/openai/v1", "/openai"] {
         let at = |path: &str| format!("{prefix}{path}");
-        router = router
-            .route(&at("/chat/completions"), talk(Wire::Chat))
-            .route(&at("/completions"), talk(Wire::Completions))
-            .route(&at("/responses"), talk(Wire::Responses).get(no_socket))
-            .route(&at("/embeddings"), talk(Wire::Embeddings))
-            .route(&at("/models"), get(models::list))
+        table = table
+            .post(&at("/chat/completions"), talk(Wire::Chat))
+            .post(&at("/completions"), talk(Wire::Completions))
+            .post(&at("/responses"), talk(Wire::Responses))
+            .get(&at("/responses"), no_socket)
+            .post(&at("/embeddings"), talk(Wire::Embeddings))
+            .get(&at("/models"), models::list)
+            .get(&at("/models/{*model}"), models::one)
             // Gemini's newer clients say `/v1` where the older ones say `/v1beta`.
-            .route(&at("/models/{*model}"), get(models::one).post(gemini));
+            .post(&at("/models/{*model}"), gemini);
     }
     for prefix in ["/v1", "/anthropic/v1"] {
-        router = router
-            .route(&format!("{prefix}/messages"), talk(Wire::Messages))
-            .route(&format!("{prefix}/messages/count_tokens"), post(count_messages));
+        table = table
+            .post(&format!("{prefix}/messages"), talk(Wire::Messages))
+            .post(&format!("{prefix}/messages/count_tokens"), count_messages);
     }
-    router = router.route("/anthropic/v1/models", get(models::list));
+    table = table.get("/anthropic/v1/models", models::list);
     for prefix in ["/v1beta", "/genai/v1beta", "/genai/v1"] {
-        router = router
-            .route(&format!("{prefix}/models"), get(models::gemini_list))
-            .route(&format!("{prefix}/models/{{*call}}"), gemini_models());
+        let one = format!("{prefix}/models/{{*call}}");
+        table = table
+            .get(&format!("{prefix}/models"), models::gemini_list)
+            .get(&one, models::gemini_one)
+            .post(&one, gemini);
     }
-    router
-        .route("/health/liveliness", get(alive))
-        .route("/health/liveness", get(alive))
-        .route("/health/readiness", any(crate::health::readyz))
-}
-
-fn gemini_models() -> MethodRouter<Web> {
-    get(models::gemini_one).post(gemini)
+    table
+        .get("/health/liveliness", alive)
+        .get("/health/liveness", alive)
+        .any("/health/readiness", crate::health::readyz)
 }
 
 /// Some clients try a socket first; 426 sends them to the plain way at once, where 404 would make them insist.

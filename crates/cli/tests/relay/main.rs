@@ -4,6 +4,7 @@
 mod calls;
 #[path = "../house/mod.rs"]
 mod house;
+mod keys;
 mod limits;
 mod stage;
 mod turns;

@@ -60,12 +60,17 @@ pub(super) async fn probe(outbound: &Outbound, base: &str) -> Option<Kind> {
     ask("/v1/models").await.map(|_| Kind::Compatible)
 }
 
-/// Which models an upstream says it has, in its own order. It is asked with the house's key or with one that is given.
-pub(super) async fn list_models(upstream: &Upstream, key: Option<&Secret>) -> Result<Vec<String>, Fault> {
+/// Which models an upstream says it has, in its own order. It is asked with the house's key or with one that is given,
+/// and then over connections of whose it is.
+pub(super) async fn list_models(
+    upstream: &Upstream,
+    key: Option<&Secret>,
+    tenant: Option<&str>,
+) -> Result<Vec<String>, Fault> {
     if upstream.kind.is_in_house() {
         return Ok(vec![upstream.kind.as_str().to_owned()]);
     }
-    let (Some((_, uri)), Some(line)) = (upstream.address(Errand::List), upstream.line_for(None)) else {
+    let (Some((_, uri)), Some(line)) = (upstream.address(Errand::List), upstream.line_for(tenant)) else {
         return Err(Fault::NotFound);
     };
     let mut headers = HeaderMap::new();

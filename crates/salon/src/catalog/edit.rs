@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use salon_core::{OrgId, Time};
+use salon_engine::guard::Rules;
 use salon_engine::outbound::Outbound;
 use salon_engine::upstream::Fault;
 use salon_engine::wire::Wire;
@@ -18,7 +19,7 @@ use super::price::BadPrices;
 use super::snapshot::{Keeper, Snapshot, in_house};
 use super::spec::{ModelSpec, RatesSpec, UpstreamSpec};
 use super::upstream::{KeyFrom, Upstream};
-use super::{NoRoute, Route, Sources, Wrong, is_name};
+use super::{Environment, NoRoute, Route, Sources, Wrong, is_name};
 use crate::clock::Clock;
 use crate::hub::Hub;
 
@@ -228,7 +229,13 @@ impl Catalog {
             KeyFrom::Environment { key, .. } => key.clone(),
             KeyFrom::Nowhere | KeyFrom::Vault | KeyFrom::Caller => None,
         };
-        Some(list_models(&upstream, key.as_ref()).await)
+        Some(list_models(&upstream, key.as_ref(), None).await)
+    }
+
+    /// What an upstream is judged by and gets its keys from.
+    pub(super) fn surroundings(&self) -> (Environment, Arc<Rules>) {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        (parts.sources.environment.clone(), parts.sources.rules.clone())
     }
 
     /// The first model that an upstream says it has, by a name that can be called. It is asked every few minutes at most.

@@ -1,28 +1,25 @@
 //! Limits, how full they are, and calls that wait for an admin's yes.
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use salon::access::Caller;
+use salon::access::issue::OwnLimit;
 use salon_core::limit::{Level, Measure, Period, Policy, Scope, THRESHOLDS, percent};
 use salon_core::people::Role;
-use salon_core::{CallId, Limit, LimitId, Micros};
+use salon_core::{CallId, KeyId, Limit, LimitId, Micros};
 use salon_store::Terms;
 use salon_store::ledger::{Account, LimitUse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{No, Said, caller, split, told};
+use super::{Done, No, Said, bytes, caller, once, parse, split, told};
 use crate::Web;
-use crate::relay::body;
 
 /// Accounts that are shown of a limit for each: the fullest.
 const FULLEST: i64 = 10;
 const HELD: i64 = 200;
-const LONGEST: usize = 64 << 10;
 
 /// A limit as it is entered. Money is in dollars, as text.
 #[derive(Debug, Deserialize)]
@@ -36,6 +33,30 @@ struct Entered {
     amount: Value,
     policy: Option<String>,
     thresholds: Option<Vec<i64>>,
+}
+
+/// A limit that a key is made with.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EnteredOfKey {
+    measure: String,
+    period: String,
+    amount: Value,
+    policy: Option<String>,
+    thresholds: Option<Vec<i64>>,
+}
+
+impl EnteredOfKey {
+    pub(super) fn read(self) -> Result<OwnLimit, No> {
+        let measure = known(Measure::parse(&self.measure), "measure", "micros, tokens or requests")?;
+        let terms = Terms {
+            amount: amount(measure, &self.amount)?,
+            policy: policy(self.policy.as_deref())?.unwrap_or(Policy::Block),
+            thresholds: self.thresholds.unwrap_or_else(|| THRESHOLDS.to_vec()),
+        };
+        let period = known(Period::parse(&self.period), "period", "day, week, month or total")?;
+        Ok(OwnLimit { measure, period, terms })
+    }
 }
 
 /// What of a limit can be changed.
@@ -66,7 +87,8 @@ pub(super) async fn add(State(web): State<Web>, request: Request) -> Response {
     let (id, head, body) = split(request);
     let said: Said = async {
         let caller = caller(&web, &head, "/api/admin/usage/limits", Role::Admin).await?;
-        let entered: Entered = read(&head, body).await?;
+        let body = bytes(&head, body).await?;
+        let entered: Entered = parse(&body)?;
         let measure = known(Measure::parse(&entered.measure), "measure", "micros, tokens or requests")?;
         let limit = Limit {
             id: LimitId::new(web.salon.clock.id()),
@@ -82,9 +104,12 @@ pub(super) async fn add(State(web): State<Web>, request: Request) -> Response {
         if let Some(fault) = limit.fault() {
             return Err(No::bad(fault));
         }
-        let shown = shown(&limit);
-        web.relay.book.add_limit(limit).await?;
-        Ok((StatusCode::CREATED, Json(shown)).into_response())
+        let work = async {
+            let shown = shown(&limit);
+            web.relay.book.add_limit(limit).await?;
+            Ok(Done::created(shown))
+        };
+        once(&web, &head, &caller, "POST /api/admin/usage/limits", &body, work).await
     }
     .await;
     told(said, &id)
@@ -95,7 +120,7 @@ pub(super) async fn change(State(web): State<Web>, Path(limit): Path<String>, re
     let (id, head, body) = split(request);
     let said: Said = async {
         let caller = caller(&web, &head, "/api/admin/usage/limits/{id}", Role::Admin).await?;
-        let changed: Changed = read(&head, body).await?;
+        let changed: Changed = parse(&bytes(&head, body).await?)?;
         let limit = LimitId::new(limit);
         let known = web.salon.store.read().await?.find_limit(&caller.org, &limit).await?;
         let mut known = known.ok_or_else(|| No::missing("limit"))?;
@@ -169,15 +194,20 @@ async fn decide(web: Web, call: String, request: Request, yes: bool) -> Response
         let caller = caller(&web, &head, "/api/admin/usage/held/{call}", Role::Admin).await?;
         let call = CallId::new(call);
         let book = &web.relay.book;
-        let decided = match yes {
-            true => book.approve(&caller.org, &call, &caller.user).await?,
-            false => book.deny(&caller.org, &call, &caller.user).await?,
+        let state = if yes { "approved" } else { "denied" };
+        let work = async {
+            let decided = match yes {
+                true => book.approve(&caller.org, &call, &caller.user).await?,
+                false => book.deny(&caller.org, &call, &caller.user).await?,
+            };
+            let body = json!({ "call_id": call.as_str(), "state": state });
+            if decided {
+                Ok(Done { status: StatusCode::OK, body, again: None })
+            } else {
+                Err(No::missing("call that waits"))
+            }
         };
-        match decided {
-            true => Ok(Json(json!({ "call_id": call.as_str(), "state": if yes { "approved" } else { "denied" } }))
-                .into_response()),
-            false => Err(No::missing("call that waits")),
-        }
+        once(&web, &head, &caller, &format!("POST /api/admin/usage/held/{call} {state}"), b"", work).await
     }
     .await;
     told(said, &id)
@@ -204,13 +234,26 @@ pub(super) async fn of_caller(web: &Web, caller: &Caller) -> Result<Value, No> {
     Ok(own.collect())
 }
 
+/// A key's own limits, and how full they are.
+pub(super) fn of_key(uses: &[LimitUse], key: &KeyId) -> Value {
+    let own = uses
+        .iter()
+        .filter(|limit| limit.limit.scope == Scope::Key && limit.limit.subject.as_deref() == Some(key.as_str()));
+    let own = own.map(|limit| {
+        let mut shown = shown(&limit.limit);
+        shown["use"] = limit.accounts.first().map_or(Value::Null, |account| full(&limit.limit, account));
+        shown
+    });
+    own.collect()
+}
+
 fn used(limit: &LimitUse) -> Value {
     let mut shown = shown(&limit.limit);
     shown["accounts"] = limit.accounts.iter().map(|account| full(&limit.limit, account)).collect();
     shown
 }
 
-fn shown(limit: &Limit) -> Value {
+pub(super) fn shown(limit: &Limit) -> Value {
     json!({
         "id": limit.id.as_str(), "scope": limit.scope.as_str(), "subject": limit.subject,
         "measure": limit.measure.as_str(), "period": limit.period.as_str(),
@@ -241,7 +284,7 @@ fn quantity(measure: Measure, amount: i64) -> Value {
 
 fn amount(measure: Measure, entered: &Value) -> Result<i64, No> {
     let read = match (measure, entered) {
-        (Measure::Micros, Value::String(dollars)) => Micros::parse(dollars).map(|micros| micros.0),
+        (Measure::Micros, Value::String(dollars)) => measure.parse_amount(dollars),
         (Measure::Micros, _) => None,
         (_, number) => number.as_i64(),
     };
@@ -257,9 +300,4 @@ fn policy(word: Option<&str>) -> Result<Option<Policy>, No> {
 
 fn known<T>(read: Option<T>, field: &str, words: &str) -> Result<T, No> {
     read.ok_or_else(|| No::bad(format!("{field} is {words}")))
-}
-
-async fn read<T: for<'a> Deserialize<'a>>(head: &Parts, body: Body) -> Result<T, No> {
-    let bytes = body::read(body, &head.headers, LONGEST).await?;
-    serde_json::from_slice(&bytes).map_err(|error| No::bad(format!("the body cannot be understood: {error}")))
 }

@@ -1,8 +1,7 @@
 //! Who used how much of what, and when.
 
 use axum::Json;
-use axum::extract::{Path, Query, Request, State};
-use axum::http::request::Parts;
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use salon::access::Caller;
 use salon_core::people::Role;
@@ -11,7 +10,7 @@ use salon_store::ledger::{CallFilter, Usage, UsageFilter};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{No, Said, caller, limits, split, told};
+use super::{No, Said, caller, limits, query, split, told};
 use crate::Web;
 
 /// How many models and people a list names.
@@ -37,11 +36,6 @@ struct Span {
 }
 
 impl Asked {
-    fn read(head: &Parts) -> Result<Asked, No> {
-        let asked = Query::<Asked>::try_from_uri(&head.uri);
-        asked.map(|Query(asked)| asked).map_err(|error| No::bad(error.body_text()))
-    }
-
     fn span(&self, caller: &Caller, now: Time) -> Result<Span, No> {
         let zone = &caller.zone;
         if self.from.is_none() && self.to.is_none() {
@@ -93,7 +87,7 @@ pub(super) async fn own(State(web): State<Web>, request: Request) -> Response {
     let (id, head, _) = split(request);
     let said: Said = async {
         let caller = caller(&web, &head, "/api/usage", Role::User).await?;
-        let asked = Asked::read(&head)?;
+        let asked = query::<Asked>(&head)?;
         let span = asked.span(&caller, web.salon.clock.now())?;
         let mut filter = asked.filter(&caller, &span);
         filter.user = Some(caller.user.clone());
@@ -111,7 +105,7 @@ pub(super) async fn statistics(State(web): State<Web>, request: Request) -> Resp
     let (id, head, _) = split(request);
     let said: Said = async {
         let caller = caller(&web, &head, "/api/admin/usage/statistics", Role::Manager).await?;
-        let asked = Asked::read(&head)?;
+        let asked = query::<Asked>(&head)?;
         let span = asked.span(&caller, web.salon.clock.now())?;
         let filter = asked.filter(&caller, &span);
         let mut report = report(&web, &caller, &span, &filter).await?;
@@ -130,7 +124,7 @@ pub(super) async fn users(State(web): State<Web>, request: Request) -> Response 
     let (id, head, _) = split(request);
     let said: Said = async {
         let caller = caller(&web, &head, "/api/admin/usage/users", Role::Manager).await?;
-        let asked = Asked::read(&head)?;
+        let asked = query::<Asked>(&head)?;
         let span = asked.span(&caller, web.salon.clock.now())?;
         let filter = asked.filter(&caller, &span);
         let users = people(&web, &filter, LISTED).await?;
@@ -149,7 +143,7 @@ pub(super) async fn user(State(web): State<Web>, Path(user): Path<String>, reque
         let known = web.salon.store.read().await?.find_user(&user).await?;
         // Somebody of another organisation is nobody here.
         let known = known.filter(|known| known.org == caller.org).ok_or_else(|| No::missing("person"))?;
-        let asked = Asked::read(&head)?;
+        let asked = query::<Asked>(&head)?;
         let span = asked.span(&caller, web.salon.clock.now())?;
         let mut filter = asked.filter(&caller, &span);
         filter.user = Some(user.clone());
