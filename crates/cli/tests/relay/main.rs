@@ -1,11 +1,13 @@
 //! The relay seen from outside: a real listener, a real ledger, and a scripted upstream in every protocol.
 #![expect(clippy::unwrap_used, reason = "test code outside of `#[test]` functions")]
 
+mod bytes;
 mod calls;
 #[path = "../house/mod.rs"]
 mod house;
 mod keys;
 mod limits;
+mod raw;
 mod stage;
 mod turns;
 mod usage;

@@ -1,0 +1,234 @@
+//! What passes as it is, compared as bytes: through the real listener, to a server that writes down what it is sent.
+//!
+//! The texts are those of `crates/engine/tests/fixtures/passing`, which have in them whatever a program that parses and
+//! writes again would change or lose, and the questions of today's command-line agents.
+
+use serde_json::Value;
+
+use crate::raw::{Raw, Script};
+use crate::stage::{PROVIDER_KEY, Stage};
+
+macro_rules! fixture {
+    ($name:literal) => {
+        include_str!(concat!("../../../engine/tests/fixtures/", $name))
+    };
+}
+
+/// A question, and what a server answers to it.
+struct Case {
+    /// Where it is asked; `%` is the model, where the path names it.
+    door: &'static str,
+    question: &'static str,
+    whole: &'static str,
+    stream: Option<&'static str>,
+}
+
+const CASES: [Case; 9] = [
+    Case {
+        door: "/v1/chat/completions",
+        question: fixture!("passing/chat.request.json"),
+        whole: fixture!("passing/chat.answer.json"),
+        stream: Some(fixture!("passing/chat.sse")),
+    },
+    Case {
+        door: "/v1/chat/completions",
+        question: fixture!("carry/agents/qwen-code.json"),
+        whole: fixture!("passing/chat.answer.json"),
+        stream: Some(fixture!("azure.sse")),
+    },
+    Case {
+        door: "/v1/completions",
+        question: fixture!("passing/completions.request.json"),
+        whole: fixture!("passing/completions.answer.json"),
+        stream: Some(fixture!("passing/completions.sse")),
+    },
+    Case {
+        door: "/v1/responses",
+        question: fixture!("passing/responses.request.json"),
+        whole: fixture!("passing/responses.answer.json"),
+        stream: Some(fixture!("passing/responses.sse")),
+    },
+    Case {
+        door: "/v1/responses",
+        question: fixture!("carry/agents/codex-code-mode.json"),
+        whole: fixture!("passing/responses.answer.json"),
+        stream: Some(fixture!("passing/responses.sse")),
+    },
+    Case {
+        door: "/v1/messages",
+        question: fixture!("passing/messages.request.json"),
+        whole: fixture!("passing/messages.answer.json"),
+        stream: Some(fixture!("passing/messages.sse")),
+    },
+    Case {
+        door: "/v1/messages?beta=true",
+        question: fixture!("carry/agents/claude-code.json"),
+        whole: fixture!("passing/messages.answer.json"),
+        stream: Some(fixture!("passing/messages.sse")),
+    },
+    Case {
+        door: "/v1beta/models/%",
+        question: fixture!("passing/generate.request.json"),
+        whole: fixture!("passing/generate.answer.json"),
+        stream: Some(fixture!("passing/generate.sse")),
+    },
+    Case {
+        door: "/v1/embeddings",
+        question: fixture!("passing/embeddings.request.json"),
+        whole: fixture!("passing/embeddings.answer.json"),
+        stream: None,
+    },
+];
+
+/// How the model is called at the server, and nowhere else.
+const THERE: &str = "its/own-name";
+/// The model of those questions that do not name one.
+const HERE: &str = "parrot";
+
+impl Case {
+    fn model(&self) -> String {
+        let question: Value =
+            serde_json::from_str(self.question.replace("1e400", "1").replace("\\ud83e", "").as_str()).unwrap();
+        question["model"].as_str().unwrap_or(HERE).to_owned()
+    }
+
+    fn path(&self, stream: bool) -> String {
+        let call = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+        self.door.replace('%', &format!("{HERE}:{call}"))
+    }
+
+    /// The question, for an answer that is streamed or whole. Nothing but this one word is another.
+    fn question(&self, stream: bool) -> String {
+        let mut question = self.question.to_owned();
+        if !stream {
+            for spelt in ["\"stream\":true", "\"stream\": true", "\"stream\" : true"] {
+                question = question.replacen(spelt, &spelt.replace("true", "false"), 1);
+            }
+        }
+        question
+    }
+
+    /// What the server has to be sent: the same, with the model's name there, and asked for the usage where it would
+    /// not say it by itself.
+    fn sent(&self, stream: bool) -> String {
+        let (question, model) = (self.question(stream), format!("\"{}\"", self.model()));
+        let mut sent = question.replacen(&model, &format!("\"{THERE}\""), usize::from(!self.door.contains('%')));
+        let can_ask = self.door.contains("completions") && !question.contains("\"include_usage\"");
+        if stream && can_ask {
+            let (at, asked) = match question.contains("\"stream_options\"") {
+                true => ("\"stream_options\": {", "\"include_usage\":true,"),
+                false => ("{", "\"stream_options\":{\"include_usage\":true},"),
+            };
+            assert!(sent.contains(at), "{sent}");
+            sent = sent.replacen(at, &format!("{at}{asked}"), 1);
+        }
+        sent
+    }
+
+    /// What the client has to hear of a stream: all of it, but for the statement of usage that it did not ask for.
+    fn heard(&self, stream: &str) -> String {
+        let hidden = self.door.contains("completions") && !self.question.contains("\"include_usage\": true");
+        let end = if stream.contains("\r\n") { "\r\n\r\n" } else { "\n\n" };
+        let states_usage = |event: &&str| event.contains("\"choices\":[],\"") && event.contains("\"usage\":{");
+        let (hid, kept): (Vec<&str>, Vec<&str>) =
+            stream.split_inclusive(end).partition(|event| hidden && states_usage(event));
+        assert_eq!(hid.len(), usize::from(hidden), "{}: {hid:?}", self.door);
+        kept.concat()
+    }
+}
+
+async fn with_a_raw_upstream() -> (Raw, Stage) {
+    let raw = Raw::start().await;
+    let base = format!("http://{}", raw.address);
+    let stage = Stage::with(|config| {
+        let mut written = String::new();
+        for (kind, path) in [("openai", "/v1"), ("anthropic", ""), ("gemini", "")] {
+            written += &format!(
+                "[upstreams.raw-{kind}]\nkind = \"{kind}\"\nbase_url = \"{base}{path}\"\nkey_env = \"OPENAI_API_KEY\"\n\
+                 patience.tries = 1\n"
+            );
+        }
+        let mut models: Vec<(String, &str)> = CASES.iter().map(|case| (case.model(), kind_of(case))).collect();
+        models.sort_unstable();
+        models.dedup();
+        for (model, kind) in models {
+            written += &format!(
+                "[models.\"{model}\"]\nupstream = \"raw-{kind}\"\nmodel = \"{THERE}\"\nrates = {{ input = \"1\", output = \
+                 \"2\" }}\n"
+            );
+        }
+        let more: salon::catalog::Spec = toml::from_str(&written).unwrap();
+        config.sources.file.upstreams.extend(more.upstreams);
+        config.sources.file.models.extend(more.models);
+    })
+    .await;
+    (raw, stage)
+}
+
+fn kind_of(case: &Case) -> &'static str {
+    match case.door {
+        door if door.contains("messages") => "anthropic",
+        door if door.contains('%') => "gemini",
+        _ => "openai",
+    }
+}
+
+async fn ask(stage: &Stage, path: &str, question: String) -> reqwest::Response {
+    let request = stage.http.post(format!("{}{path}", stage.base)).bearer_auth(&stage.key).body(question);
+    let request = request.header("content-type", "application/json").header("accept-encoding", "gzip, br, zstd");
+    let request = request.header("cookie", "session=canary-cookie").header("anthropic-beta", "tomorrow-2027-01-01");
+    request.send().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_and_answers_of_one_protocol_pass_byte_for_byte() {
+    let (raw, stage) = with_a_raw_upstream().await;
+    for case in &CASES {
+        let mut answers = vec![(false, case.whole.to_owned())];
+        if let Some(stream) = case.stream {
+            let lf = stream.replace("\r\n", "\n");
+            answers.extend([(true, lf.replace('\n', "\r\n")), (true, lf)]);
+        }
+        for (stream, answer) in answers {
+            let expected = if stream { case.heard(&answer) } else { answer.clone() };
+            // All at once, byte by byte, and in lengths that fall into the middle of everything.
+            for pieces in [&[usize::MAX][..], &[1], &[2, 7, 1, 61, 3]] {
+                let script = if stream { Script::stream(answer.as_bytes()) } else { Script::json(answer.as_bytes()) };
+                raw.say(script.in_pieces(pieces));
+                let response = ask(&stage, &case.path(stream), case.question(stream)).await;
+                let what = format!("{}, stream {stream}, pieces {pieces:?}", case.door);
+                assert_eq!(response.status(), 200, "{what}");
+                assert!(!response.headers().contains_key("content-encoding"), "{what}");
+                let got = response.text().await.unwrap();
+                assert!(got == expected, "{what}: the answer is another:\n{got}\n--- and not ---\n{expected}");
+                let heard = raw.heard();
+                assert_eq!(heard.len(), 1, "{what}: asked once");
+                let sent = String::from_utf8(heard[0].body.clone()).unwrap();
+                let wanted = case.sent(stream);
+                assert!(sent == wanted, "{what}: the question is another:\n{sent}\n--- and not ---\n{wanted}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_caller_s_headers_credentials_and_cookies_stay_here() {
+    let (raw, stage) = with_a_raw_upstream().await;
+    for case in &CASES {
+        raw.say(Script::json(case.whole.as_bytes()));
+        ask(&stage, &case.path(false), case.question(false)).await;
+        let heard = raw.heard().remove(0);
+        let key = match kind_of(case) {
+            "anthropic" => heard.header("x-api-key"),
+            "gemini" => heard.header("x-goog-api-key"),
+            _ => heard.header("authorization").and_then(|value| value.strip_prefix("Bearer ")),
+        };
+        assert_eq!(key, Some(PROVIDER_KEY), "{heard:?}");
+        assert_eq!(heard.header("accept-encoding"), Some("identity"), "what is compressed cannot be listened to");
+        assert_eq!(heard.header("anthropic-beta"), Some("tomorrow-2027-01-01"), "what speaks of the protocol goes on");
+        let all = format!("{} {:?}", heard.line, heard.headers);
+        for ours in [stage.key.as_str(), "canary-cookie", "cookie", "forwarded", "x-salon"] {
+            assert!(!all.contains(ours), "{ours} was sent on: {all}");
+        }
+    }
+}
