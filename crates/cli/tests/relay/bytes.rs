@@ -232,3 +232,18 @@ async fn of_a_caller_s_headers_credentials_and_cookies_stay_here() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_in_a_coding_that_nobody_asked_for_is_no_answer() {
+    let (raw, stage) = with_a_raw_upstream().await;
+    for stream in [false, true] {
+        let body = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        raw.say(Script::stream(&body).header("content-encoding: gzip"));
+        let response = ask(&stage, "/v1/messages", CASES[5].question(stream)).await;
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert_eq!(status, 502, "{text}");
+        assert!(serde_json::from_str::<Value>(&text).unwrap()["error"]["message"].is_string(), "{text}");
+    }
+    assert_eq!(stage.used().await.micros, 0);
+}

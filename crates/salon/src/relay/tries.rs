@@ -247,6 +247,10 @@ impl Calling {
                 }
             };
         }
+        // We asked for it plain. What is coded could be neither listened to nor read by whoever did not ask for it.
+        if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            trouble!(Fault::Garbled);
+        }
         turn.began();
         let mut tap = Tap::new(what.wire);
         if self.head.stream {
