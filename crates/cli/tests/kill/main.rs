@@ -6,12 +6,13 @@
 //!
 //! - [`program`] is the child process; [`stage`] is what stands around it; [`crowd`] is the people who ask.
 //! - [`runs`] kills at random times, [`sabotage`] proves that this finds what it should, [`pairs`] plays with two
-//!   processes on one database, [`points`] kills at every named point and around every commit, [`drains`] asks politely,
-//!   [`storms`] cuts the database's connections, [`disks`] takes the room away, [`doors`] are the starts that must be
-//!   refused.
+//!   processes on one database, [`points`] kills at every named point and around every commit, [`calls`] does the same to
+//!   stateless calls and lays the upstream's ledger beside ours, [`drains`] asks politely, [`storms`] cuts the database's
+//!   connections, [`disks`] takes the room away, [`doors`] are the starts that must be refused.
 //!
 //! `SALON_SEED` repeats a run, `SALON_LONG=1` makes the runs as long as a release wants them.
 
+mod calls;
 mod crowd;
 mod disks;
 mod doors;
