@@ -15,7 +15,7 @@ mod user;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use salon::catalog::Catalog;
 use salon::{Clock, Engines, Keys, Salon, Settings};
@@ -120,6 +120,12 @@ impl Office {
             && let Some(told) = desk::ask(folder, &words, input.as_ref()).await?
         {
             return Ok(told);
+        }
+        if let Office::Upstream { command: upstream::UpstreamCommand::Health { .. } } = self {
+            bail!(
+                "no Salon has this data folder open, and only a running one knows; with PostgreSQL, ask it by GET \
+                 /api/admin/upstreams"
+            );
         }
         let room = Room::open(&config).await?;
         let told = self.perform(&room, input).await;

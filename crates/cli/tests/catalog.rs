@@ -8,7 +8,7 @@ use std::process::Output;
 use axum::Json;
 use axum::extract::Request;
 use axum::routing::get;
-use salon::catalog::NoRoute;
+use salon::catalog::{Access, NoRoute};
 use salon_cli::house::House;
 use salon_core::Micros;
 use salon_engine::wire::Wire;
@@ -199,6 +199,26 @@ async fn an_open_salon_takes_changes_in_at_once() {
     });
     assert_eq!(catalog.route("mine", Wire::Chat, None).expect("a route").most(1_000_000, 0), Micros(0));
     assert_eq!(catalog.route("other", Wire::Chat, None).expect("a route").most(1_000_000, 0), Micros(3_000_000));
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_running_salon_tells_how_its_upstreams_have_been_doing() {
+    let desk = Desk::new("");
+    let said = tokio::task::block_in_place(|| desk.refuses("upstream health"));
+    assert!(said.contains("only a running one knows"), "{said}");
+    let house = desk.house().await;
+    let asked = async {
+        let route = house.relay.catalog.route("echo", Wire::Chat, None).expect("a route");
+        let mut turns = route.turns(|_| Some(Access::house(None))).expect("somebody");
+        turns.next().expect("it is well").succeeded();
+    };
+    let before = tokio::task::block_in_place(|| desk.says("upstream health"));
+    asked.await;
+    let after = tokio::task::block_in_place(|| desk.says("upstream health echo"));
+    assert_eq!(before, "");
+    assert_eq!(after, "echo/echo with house: well, 0 under way, 0 of 1 tries failed, 0 in a row");
+    assert!(tokio::task::block_in_place(|| desk.refuses("upstream health nobody")).contains("no upstream nobody"));
     house.close().await;
 }
 

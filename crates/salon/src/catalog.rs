@@ -32,6 +32,7 @@ pub use edit::{Catalog, EditError};
 pub use keyed::{KeyPlace, NoPlace, Tried};
 pub use price::{BadPrices, Prices};
 pub use route::{Access, Destination, NoRoute, Route, Standing};
+pub use salon_engine::upstream::{Condition, View};
 pub use snapshot::{Deployment, Listed, Model, Priced, Snapshot};
 pub use spec::{
     Ability, DeploymentSpec, KeyWord, Kind, ModelSpec, Patience, Quirk, RatesSpec, Spec, UnknownPrice, UpstreamSpec,

@@ -1,10 +1,11 @@
-//! Our own API: keys, what was used, what may be used, and who waits for a yes.
+//! Our own API: keys, what was used, what may be used, who waits for a yes, and how the upstreams have been doing.
 //!
 //! Every route is there below `/api` and below `/api/v1`. Errors are the family's `{"detail": …}`.
 
 mod keys;
 mod limits;
 mod provider_keys;
+mod upstreams;
 mod usage;
 
 use std::sync::Arc;
@@ -54,6 +55,7 @@ pub(crate) fn routes() -> Table {
             .post(&at("/admin/usage/limits"), limits::add)
             .put(&at("/admin/usage/limits/{limit}"), limits::change)
             .delete(&at("/admin/usage/limits/{limit}"), limits::remove)
+            .get(&at("/admin/upstreams"), upstreams::list)
             .get(&at("/admin/usage/held"), limits::held)
             .post(&at("/admin/usage/held/{call}/approve"), limits::approve)
             .post(&at("/admin/usage/held/{call}/deny"), limits::deny);

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, Subcommand};
-use salon::catalog::{Catalog, KeyFrom, KeyWord, Kind, UnknownPrice, Upstream, UpstreamSpec};
+use salon::catalog::{Catalog, Condition, KeyFrom, KeyWord, Kind, Standing, UnknownPrice, Upstream, UpstreamSpec};
 
 use super::{Room, Told};
 use crate::common::Common;
@@ -45,6 +45,13 @@ pub enum UpstreamCommand {
     },
     /// Ask upstreams for their models with the house's keys
     Check {
+        #[command(flatten)]
+        common: Common,
+        /// Only this one
+        name: Option<String>,
+    },
+    /// Show how those have been doing that the running Salon asked: who is well, and who is left alone for how long
+    Health {
         #[command(flatten)]
         common: Common,
         /// Only this one
@@ -105,7 +112,8 @@ impl UpstreamCommand {
             | UpstreamCommand::Add { common, .. }
             | UpstreamCommand::Set { common, .. }
             | UpstreamCommand::Remove { common, .. }
-            | UpstreamCommand::Check { common, .. } => common,
+            | UpstreamCommand::Check { common, .. }
+            | UpstreamCommand::Health { common, .. } => common,
         }
     }
 
@@ -137,6 +145,7 @@ impl UpstreamCommand {
                 Ok(Told::text(format!("Removed {name}.")))
             }
             UpstreamCommand::Check { name, .. } => check(catalog, name).await,
+            UpstreamCommand::Health { name, .. } => health(catalog, name.as_deref()),
         }
     }
 }
@@ -216,20 +225,37 @@ async fn check(catalog: &Catalog, only: Option<String>) -> Result<Told> {
             }
         }
     }
-    for standing in catalog.snapshot().health() {
-        let view = standing.view;
+    Ok(Told { trouble, ..Told::lines(lines, "There is no upstream.") })
+}
+
+/// How those have been doing that this process asked. Who is being left alone is trouble.
+fn health(catalog: &Catalog, only: Option<&str>) -> Result<Told> {
+    let snapshot = catalog.snapshot();
+    if let Some(name) = only {
+        ensure!(
+            snapshot.find_upstream(name).is_some(),
+            "there is no upstream {name}; salon upstream list shows who there is"
+        );
+    }
+    let asked = snapshot.health().into_iter().filter(|standing| only.is_none_or(|name| standing.upstream == name));
+    let (mut lines, mut trouble) = (Vec::new(), false);
+    for Standing { upstream, model, key, view } in asked {
+        trouble |= view.condition != Condition::Well;
+        let rest = match view.condition {
+            Condition::Resting(rest) => format!(" for {} s", rest.as_secs() + u64::from(rest.subsec_nanos() > 0)),
+            Condition::Well | Condition::Probing => String::new(),
+        };
+        let last = view.last.map_or(String::new(), |fault| format!("; last: {}", fault.code()));
         lines.push(format!(
-            "      {}/{} with {}: {}, {} under way, {} of {} tries failed",
-            standing.upstream,
-            standing.model,
-            standing.key,
+            "{upstream}/{model} with {key}: {}{rest}, {} under way, {} of {} tries failed, {} in a row{last}",
             view.condition.as_str(),
             view.in_flight,
             view.faults,
             view.tries,
+            view.failures,
         ));
     }
-    Ok(Told { trouble, ..Told::lines(lines, "There is no upstream.") })
+    Ok(Told { trouble, ..Told::lines(lines, "Nobody was asked yet by the Salon that answers this.") })
 }
 
 /// A few names: an aggregator lists hundreds.

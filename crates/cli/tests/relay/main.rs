@@ -3,6 +3,7 @@
 
 mod bytes;
 mod calls;
+mod health;
 #[path = "../house/mod.rs"]
 mod house;
 mod keys;
