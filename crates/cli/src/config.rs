@@ -3,6 +3,7 @@
 //! What the command line says wins over the environment, the environment over `.env`, and that over `salon.toml`.
 //! Names that the five older systems used are read where they mean one thing only; `salon doctor` says which.
 
+mod sessions;
 mod upstreams;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use salon::catalog::{ModelSpec, Sources, Spec, UpstreamSpec};
 use salon::engines::Choice;
 use salon::kms::Kms;
 use salon::relay::RelaySettings;
+use salon::sessions::SessionSettings;
 use salon_bots::Surroundings;
 use salon_bots::roster::OFFICIAL_API;
 use salon_core::BotId;
@@ -57,6 +59,13 @@ pub struct Config {
     /// Upstreams, models and prices.
     pub sources: Sources,
     pub relay: RelaySettings,
+    pub sessions: SessionSettings,
+    /// Whether programs of this machine may call without a key.
+    pub anonymous: bool,
+    /// Where the LLM server's own routes are, if they are anywhere.
+    pub llm_listen: Option<SocketAddr>,
+    /// Whose pages may read our answers.
+    pub origins: Vec<String>,
     /// What the command line said, so that the rest can be read again.
     pub flags: Flags,
     pub log: Log,
@@ -167,6 +176,10 @@ struct File {
     upstreams: BTreeMap<String, UpstreamSpec>,
     models: BTreeMap<String, ModelSpec>,
     relay: upstreams::FileRelay,
+    sessions: sessions::FileSessions,
+    llm_server: sessions::FileLlmServer,
+    cors_origins: Option<Vec<String>>,
+    anonymous: Option<bool>,
     answers: FileAnswers,
     jobs: FileJobs,
     youtube: FileYoutube,
@@ -289,6 +302,10 @@ impl Config {
             messenger: None,
             sources,
             relay: upstreams::relay(&file.relay)?,
+            sessions: sessions::settings(env, &file.sessions, &file.llm_server)?,
+            anonymous: env.flag("SALON_ANONYMOUS")?.or(file.anonymous).unwrap_or(false),
+            llm_listen: sessions::llm_listen(env, &file.llm_server)?,
+            origins: sessions::origins(env, file.cors_origins)?,
             flags: flags.clone(),
             log: log(env, &file.log)?,
             old_names: env.old_names.clone(),
@@ -425,7 +442,8 @@ fn log(env: &mut Env, file: &FileLog) -> Result<Log> {
         Some(other) => bail!("LOG_FORMAT is text or json, not {other}"),
     };
     let level = env.text("LOG_LEVEL").map(|level| level.to_lowercase().replace("warning", "warn"));
-    let filter = env.text("RUST_LOG").or(level).or(file.filter.clone()).unwrap_or_else(|| "info,sqlx=warn".to_owned());
+    let usual = if env.flag("DEBUG").ok().flatten() == Some(true) { "debug,sqlx=warn" } else { "info,sqlx=warn" };
+    let filter = env.text("RUST_LOG").or(level).or(file.filter.clone()).unwrap_or_else(|| usual.to_owned());
     Ok(Log { form, filter })
 }
 
@@ -466,6 +484,15 @@ impl Env {
 
     fn path(&self, name: &'static str) -> Option<PathBuf> {
         self.any(name).map(PathBuf::from)
+    }
+
+    fn flag(&self, name: &'static str) -> Result<Option<bool>> {
+        match self.any(name).map(|text| text.to_lowercase()).as_deref() {
+            None => Ok(None),
+            Some("1" | "true" | "yes" | "on") => Ok(Some(true)),
+            Some("0" | "false" | "no" | "off") => Ok(Some(false)),
+            Some(_) => bail!("{name} is true or false"),
+        }
     }
 
     fn number<T: std::str::FromStr>(&self, name: &'static str) -> Result<Option<T>> {
@@ -518,6 +545,31 @@ mod tests {
         let read = config(&[("PORT", "9000")]).expect("a configuration");
         assert_eq!(read.listen.port(), 9000);
         assert_eq!(read.old_names, [("PORT", "SALON_LISTEN")]);
+    }
+
+    #[test]
+    fn the_names_of_the_chat_backend_are_understood() {
+        let read = config(&[
+            ("SESSION_TIMEOUT_HOURS", "2"),
+            ("MAX_CONTEXT_MESSAGES", "6"),
+            ("DEFAULT_MAX_TOKENS", "300"),
+            ("DEFAULT_TEMPERATURE", "0.5"),
+            ("CORS_ORIGINS", "https://a.example, http://localhost:3000/"),
+            ("DEBUG", "true"),
+        ])
+        .expect("a configuration");
+        assert_eq!(read.sessions.timeout, Some(Duration::from_secs(7_200)));
+        assert_eq!(read.settings.window.messages, 6);
+        assert_eq!((read.sessions.wishes.max_output, read.sessions.wishes.temperature), (Some(300), Some(0.5)));
+        assert_eq!(read.origins, ["https://a.example", "http://localhost:3000"]);
+        assert!(read.log.filter.starts_with("debug"));
+        let lasting = config(&[("SESSION_TIMEOUT_HOURS", "0")]).expect("a configuration");
+        assert_eq!(lasting.sessions.timeout, None);
+        let json = config(&[("CORS_ORIGINS", "[\"https://a.example\"]")]).expect("a configuration");
+        assert_eq!(json.origins, ["https://a.example"]);
+        for wrong in ["*", "https://*.example", "a.example", "https://a.example/path", "null"] {
+            assert!(config(&[("CORS_ORIGINS", wrong)]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -42,6 +42,11 @@ pub async fn demo(mut config: Config, mock_listen: SocketAddr) -> Result<()> {
     config.around.public_url = None;
     config.around.engine = "storyteller".to_owned();
     config.messenger = Some(messenger.clone());
+    // Everything is on this machine, and so is whoever tries it.
+    config.anonymous = true;
+    if config.engines.is_empty() {
+        config.sessions.engine = "storyteller".to_owned();
+    }
     let mut house = House::open(&config).await?;
     greet(&messenger, &public, &config);
     let asked = signals.until_asked(&mut house, &config.flags).await;

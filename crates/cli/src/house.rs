@@ -13,7 +13,7 @@ use salon::catalog::Catalog;
 use salon::engines::{Answers, Choice};
 use salon::idempotency::Requests;
 use salon::ledger::{Book, BookSettings};
-use salon::relay::Relay;
+use salon::relay::{Relay, RelaySettings};
 use salon::run::RunTurn;
 use salon::vault::rotate::SHOW_EVERY;
 use salon::youtube::YouTube;
@@ -25,6 +25,7 @@ use salon_engine::outbound::Outbound;
 use salon_engine::{Missing, Spec, build};
 use salon_store::{Dialect, Place, Worker};
 use salon_web::{BotHealth, Disk, Doors, Probed, Web};
+
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -42,6 +43,8 @@ const POLLERS: usize = 256;
 /// Keys of updates are kept this long; Telegram repeats for a day.
 const KEEP_JOBS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often it is looked for sessions that have expired or were deleted.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
 
@@ -52,6 +55,8 @@ pub struct House {
     pub fleet: Arc<Fleet>,
     /// Where the listener is, if this process has one.
     pub address: Option<SocketAddr>,
+    /// Where the LLM server's own routes are.
+    pub llm_address: Option<SocketAddr>,
     crew: Arc<Crew>,
     tasks: JoinSet<()>,
     /// The front doors close first, the rest when the work is done.
@@ -110,15 +115,18 @@ impl House {
         let book = Book::open(salon.store.clone(), salon.clock.clone(), BookSettings::default()).await?;
         let requests = Requests::new(salon.store.clone(), salon.clock.clone(), salon.worker.clone());
         requests.reclaim().await?;
-        let settings = config.relay.clone();
+        let anonymous = match config.anonymous {
+            true => Some(Arc::new(salon::sessions::anybody(&salon).await?)),
+            false => None,
+        };
+        let settings = RelaySettings { anonymous, ..config.relay.clone() };
         let relay = Arc::new(Relay { salon: salon.clone(), catalog, book, requests, settings });
         let crew = Crew::new(salon.clone(), jobs(&fleet, &relay, config)?, queues(config));
         let closing = CancellationToken::new();
         let mut tasks = JoinSet::new();
+        let mut llm_address = None;
         let address = if config.roles.http {
-            let listener = TcpListener::bind(config.listen)
-                .await
-                .with_context(|| format!("cannot listen on {}; is another program there?", config.listen))?;
+            let listener = listen_at(config.listen).await?;
             let address = listener.local_addr().context("the listener has no address")?;
             let web = Web {
                 salon: salon.clone(),
@@ -128,7 +136,14 @@ impl House {
                 messenger: config.messenger.clone(),
                 closing: closing.clone(),
                 probed: Probed::default(),
+                sessions: config.sessions.clone(),
+                origins: salon_web::origins(&config.origins)?,
             };
+            if let Some(listen) = config.llm_listen {
+                let listener = listen_at(listen).await?;
+                llm_address = Some(listener.local_addr().context("the listener has no address")?);
+                tasks.spawn(salon_web::serve::serve(listener, salon_web::llm_router(web.clone()), closing.clone()));
+            }
             tasks.spawn(salon_web::serve::serve(listener, salon_web::router(web), closing.clone()));
             Some(address)
         } else {
@@ -137,7 +152,7 @@ impl House {
         let working = crew.clone();
         tasks.spawn(async move { working.work().await });
         tasks.spawn(fleet.clone().supervise(closing.clone()));
-        tasks.spawn(keep_house(salon.clone(), relay.clone(), closing.clone()));
+        tasks.spawn(keep_house(salon.clone(), relay.clone(), config.sessions.timeout, closing.clone()));
         tasks.spawn(relay.catalog.clone().watch(salon.hub.clone(), closing.clone()));
         tasks.spawn(keep_keys(salon.clone(), config.master.clone(), closing.clone()));
         tasks.spawn({
@@ -154,7 +169,7 @@ impl House {
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "commands cannot be taken in while we run"),
             }
         }
-        Ok(House { salon, relay, fleet, address, crew, tasks, closing, _instance: instance })
+        Ok(House { salon, relay, fleet, address, llm_address, crew, tasks, closing, _instance: instance })
     }
 
     /// Resolves when a part of the house has ended by itself, which none of them should: better no process than one that
@@ -182,6 +197,11 @@ impl House {
         self.relay.book.close().await;
         self.salon.store.clone().close().await;
     }
+}
+
+async fn listen_at(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("cannot listen on {address}; is another program there?"))
 }
 
 /// This process's lasting name, kept beside the data. A restart under it takes up at once what it left, so no two
@@ -352,8 +372,9 @@ async fn keep_keys(salon: Arc<Salon>, source: MasterSource, closing: Cancellatio
 }
 
 /// Sweeps what is too old to matter, and keeps step with the database's clock.
-async fn keep_house(salon: Arc<Salon>, relay: Arc<Relay>, closing: CancellationToken) {
+async fn keep_house(salon: Arc<Salon>, relay: Arc<Relay>, sessions: Option<Duration>, closing: CancellationToken) {
     let mut clock = tokio::time::interval(CLOCK_EVERY);
+    let mut expire = tokio::time::interval(EXPIRE_EVERY);
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     loop {
         tokio::select! {
@@ -361,6 +382,12 @@ async fn keep_house(salon: Arc<Salon>, relay: Arc<Relay>, closing: CancellationT
                 Ok(theirs) => salon.clock.follow(theirs.unwrap_or(salon.clock.wall().0), salon.settings.lease / 3),
                 Err(error) => tracing::debug!(%error, "the database's clock could not be read"),
             },
+            _ = expire.tick() => {
+                let before = sessions.map(|timeout| salon.clock.now() - timeout);
+                if let Err(error) = salon.sweep_sessions(before).await {
+                    tracing::debug!(%error, "old sessions could not be swept");
+                }
+            }
             _ = sweep.tick() => match forget_answers(&relay).await.and(swept(&salon).await) {
                 Ok((0, 0, 0)) => {}
                 Ok((jobs, tokens, parts)) => tracing::info!(jobs, tokens, parts, "swept what was too old"),

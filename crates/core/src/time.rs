@@ -20,6 +20,13 @@ impl Time {
         format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
     }
 
+    /// ISO 8601 with milliseconds and an offset of zero, which every client's date parser understands. Empty for times
+    /// that no calendar has.
+    pub fn iso(self) -> String {
+        let timestamp = jiff::Timestamp::from_millisecond(self.0);
+        timestamp.map(|at| at.strftime("%Y-%m-%dT%H:%M:%S%.3f+00:00").to_string()).unwrap_or_default()
+    }
+
     /// How long after `earlier` this is; zero if it is not after.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

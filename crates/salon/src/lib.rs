@@ -33,6 +33,7 @@ pub mod revision;
 pub mod run;
 pub mod say;
 mod seal;
+pub mod sessions;
 pub mod stop;
 pub mod vault;
 pub mod worker;

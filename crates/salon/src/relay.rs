@@ -12,6 +12,7 @@
 //! No answer is passed on whose call is not in the ledger, and however an answer ends, it is charged once.
 
 mod charge;
+mod hear;
 mod house;
 mod passing;
 mod refuse;
@@ -26,7 +27,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use salon_core::limit::{Amounts, Measure};
 use salon_core::{CallId, Micros, Owner, Tokens, TurnId};
-use salon_engine::upstream::Fault;
 use salon_engine::wire::{Changes, Head};
 use serde_json::json;
 
@@ -39,7 +39,9 @@ use crate::ledger::{Book, Granted, NotReserved, Payer};
 use crate::vault::Origin;
 
 pub use crate::catalog::Listed;
+pub use hear::{Heard, Hearing};
 pub use passing::Passing;
+pub use salon_engine::upstream::Fault;
 pub use salon_engine::wire::{Kind, Refused, Wire};
 pub use tries::Begun;
 
@@ -172,15 +174,17 @@ impl Relay {
         &self.settings
     }
 
-    /// Lets a caller in, or says why not. `door` is the route as the documentation has it.
+    /// Lets a caller in, or says why not. `door` is the route as the documentation has it. Whoever is not `at_home` needs
+    /// a credential, whatever the peer's address.
     pub async fn admit(
         &self,
         credential: Option<Credential>,
         peer: Option<IpAddr>,
+        at_home: bool,
         door: &str,
     ) -> Result<Arc<Caller>, Refused> {
         let peer = peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-        match (credential, &self.settings.anonymous) {
+        match (credential, self.settings.anonymous.as_ref().filter(|_| at_home)) {
             (Some(credential), anonymous) => {
                 match self.salon.access.admit(&credential, peer, door, self.salon.clock.now()).await {
                     Ok(caller) => Ok(caller),

@@ -1,10 +1,16 @@
-//! Our own API: keys, what was used, what may be used, who waits for a yes, and how the upstreams have been doing.
+//! Our own API: sessions and chats, keys, what was used, what may be used, who waits for a yes, and how the upstreams have been doing.
 //!
 //! Every route is there below `/api` and below `/api/v1`. Errors are the family's `{"detail": …}`.
 
+mod chat;
+mod form;
+mod frames;
 mod keys;
 mod limits;
+pub(crate) mod llm;
 mod provider_keys;
+mod sessions;
+pub(crate) mod stateless;
 mod upstreams;
 mod usage;
 
@@ -13,8 +19,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use salon::access::Caller;
 use salon::idempotency::Route;
@@ -22,7 +28,7 @@ use salon::relay::{Refused, Wire};
 use salon_core::people::Role;
 use salon_store::Error;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::once::{self, Begin};
 use crate::relay::body;
@@ -34,6 +40,19 @@ pub(crate) fn routes() -> Table {
     for prefix in ["/api", "/api/v1"] {
         let at = |path: &str| format!("{prefix}{path}");
         table = table
+            .get(&at("/sessions"), sessions::list)
+            .post(&at("/sessions"), sessions::open)
+            .get(&at("/sessions/{session}"), sessions::find)
+            .delete(&at("/sessions/{session}"), sessions::delete)
+            .get(&at("/sessions/{session}/messages"), sessions::messages)
+            .get(&at("/sessions/{session}/stream"), chat::again)
+            .delete(&at("/sessions/{session}/run"), sessions::stop)
+            .post(&at("/chat"), chat::whole)
+            .post(&at("/chat/stream"), chat::stream)
+            .post(&at("/chat/completions"), stateless::completions)
+            .get(&at("/models"), stateless::models)
+            .get(&at("/models/default"), stateless::default_model)
+            .get(&at("/health"), chat::health)
             .get(&at("/keys"), keys::list)
             .post(&at("/keys"), keys::add)
             .delete(&at("/keys/{key}"), keys::revoke)
@@ -67,6 +86,10 @@ pub(crate) fn routes() -> Table {
 enum No {
     Refused(Box<Refused>),
     Said(StatusCode, String),
+    /// What is wrong with which field.
+    Listed(StatusCode, Vec<Value>),
+    /// Not now, but in a moment.
+    Later(String),
     Store(Error),
 }
 
@@ -97,6 +120,12 @@ impl No {
         match self {
             No::Refused(refused) => relay::refusal(Wire::Midm, id, &refused),
             No::Said(status, why) => error::plain(status, &why),
+            No::Listed(status, wrong) => (status, Json(json!({ "detail": wrong }))).into_response(),
+            No::Later(why) => {
+                let mut response = error::plain(StatusCode::TOO_MANY_REQUESTS, &why);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                response
+            }
             No::Store(Error::Unavailable(_) | Error::Full) => error::unavailable(1),
             No::Store(error) => error::fault(&error),
         }
@@ -129,6 +158,11 @@ const LONGEST: usize = 64 << 10;
 /// Takes in a body. It is read after its sender was let in.
 async fn bytes(head: &Parts, body: Body) -> Result<Bytes, No> {
     Ok(body::read(body, &head.headers, LONGEST).await?)
+}
+
+/// Takes in a body that may hold a whole conversation.
+async fn long_bytes(web: &Web, head: &Parts, body: Body) -> Result<Bytes, No> {
+    Ok(body::read(body, &head.headers, web.relay.settings().max_body).await?)
 }
 
 /// What a body says. What is in it and unknown is refused: it was meant to do something.

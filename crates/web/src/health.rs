@@ -10,7 +10,10 @@ use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use salon::Salon;
+use salon::catalog::KeyFrom;
+use salon::engines::Answers;
 use salon::keys::KeyError;
+use salon::relay::Fault;
 use salon_store::JobCounts;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -23,16 +26,65 @@ use crate::serve::Peer;
 use crate::{Disk, Web};
 
 const PROBE_DEADLINE: Duration = Duration::from_secs(1);
+/// How often the usual model's server is looked at, and for how long.
+const SERVED_EVERY: Duration = Duration::from_secs(5);
+const SERVED_DEADLINE: Duration = Duration::from_secs(2);
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 
 pub async fn healthz() -> Response {
     Json(json!({ "ok": true })).into_response()
 }
 
+/// `GET /health`, as the older systems had it: a word for those who want text, and `ok` for the others.
+pub async fn health(headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match accept.starts_with("text/plain") {
+        true => "ok".into_response(),
+        false => Json(json!({ "status": "ok" })).into_response(),
+    }
+}
+
 /// The last probe, shared by all who ask: the store is tried at most once a second, however many do.
 #[derive(Clone, Default)]
 pub struct Probed {
     last: Arc<Mutex<Option<(Instant, Verdict)>>>,
+    /// Whether the usual model's server is there.
+    served: Arc<Mutex<Option<(Instant, bool)>>>,
+}
+
+impl Web {
+    /// The model that answers where nobody names one; `None` if none is configured.
+    pub(crate) async fn usual_model(&self) -> Option<Result<String, Fault>> {
+        let engine = self.salon.engines.find(&self.sessions.engine)?;
+        match engine.answers {
+            Answers::Model(choice) => Some(self.relay.name_of(&choice).await),
+            // Some engines of this house are models as well.
+            Answers::Engine(_) => self.relay.catalog.snapshot().knows(&engine.name).then_some(Ok(engine.name)),
+        }
+    }
+
+    /// Whether the usual model could be asked. Servers of one's own are looked at every few seconds, if somebody asks.
+    pub(crate) async fn serves(&self) -> bool {
+        let mut served = self.probed.served.lock().await;
+        if let Some((at, served)) = *served
+            && at.elapsed() < SERVED_EVERY
+        {
+            return served;
+        }
+        let found = tokio::time::timeout(SERVED_DEADLINE, self.look_for_model()).await.unwrap_or(false);
+        *served = Some((Instant::now(), found));
+        found
+    }
+
+    async fn look_for_model(&self) -> bool {
+        let Some(Ok(model)) = self.usual_model().await else { return false };
+        let snapshot = self.relay.catalog.snapshot();
+        let upstream = model.split_once(':').and_then(|(upstream, _)| snapshot.find_upstream(upstream));
+        match upstream.filter(|upstream| matches!(upstream.key, KeyFrom::Nowhere)) {
+            Some(own) => matches!(self.relay.catalog.check(&own.name).await, Some(Ok(_))),
+            None => true,
+        }
+    }
 }
 
 /// What the store said; `ok`, or why not.
@@ -43,6 +95,11 @@ struct Verdict {
 }
 
 impl Probed {
+    /// Whether a write would succeed now.
+    pub(crate) async fn store_is_well(&self, salon: &Salon) -> bool {
+        self.verdict(salon).await.store == "ok"
+    }
+
     async fn verdict(&self, salon: &Salon) -> Verdict {
         let mut last = self.last.lock().await;
         if let Some((at, verdict)) = &*last

@@ -18,15 +18,18 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::InvalidHeaderValue;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use salon::Salon;
 use salon::arrive::Rejected;
 use salon::relay::Relay;
+use salon::sessions::SessionSettings;
 use salon_core::{BotId, CallId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 pub use health::Probed;
 pub use table::Listed;
@@ -86,12 +89,46 @@ pub struct Web {
     pub closing: CancellationToken,
     /// What `/readyz` saw last: asking often costs the store nothing.
     pub probed: Probed,
+    /// How sessions behave.
+    pub sessions: SessionSettings,
+    /// Whose pages in a browser may read our answers: origins, such as `https://chat.example.com`.
+    pub origins: Vec<HeaderValue>,
 }
 
 /// Every route of the public listener.
 pub fn router(web: Web) -> Router {
-    let (router, _) = table().into_parts();
-    router.layer(middleware::from_fn_with_state(web.clone(), watch)).with_state(web)
+    dressed(table(), web)
+}
+
+/// The routes of the LLM server's own listener.
+pub fn llm_router(web: Web) -> Router {
+    dressed(api::llm::routes().map(|router| router.fallback(async || error::not_found())), web)
+}
+
+/// Origins as headers have them.
+pub fn origins(written: &[String]) -> Result<Vec<HeaderValue>, InvalidHeaderValue> {
+    written.iter().map(|origin| HeaderValue::from_str(origin)).collect()
+}
+
+fn dressed(table: Table, web: Web) -> Router {
+    let (router, _) = table.into_parts();
+    let router = router.layer(middleware::from_fn_with_state(web.clone(), watch));
+    match web.origins.is_empty() {
+        true => router,
+        false => router.layer(shared_with(&web.origins)),
+    }
+    .with_state(web)
+}
+
+/// Lets pages of these origins read our answers. No cookie counts here, so none is asked for.
+fn shared_with(origins: &[HeaderValue]) -> CorsLayer {
+    let shown = ["x-request-id", "retry-after", "x-salon-cost", "x-salon-model", "x-salon-key", "idempotent-replayed"];
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins.iter().cloned()))
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(shown.map(HeaderName::from_static))
+        .max_age(Duration::from_secs(600))
 }
 
 /// The names of every route.
@@ -105,6 +142,7 @@ fn table() -> Table {
         .hidden(&get, "/", page::front)
         .hidden(&get, "/assets/front.css", page::style)
         .hidden(&get, "/healthz", health::healthz)
+        .hidden(&get, "/health", health::health)
         .hidden(&get, "/readyz", health::readyz)
         .hidden(&get, "/metrics", health::metrics)
         .hidden(&post, "/telegram/webhook/{bot}/{secret}", webhook::named)

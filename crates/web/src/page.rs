@@ -18,7 +18,17 @@ pub async fn front(State(web): State<Web>, peer: Option<Extension<Peer>>, header
         return Html(page(&web, watching)).into_response();
     }
     if accept.contains("application/json") {
-        return axum::Json(json!({ "name": "salon", "version": env!("CARGO_PKG_VERSION") })).into_response();
+        return axum::Json(json!({
+            "name": "salon",
+            "service": "salon",
+            "version": env!("CARGO_PKG_VERSION"),
+            "status": "running",
+            "endpoints": {
+                "sessions": "/api/sessions", "chat": "/api/chat", "chat_stream": "/api/chat/stream",
+                "models": "/v1/models", "health": "/api/health", "docs": "/docs",
+            },
+        }))
+        .into_response();
     }
     "Salon: come in, sit down, say something. Nobody is interrupted and nothing is said twice.\n".into_response()
 }

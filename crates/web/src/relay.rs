@@ -5,7 +5,7 @@
 
 pub(crate) mod body;
 mod models;
-mod once;
+pub(crate) mod once;
 
 use std::time::Duration;
 
@@ -138,7 +138,27 @@ async fn read(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Result
 pub(crate) async fn caller(web: &Web, head: &axum::http::request::Parts, door: &str) -> Result<Arc<Caller>, Refused> {
     let peer = head.extensions.get::<Peer>().map(|peer| peer.0.ip());
     let credential = Credential::read(&head.headers, head.uri.query()).map_err(Refused::from)?;
-    web.relay.admit(credential, peer, door).await
+    web.relay.admit(credential, peer, is_of_this_machine(head), door).await
+}
+
+/// Whether a request looks like one that a program of this machine makes for itself, and not like one that a page of
+/// somebody else makes a browser send, or that a proxy passes on.
+fn is_of_this_machine(head: &axum::http::request::Parts) -> bool {
+    let said = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    if ["x-forwarded-for", "forwarded", "x-real-ip"].iter().any(|name| head.headers.contains_key(*name)) {
+        return false;
+    }
+    let host = head.uri.host().or_else(|| said("host")).unwrap_or_default();
+    let at_home = |host: &str| {
+        let host = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once(']'))
+            .map_or_else(|| host.rsplit_once(':').map_or(host, |(host, _)| host), |(address, _)| address);
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    let origin = said("origin").is_none_or(|origin| origin.split_once("://").is_some_and(|(_, host)| at_home(host)));
+    let site = said("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
+    at_home(host) && origin && site
 }
 
 /// The number of a call that waited for an admin and is made again.

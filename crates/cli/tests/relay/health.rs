@@ -49,6 +49,7 @@ async fn who_fails_again_and_again_is_seen_resting_and_who_is_well_is_seen_well(
         role: Some(Role::User),
         scopes: Scopes::default(),
         expires_at: None,
+        limits: Vec::new(),
     };
     let key = make_key(&salon.store, &salon.clock, &salon.keys, Maker::Operator, new).await.unwrap();
     assert_eq!(ask(key.secret.expose()).await.0, 403, "it is for those who manage");

@@ -9,6 +9,8 @@ mod house;
 mod keys;
 mod limits;
 mod raw;
+mod sessions;
 mod stage;
+mod stateless;
 mod turns;
 mod usage;

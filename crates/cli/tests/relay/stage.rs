@@ -128,9 +128,14 @@ impl Stage {
 
     /// A new key of Alice's.
     pub async fn key_of(&self, scopes: Scopes) -> String {
+        self.key_for(&self.user, scopes).await
+    }
+
+    /// A new key of somebody's.
+    pub async fn key_for(&self, user: &UserId, scopes: Scopes) -> String {
         let salon = &self.house.salon;
         let name = "a test's key".to_owned();
-        let new = NewKey { user: self.user.clone(), name, role: None, scopes, expires_at: None, limits: Vec::new() };
+        let new = NewKey { user: user.clone(), name, role: None, scopes, expires_at: None, limits: Vec::new() };
         let issued = make_key(&salon.store, &salon.clock, &salon.keys, Maker::Operator, new).await.unwrap();
         issued.secret.expose().to_owned()
     }

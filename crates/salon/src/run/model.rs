@@ -2,25 +2,23 @@
 //! those of any other call.
 
 use std::borrow::Cow;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use http_body::Body as _;
-use salon_core::{Brief, Note, Usage};
-use salon_engine::upstream::{Fault, fault_of_status};
-use salon_engine::wire::carry::{Quirks, Reader, Terms, write_ask};
-use salon_engine::wire::talk::{self, Piece};
+use salon_core::{Brief, Note, Tokens, Usage};
+use salon_engine::upstream::fault_of_status;
+use salon_engine::wire::carry::{Quirks, Terms, write_ask};
+use salon_engine::wire::talk;
 use salon_engine::{Emitter, Engine, EngineError, estimate};
 use salon_store::Result;
 use tokio::time::Instant;
 
 use super::fare::{Asker, Boarding};
 use crate::engines::Choice;
-use crate::relay::{Ask, Begun, Kind, NotBegun, Outside, Passing, Refused, Relay, Told, Wire};
+use crate::relay::{Ask, Begun, Fault, Heard, Hearing, Kind, NotBegun, Outside, Refused, Relay, Told, Wire};
 
 /// Thoughts are told in bundles: after this time or this many bytes, whatever comes first.
 const THOUGHTS_EVERY: Duration = Duration::from_millis(200);
@@ -70,31 +68,27 @@ impl Model {
         }
     }
 
-    async fn listen(&self, mut passing: Box<Passing>, brief: &Brief, out: &mut Emitter) -> Result<(), EngineError> {
-        let mut ear = Ear { reader: None, id: &self.id, pieces: Vec::new(), thoughts: String::new(), due: None };
+    async fn listen(&self, mut hearing: Hearing, brief: &Brief, out: &mut Emitter) -> Result<(), EngineError> {
         let mut said = estimate::Count::default();
+        let mut thoughts = Thoughts::default();
         let outcome = loop {
-            let next = std::future::poll_fn(|context| Pin::new(&mut *passing).poll_frame(context));
             let heard = tokio::select! {
                 biased;
                 () = out.stopped() => break Err(EngineError::Stopped),
-                frame = next => match frame {
-                    Some(Ok(frame)) => ear.hear(frame.into_data().unwrap_or_default()),
-                    None => ear.end(),
-                },
-                () = until(ear.due) => Vec::new(),
+                heard = hearing.next() => heard.unwrap_or_else(|| vec![Heard::Broken(Fault::Cut)]),
+                () = until(thoughts.due) => Vec::new(),
             };
-            match ear.tell(heard, out, &mut said).await {
+            match tell(heard, &mut thoughts, &mut said, out).await {
                 Ok(None) => {}
-                Ok(Some(end)) => break end.map_or_else(|fault| Err(fault.into()), Ok),
+                Ok(Some(end)) => break end.map_err(EngineError::from),
                 Err(stopped) => break Err(stopped),
             }
         };
         let model = Some(self.name.clone());
         let usage = match &outcome {
             Ok(Some(tokens)) => {
-                let tokens_in = tokens.total() - tokens.written();
-                Usage { model, tokens_in, tokens_out: tokens.written(), estimated: false, suspect: false }
+                let (tokens_in, tokens_out) = (tokens.read(), tokens.written());
+                Usage { model, tokens_in, tokens_out, estimated: false, suspect: false }
             }
             // The ledger knows better what it costs; readers are told what they have seen.
             _ => estimate::usage(model, brief, said.tokens()),
@@ -115,7 +109,7 @@ impl Engine for Model {
             answer = begun.answer() => answer.map_err(error_of)?,
         };
         match answer.told {
-            Told::Stream(passing) => self.listen(passing, brief, out).await,
+            Told::Stream(passing) => self.listen(Hearing::new(passing, self.id.as_str()), brief, out).await,
             // Only a refusal comes whole where a stream is asked for.
             Told::Whole(_) if answer.status != StatusCode::OK => Err(fault_of_status(answer.status).into()),
             Told::Whole(_) => Err(Fault::Garbled.into()),
@@ -123,87 +117,61 @@ impl Engine for Model {
     }
 }
 
-/// Hears an answer in chat's words, streamed or not: some servers answer whole whatever they are asked.
-struct Ear<'a> {
-    reader: Option<Reader>,
-    id: &'a str,
-    pieces: Vec<Piece>,
-    thoughts: String,
-    /// When the thoughts are to be told.
+/// How an answer ended: with its usage if that was told.
+type End = Result<Option<Tokens>, Fault>;
+
+async fn tell(
+    heard: Vec<Heard>,
+    thoughts: &mut Thoughts,
+    said: &mut estimate::Count,
+    out: &mut Emitter,
+) -> Result<Option<End>, EngineError> {
+    if thoughts.due.is_some_and(|due| due <= Instant::now()) {
+        thoughts.tell(out).await?;
+    }
+    for heard in heard {
+        match heard {
+            Heard::Text(text) => {
+                thoughts.tell(out).await?;
+                said.add(&text);
+                out.text(text).await?;
+            }
+            Heard::Thought(text) => {
+                said.add(&text);
+                thoughts.add(&text);
+                if thoughts.text.len() >= THOUGHTS_BYTES {
+                    thoughts.tell(out).await?;
+                }
+            }
+            Heard::End(tokens) => {
+                thoughts.tell(out).await?;
+                return Ok(Some(Ok(tokens)));
+            }
+            Heard::Broken(fault) => {
+                thoughts.tell(out).await?;
+                return Ok(Some(Err(fault)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Thoughts that are not told yet.
+#[derive(Default)]
+struct Thoughts {
+    text: String,
     due: Option<Instant>,
 }
 
-/// How an answer ended: with its usage if that was told.
-type End = Result<Option<salon_core::Tokens>, Fault>;
-
-impl Ear<'_> {
-    fn hear(&mut self, bytes: Bytes) -> Vec<Piece> {
-        if self.reader.is_none() {
-            let Some(first) = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) else { return Vec::new() };
-            self.reader = Some(Reader::new(Wire::Chat, *first != b'{', self.id));
-        }
-        if let Some(reader) = &mut self.reader {
-            reader.push(&bytes, &mut self.pieces);
-        }
-        std::mem::take(&mut self.pieces)
+impl Thoughts {
+    fn add(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.due.get_or_insert_with(|| Instant::now() + THOUGHTS_EVERY);
     }
 
-    fn end(&mut self) -> Vec<Piece> {
-        let Some(reader) = &mut self.reader else { return vec![Piece::Broken(Fault::Silent)] };
-        reader.end(&mut self.pieces);
-        match std::mem::take(&mut self.pieces) {
-            // It had ended before, and that was told.
-            pieces if pieces.is_empty() => vec![Piece::Broken(Fault::Cut)],
-            pieces => pieces,
-        }
-    }
-
-    async fn tell(
-        &mut self,
-        pieces: Vec<Piece>,
-        out: &mut Emitter,
-        said: &mut estimate::Count,
-    ) -> Result<Option<End>, EngineError> {
-        if self.due.is_some_and(|due| due <= Instant::now()) {
-            self.tell_thoughts(out).await?;
-        }
-        for piece in pieces {
-            match piece {
-                Piece::Text(text) | Piece::Refusal(text) => {
-                    self.tell_thoughts(out).await?;
-                    said.add(&text);
-                    out.text(text).await?;
-                }
-                Piece::Thought(text) => {
-                    said.add(&text);
-                    self.thoughts.push_str(&text);
-                    self.due.get_or_insert_with(|| Instant::now() + THOUGHTS_EVERY);
-                    if self.thoughts.len() >= THOUGHTS_BYTES {
-                        self.tell_thoughts(out).await?;
-                    }
-                }
-                Piece::End { finish: talk::Finish::Filtered, .. } => {
-                    self.tell_thoughts(out).await?;
-                    return Ok(Some(Err(Fault::Filtered)));
-                }
-                Piece::End { tokens, .. } => {
-                    self.tell_thoughts(out).await?;
-                    return Ok(Some(Ok(tokens)));
-                }
-                Piece::Broken(fault) => {
-                    self.tell_thoughts(out).await?;
-                    return Ok(Some(Err(fault)));
-                }
-                // A turn offers no tools.
-                Piece::Begin { .. } | Piece::Call { .. } | Piece::Arguments { .. } | Piece::CallDone { .. } => {}
-            }
-        }
-        Ok(None)
-    }
-
-    async fn tell_thoughts(&mut self, out: &mut Emitter) -> Result<(), EngineError> {
+    async fn tell(&mut self, out: &mut Emitter) -> Result<(), EngineError> {
         self.due = None;
-        match std::mem::take(&mut self.thoughts) {
+        match std::mem::take(&mut self.text) {
             text if text.is_empty() => Ok(()),
             text => out.note(Note::Reasoning { text }).await,
         }

@@ -7,31 +7,48 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use hyper::body::Frame;
 use salon::idempotency::{Headers, LONGEST_BODY, Route, Work};
-use salon::relay::{Answer, Ask, Kind, Passing, Refused, Told, Wire};
+use salon::relay::{Answer, Ask, Kind, Refused, Told, Wire};
 
 use super::{refusal, tell};
 use crate::once::{self, Begin, kept, note};
 use crate::{RequestId, Web};
 
 /// Makes the call, unless it was made already. `route` is the door, whatever spelling the caller used.
-pub(super) async fn answer(web: &Web, ask: Ask, route: &str, id: &RequestId) -> Response {
+pub(crate) async fn answer(web: &Web, ask: Ask, route: &str, id: &RequestId) -> Response {
     let wire = ask.wire;
+    match begin(web, &ask, route).await {
+        Ok(Kept::Free) => told(web.relay.call(ask).await, wire, id),
+        Ok(Kept::New(work)) => keep(web.relay.call(ask).await, work, wire, id).await,
+        Ok(Kept::Again(response)) => response,
+        Err(refused) => refusal(wire, id, &refused),
+    }
+}
+
+/// What is to be done about a call.
+pub(crate) enum Kept {
+    /// It is made as often as it comes.
+    Free,
+    /// What is answered is to be kept.
+    New(Work),
+    /// It was made, and this was answered.
+    Again(Response),
+}
+
+/// Begins a call, or says why it is not made.
+pub(crate) async fn begin(web: &Web, ask: &Ask, route: &str) -> Result<Kept, Refused> {
     // Gemini's path says part of the question.
     let model = ask.outside.model.as_deref().unwrap_or_default();
     let route = format!("{route} {model} {}", ask.outside.stream);
-    let caller = ask.caller.clone();
-    let place = Route { org: &caller.org, user: &caller.user, route: &route };
-    let begun = once::begin(web, &ask.headers, place, &ask.body).await;
-    let said = match begun {
-        Ok(Begin::Free) => Ok(told(web.relay.call(ask).await, wire, id)),
-        Ok(Begin::New(work)) => Ok(keep(web.relay.call(ask).await, work, wire, id).await),
-        Ok(Begin::Again(replay)) => once::again(replay),
-        Err(refused) => Err(refused),
-    };
-    said.unwrap_or_else(|refused| refusal(wire, id, &refused))
+    let place = Route { org: &ask.caller.org, user: &ask.caller.user, route: &route };
+    match once::begin(web, &ask.headers, place, &ask.body).await? {
+        Begin::Free => Ok(Kept::Free),
+        Begin::New(work) => Ok(Kept::New(work)),
+        Begin::Again(replay) => once::again(replay).map(Kept::Again),
+    }
 }
 
 pub(super) fn told(answered: Result<Answer, Refused>, wire: Wire, id: &RequestId) -> Response {
@@ -43,47 +60,66 @@ pub(super) fn told(answered: Result<Answer, Refused>, wire: Wire, id: &RequestId
 
 /// Tells an answer and keeps it.
 async fn keep(answered: Result<Answer, Refused>, work: Work, wire: Wire, id: &RequestId) -> Response {
+    match answered {
+        Ok(Answer { told: Told::Stream(passing), status, headers }) => {
+            let body = recorded(*passing, work, &headers);
+            let mut response = Response::new(body);
+            *response.status_mut() = status;
+            *response.headers_mut() = headers;
+            response
+        }
+        answered => keep_whole(answered, work, wire, id, tell).await,
+    }
+}
+
+/// Tells an answer that is no stream, as `dress` has it, and keeps that; or tells why there is none.
+pub(crate) async fn keep_whole(
+    answered: Result<Answer, Refused>,
+    work: Work,
+    wire: Wire,
+    id: &RequestId,
+    dress: impl FnOnce(Answer) -> Response,
+) -> Response {
     let answer = match answered {
         Ok(answer) => answer,
         Err(refused) => {
             let response = refusal(wire, id, &refused);
             // What was refused as it is was not begun; what failed after it was begun stays failed.
-            let kept = match refused.kind {
+            note(match refused.kind {
                 Kind::Upstream | Kind::Timeout | Kind::Internal => {
                     let body = refused.body(wire, id.as_str());
                     work.finish(response.status().as_u16(), &kept(response.headers()), &body).await
                 }
                 _ => work.forget().await,
-            };
-            note(kept);
+            });
             return response;
         }
     };
-    match answer.told {
-        Told::Whole(body) => {
-            note(work.finish(answer.status.as_u16(), &kept(&answer.headers), &body).await);
-            tell(Answer { told: Told::Whole(body), ..answer })
-        }
-        Told::Stream(passing) => {
-            let headers = kept(&answer.headers);
-            let recorded = Recorded { passing, heard: Some(Vec::new()), end: Some((work, headers)) };
-            let mut response = Response::new(Body::new(recorded));
-            *response.status_mut() = answer.status;
-            *response.headers_mut() = answer.headers;
-            response
-        }
-    }
+    let (head, body) = dress(answer).into_parts();
+    // It is in memory already.
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    note(work.finish(head.status.as_u16(), &kept(&head.headers), &body).await);
+    Response::from_parts(head, Body::from(body))
 }
 
+/// A stream that is kept once it was heard to its end.
+pub(crate) fn recorded<B: Streamed>(body: B, work: Work, headers: &HeaderMap) -> Body {
+    Body::new(Recorded { passing: body, heard: Some(Vec::new()), end: Some((work, kept(headers))) })
+}
+
+/// What can be recorded: a body that cannot fail.
+pub(crate) trait Streamed: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static {}
+impl<B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static> Streamed for B {}
+
 /// A stream that is written down while it passes.
-struct Recorded {
-    passing: Box<Passing>,
+struct Recorded<B> {
+    passing: B,
     /// `None` once it is too long to be kept.
     heard: Option<Vec<u8>>,
     end: Option<(Work, Headers)>,
 }
 
-impl hyper::body::Body for Recorded {
+impl<B: Streamed> hyper::body::Body for Recorded<B> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -91,7 +127,7 @@ impl hyper::body::Body for Recorded {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let polled = Pin::new(&mut *self.passing).poll_frame(context);
+        let polled = Pin::new(&mut self.passing).poll_frame(context);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let (Some(heard), Some(bytes)) = (&mut self.heard, frame.data_ref()) {
@@ -108,7 +144,7 @@ impl hyper::body::Body for Recorded {
     }
 }
 
-impl Recorded {
+impl<B> Recorded<B> {
     /// Keeps what was heard. Half an answer is not kept; that it was given, is.
     fn write_down(&mut self, whole: bool) {
         let Some((work, headers)) = self.end.take() else { return };
@@ -121,7 +157,7 @@ impl Recorded {
     }
 }
 
-impl Drop for Recorded {
+impl<B> Drop for Recorded<B> {
     fn drop(&mut self) {
         self.write_down(false);
     }

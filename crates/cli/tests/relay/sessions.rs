@@ -1,0 +1,340 @@
+//! The session API from outside: a program opens a session, asks in it, goes away and comes back.
+
+use salon::people::{DEFAULT_ORG, NewUser, add_user};
+use salon_core::people::Role;
+use salon_core::{OrgId, Scopes, Time};
+use salon_mock::upstream::Trouble;
+use serde_json::{Value, json};
+
+use crate::stage::Stage;
+
+async fn stage() -> Stage {
+    Stage::with(|config| {
+        config.sessions.engine = "gpt".to_owned();
+        config.origins = vec!["https://chat.example".to_owned()];
+    })
+    .await
+}
+
+impl Stage {
+    async fn get(&self, path: &str) -> (u16, Value) {
+        let response = self.http.get(format!("{}{path}", self.base)).bearer_auth(&self.key).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap_or_default())
+    }
+
+    async fn said(&self, path: &str, body: Value) -> (u16, Value) {
+        let response = self.post(path, &body).await;
+        (response.status().as_u16(), response.json().await.unwrap_or_default())
+    }
+
+    async fn session(&self) -> String {
+        let (status, session) = self.said("/api/sessions", json!({})).await;
+        assert_eq!(status, 201, "{session}");
+        session["session_id"].as_str().unwrap().to_owned()
+    }
+
+    /// The key of somebody else in the same organisation.
+    async fn key_of_bob(&self) -> String {
+        let salon = &self.house.salon;
+        let org = OrgId::new(DEFAULT_ORG);
+        let new = NewUser { org, name: "Bob".to_owned(), email: None, role: Role::User, telegram: None };
+        let bob = add_user(&salon.store, &salon.clock, new).await.unwrap().id;
+        self.key_for(&bob, Scopes::default()).await
+    }
+}
+
+/// The data of a stream's frames, with their ids.
+fn frames(text: &str) -> Vec<(Option<String>, String)> {
+    let frame = |frame: &str| {
+        let line = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+        Some((line("id: "), line("data: ")?))
+    };
+    text.split("\n\n").filter_map(frame).collect()
+}
+
+fn kinds(text: &str) -> Vec<String> {
+    let kind = |(_, data): &(Option<String>, String)| match serde_json::from_str::<Value>(data) {
+        Ok(frame) => frame["type"].as_str().unwrap_or("?").to_owned(),
+        Err(_) => data.clone(),
+    };
+    let mut kinds: Vec<String> = frames(text).iter().map(kind).collect();
+    kinds.dedup();
+    kinds
+}
+
+fn words(text: &str, kind: &str) -> String {
+    let said = frames(text).into_iter().filter_map(|(_, data)| serde_json::from_str::<Value>(&data).ok());
+    said.filter(|frame| frame["type"] == kind).map(|frame| frame["content"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_opened_found_listed_and_deleted_by_its_owner_alone() {
+    let stage = stage().await;
+    // Without a body as well.
+    let bare = stage.http.post(format!("{}/api/v1/sessions", stage.base)).bearer_auth(&stage.key).send().await.unwrap();
+    assert_eq!(bare.status(), 201);
+    let (status, session) = stage.said("/api/sessions", json!({ "metadata": { "page": 7 } })).await;
+    assert_eq!((status, &session["metadata"]), (201, &json!({ "page": 7 })));
+    let id = session["session_id"].as_str().unwrap();
+    let path = format!("/api/sessions/{id}");
+    let (status, found) = stage.get(&path).await;
+    assert_eq!((status, &found["created_at"]), (200, &session["created_at"]));
+    assert!(found["last_accessed"].as_str().unwrap().ends_with("+00:00"), "{found}");
+    let (_, listed) = stage.get("/api/sessions?limit=1").await;
+    assert_eq!((&listed["sessions"][0]["session_id"], &listed["total_count"]), (&json!(id), &json!(1)));
+    let next = listed["next"].as_str().unwrap();
+    let (_, rest) = stage.get(&format!("/api/sessions?before={next}")).await;
+    assert_eq!((rest["sessions"].as_array().unwrap().len(), &rest["next"]), (1, &Value::Null));
+
+    let bob = stage.key_of_bob().await;
+    let missing = json!({ "detail": format!("Session {id} not found") });
+    for (method, path) in [
+        ("GET", path.clone()),
+        ("DELETE", path.clone()),
+        ("GET", format!("{path}/messages")),
+        ("GET", format!("{path}/stream")),
+        ("DELETE", format!("{path}/run")),
+    ] {
+        let request = stage.http.request(method.parse().unwrap(), format!("{}{path}", stage.base)).bearer_auth(&bob);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 404, "{method} {path}");
+        assert_eq!(response.json::<Value>().await.unwrap(), missing, "{method} {path}");
+    }
+    let asked = stage.http.post(format!("{}/api/chat", stage.base)).bearer_auth(&bob);
+    let asked = asked.json(&json!({ "session_id": id, "message": "hi" })).send().await.unwrap();
+    assert_eq!((asked.status().as_u16(), asked.json::<Value>().await.unwrap()), (404, missing.clone()));
+
+    let delete = || stage.http.delete(format!("{}{path}", stage.base)).bearer_auth(&stage.key).send();
+    let deleted = delete().await.unwrap();
+    assert_eq!((deleted.status().as_u16(), deleted.text().await.unwrap()), (204, String::new()));
+    assert_eq!(delete().await.unwrap().status(), 404);
+    assert_eq!(stage.get(&path).await, (404, missing));
+    let nobody = stage.http.get(format!("{}{path}", stage.base)).send().await.unwrap();
+    assert_eq!(nobody.status(), 401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_is_answered_remembered_and_charged() {
+    let stage = stage().await;
+    let id = stage.session().await;
+    let ask = |message: &str| json!({ "session_id": id, "message": message, "max_new_tokens": 50, "temperature": 0.5 });
+    let (status, answer) = stage.said("/api/chat", ask("[[say:two storks]]")).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!((&answer["role"], &answer["content"]), (&json!("assistant"), &json!("two storks")));
+    let usage = &answer["token_usage"];
+    let sum = usage["prompt_tokens"].as_i64().unwrap() + usage["completion_tokens"].as_i64().unwrap();
+    assert_eq!(usage["total_tokens"], json!(sum));
+    let (_, second) = stage.said("/api/chat", ask("[[echo]]")).await;
+    let heard: Value = serde_json::from_str(second["content"].as_str().unwrap()).unwrap();
+    let heard: Vec<&str> = heard.as_array().unwrap().iter().map(|m| m["content"].as_str().unwrap()).collect();
+    assert_eq!(heard, ["[[say:two storks]]", "two storks", "[[echo]]"], "what was said before is known");
+
+    let (_, all) = stage.get(&format!("/api/sessions/{id}/messages")).await;
+    let roles: Vec<&str> = all["messages"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap()).collect();
+    assert_eq!((roles, &all["total_count"]), (vec!["user", "assistant", "user", "assistant"], &json!(4)));
+    assert_eq!(all["messages"][1]["message_id"], answer["message_id"]);
+    let (_, newest) = stage.get(&format!("/api/v1/sessions/{id}/messages?limit=1")).await;
+    assert_eq!(newest["messages"][0], all["messages"][3], "the newest, not the oldest");
+
+    let calls = stage.upstream.calls();
+    assert_eq!(calls.len(), 2);
+    let used = stage.used().await;
+    assert_eq!(used.calls, 2);
+    assert!(used.micros > 0, "{used:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_has_the_frames_that_its_clients_know_and_can_be_taken_up_again() {
+    let stage = stage().await;
+    let id = stage.session().await;
+    let ask = |message: &str| json!({ "session_id": id, "message": message });
+    let response = stage.post("/api/chat/stream", &ask("[[words=40]] [[pace=20]]")).await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    assert_eq!(response.headers()["cache-control"], "no-cache");
+    let text = response.text().await.unwrap();
+    assert_eq!(kinds(&text), ["start", "token", "complete", "[DONE]"]);
+    let whole = words(&text, "token");
+    let (_, messages) = stage.get(&format!("/api/sessions/{id}/messages?limit=1")).await;
+    assert_eq!(messages["messages"][0]["content"], json!(whole), "no word is lost on the way");
+
+    // From the first words on, as a browser asks that lost its connection.
+    let known = frames(&text).into_iter().find_map(|(id, data)| id.filter(|_| data.contains("token"))).unwrap();
+    let again = stage.http.get(format!("{}/api/sessions/{id}/stream", stage.base)).bearer_auth(&stage.key);
+    let again = again.header("last-event-id", &known).send().await.unwrap().text().await.unwrap();
+    let first = words(&text, "token").len() - words(&again, "token").len();
+    assert_eq!(format!("{}{}", &whole[..first], words(&again, "token")), whole);
+    assert!(!kinds(&again).contains(&"start".to_owned()) && first > 0, "{again}");
+
+    let old = stage.post("/api/chat/stream?frames=chunk", &ask("[[say:two storks]]")).await.text().await.unwrap();
+    assert_eq!(kinds(&old), ["start", "chunk", "complete", "[DONE]"]);
+    assert!(old.contains(r#""accumulated":"two storks""#) && old.contains(r#""full_response":"two storks""#), "{old}");
+    assert_eq!(stage.said("/api/chat/stream?frames=x", ask("hi")).await.0, 422);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_is_said_as_this_family_says_it() {
+    let stage = stage().await;
+    let id = stage.session().await;
+    let (status, wrong) = stage.said("/api/chat", json!({ "message": 7, "max_new_tokens": 0 })).await;
+    assert_eq!(status, 422);
+    let places: Vec<&Value> = wrong["detail"].as_array().unwrap().iter().map(|one| &one["loc"][1]).collect();
+    assert_eq!(places, [&json!("session_id"), &json!("message"), &json!("max_new_tokens")]);
+    assert_eq!(stage.said("/api/chat/stream", json!({})).await.0, 422);
+    assert_eq!(stage.said("/api/sessions", json!({ "metadata": [] })).await.0, 422);
+    assert_eq!(stage.said("/api/sessions", json!({ "engine": "nobody" })).await.0, 422);
+    let lost = stage.post("/api/chat/stream", &json!({ "session_id": "nope", "message": "hi" })).await;
+    assert_eq!(lost.status(), 200, "streams' clients read nothing but the stream");
+    assert_eq!(frames(&lost.text().await.unwrap())[0].1, r#"{"type":"error","message":"Session nope not found"}"#);
+
+    let ask = |message: &str| json!({ "session_id": id, "message": message });
+    // What becomes of a turn whose model fails, in all the ways in which models do.
+    for (mode, begun) in [
+        ("status:400", false),
+        ("status:401", false),
+        ("html", false),
+        ("garbage", false),
+        ("cut:3", true),
+        ("half:3", true),
+        ("error:3", true),
+    ] {
+        stage.upstream.add_trouble(Trouble::new(mode)).unwrap();
+        let (status, failed) = stage.said("/api/chat", ask("it fails")).await;
+        assert_eq!(status, 500, "{mode}: {failed}");
+        let words = failed["detail"].as_str().unwrap();
+        assert!(words.starts_with("Chat processing failed: The ") && words.ends_with('.'), "{mode}: {failed}");
+        assert!(!failed.to_string().contains(crate::stage::PROVIDER_KEY), "{mode}: {failed}");
+        let broken = stage.post("/api/chat/stream", &ask("it fails")).await.text().await.unwrap();
+        let told = if begun { vec!["start", "token", "error", "[DONE]"] } else { vec!["start", "error", "[DONE]"] };
+        assert_eq!(kinds(&broken), told, "{mode}: {broken}");
+        stage.upstream.clear_troubles();
+        // Too many failures in a row, and it would be left alone for a while.
+        assert_eq!(stage.said("/api/chat", ask("[[say:hi]]")).await.0, 200, "{mode}");
+    }
+    for odd in ["crlf", "bom", "no_space", "comments", "split_utf8", "no_done", "done_twice"] {
+        stage.upstream.add_trouble(Trouble::new(odd)).unwrap();
+        let (status, answer) = stage.said("/api/chat", ask("[[say:два аиста]]")).await;
+        assert_eq!((status, &answer["content"]), (200, &json!("два аиста")), "{odd}: {answer}");
+        stage.upstream.clear_troubles();
+    }
+    let (_, after) = stage.said("/api/chat", ask("[[echo]]")).await;
+    let heard: Vec<Value> = serde_json::from_str(after["content"].as_str().unwrap()).unwrap();
+    let fails = |message: &&Value| message["role"] == "user" && message["content"] == "it fails";
+    assert_eq!(heard.iter().find(fails), None, "what failed is no part of the talk");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_with_a_key_is_asked_once() {
+    let stage = stage().await;
+    let id = stage.session().await;
+    let ask = async |path: &str, key: &str, message: &str| {
+        let request = stage.http.post(format!("{}{path}", stage.base)).bearer_auth(&stage.key);
+        let body = json!({ "session_id": id, "message": message });
+        let response = request.header("idempotency-key", key).json(&body).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    let first = ask("/api/chat", "a", "[[words=9]]").await;
+    assert_eq!(ask("/api/chat", "a", "[[words=9]]").await, first);
+    let streamed = ask("/api/chat/stream", "a", "[[words=9]]").await.1;
+    let answer: Value = serde_json::from_str(&first.1).unwrap();
+    assert_eq!(words(&streamed, "token"), answer["content"].as_str().unwrap(), "the same turn, told as a stream");
+    assert_eq!(ask("/api/chat", "a", "something else").await.0, 422);
+    let twice = tokio::join!(ask("/api/chat", "b", "[[words=8]]"), ask("/api/chat", "b", "[[words=8]]"));
+    assert_eq!(twice.0, twice.1);
+    assert_eq!(stage.upstream.calls().len(), 2);
+
+    let open = async || {
+        let request = stage.http.post(format!("{}/api/sessions", stage.base)).bearer_auth(&stage.key);
+        request.header("idempotency-key", "open").json(&json!({})).send().await.unwrap().text().await.unwrap()
+    };
+    assert_eq!(open().await, open().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_hangs_up_finds_the_whole_answer_later() {
+    let stage = stage().await;
+    let id = stage.session().await;
+    let mut response =
+        stage.post("/api/chat/stream", &json!({ "session_id": id, "message": "[[words=60]] [[pace=10]]" })).await;
+    response.chunk().await.unwrap();
+    drop(response);
+    let follow = stage.http.get(format!("{}/api/sessions/{id}/stream", stage.base)).bearer_auth(&stage.key);
+    let text = follow.send().await.unwrap().text().await.unwrap();
+    assert_eq!(words(&text, "token").split_whitespace().count(), 60);
+    assert_eq!(stage.upstream.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_being_answered_can_be_stopped_and_deleted() {
+    let stage = stage().await;
+    let id = stage.session().await;
+    let path = format!("{}/api/sessions/{id}", stage.base);
+    let mut response =
+        stage.post("/api/chat/stream", &json!({ "session_id": id, "message": "[[words=5000]] [[pace=10]]" })).await;
+    while !String::from_utf8_lossy(&response.chunk().await.unwrap().unwrap()).contains("token") {}
+    let stopped = stage.http.delete(format!("{path}/run")).bearer_auth(&stage.key).send().await.unwrap();
+    assert_eq!(stopped.status(), 204);
+    let rest = response.text().await.unwrap();
+    assert!(kinds(&rest).ends_with(&["stopped".to_owned(), "[DONE]".to_owned()]), "{rest}");
+    let nothing = stage.http.delete(format!("{path}/run")).bearer_auth(&stage.key).send().await.unwrap();
+    assert_eq!(nothing.status(), 404);
+    let (_, messages) = stage.get(&format!("/api/sessions/{id}/messages")).await;
+    assert_eq!(messages["total_count"], 2, "what was said until then stays: {messages}");
+
+    let mut response =
+        stage.post("/api/chat/stream", &json!({ "session_id": id, "message": "[[words=5000]] [[pace=10]]" })).await;
+    while !String::from_utf8_lossy(&response.chunk().await.unwrap().unwrap()).contains("token") {}
+    assert_eq!(stage.http.delete(&path).bearer_auth(&stage.key).send().await.unwrap().status(), 204);
+    response.text().await.unwrap();
+    // Its rows go once nobody works on them.
+    let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while stage.house.salon.sweep_sessions(None).await.unwrap() == 0 {
+        assert!(tokio::time::Instant::now() < patience, "it is never purged");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(stage.get(&format!("/api/sessions/{id}")).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_expires_when_nobody_looks_at_it() {
+    let stage = stage().await;
+    let (old, new) = (stage.session().await, stage.session().await);
+    let salon = &stage.house.salon;
+    stage.said("/api/chat", json!({ "session_id": old, "message": "[[say:hi]]" })).await;
+    salon.sweep_sessions(Some(Time(salon.clock.now().0 - 60_000))).await.unwrap();
+    assert_eq!(stage.get(&format!("/api/sessions/{old}")).await.0, 200, "not yet");
+    salon.sweep_sessions(Some(Time(salon.clock.now().0 + 1))).await.unwrap();
+    for id in [old, new] {
+        assert_eq!(stage.get(&format!("/api/sessions/{id}")).await.0, 404);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_holds_for_sessions_and_says_so() {
+    let stage = stage().await;
+    let id = stage.session().await;
+    let limit = json!({ "scope": "user", "measure": "requests", "period": "day", "amount": 1, "policy": "block" });
+    assert_eq!(stage.said("/api/admin/usage/limits", limit).await.0, 201);
+    let ask = json!({ "session_id": id, "message": "[[say:hi]]" });
+    assert_eq!(stage.said("/api/chat", ask.clone()).await.0, 200);
+    let (status, over) = stage.said("/api/chat", ask).await;
+    assert_eq!(status, 429, "{over}");
+    assert!(over["detail"].as_str().unwrap().contains("limit"), "{over}");
+    assert_eq!(stage.upstream.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_listed_origins_may_read_and_no_others() {
+    let stage = stage().await;
+    let ask = async |origin: &str| {
+        let request = stage.http.request("OPTIONS".parse().unwrap(), format!("{}/api/chat", stage.base));
+        let request = request.header("origin", origin).header("access-control-request-method", "POST");
+        let response = request.header("access-control-request-headers", "authorization").send().await.unwrap();
+        let allowed = response.headers().get("access-control-allow-origin").cloned();
+        assert!(!response.headers().contains_key("access-control-allow-credentials"));
+        allowed.map(|origin| origin.to_str().unwrap().to_owned())
+    };
+    assert_eq!(ask("https://chat.example").await.as_deref(), Some("https://chat.example"));
+    for origin in ["https://evil.example", "null", "https://chat.example.evil", "http://chat.example"] {
+        assert_eq!(ask(origin).await, None, "{origin}");
+    }
+}

@@ -1,0 +1,258 @@
+//! Sessions: dialogs that a program opens, asks in and follows. What is asked is said, run and followed like anything
+//! else; this is who may do it in which dialog.
+
+use std::time::Duration;
+
+use salon_core::{Channel, Dialog, DialogId, Refusal, Time, Turn, TurnId, UserId, Wishes};
+use salon_store::{Error, Keeper, Request, Result, Session, Tx};
+
+use crate::Salon;
+use crate::access::Caller;
+use crate::say::{Utterance, say};
+use crate::stop::stop_dialog;
+
+/// How sessions behave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionSettings {
+    /// Who answers where nobody says.
+    pub engine: String,
+    /// What is wished of answers where nobody says.
+    pub wishes: Wishes,
+    pub frames: Frames,
+    /// Who makes embeddings for clients of the LLM server, if they name no model that is known.
+    pub embedder: Option<String>,
+    /// Sessions that nobody has looked at for so long are deleted. `None` keeps them.
+    pub timeout: Option<Duration>,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        SessionSettings {
+            engine: "model".to_owned(),
+            wishes: Wishes::default(),
+            frames: Frames::default(),
+            embedder: None,
+            timeout: Some(Duration::from_secs(24 * 60 * 60)),
+        }
+    }
+}
+
+/// In which frames a session's answer is streamed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Frames {
+    /// `token`, with what is new: what the present clients of sessions read.
+    #[default]
+    Token,
+    /// `chunk`, with what is new and everything before it: what the first ones read.
+    Chunk,
+}
+
+impl Frames {
+    pub fn parse(text: &str) -> Option<Frames> {
+        match text {
+            "token" => Some(Frames::Token),
+            "chunk" => Some(Frames::Chunk),
+            _ => None,
+        }
+    }
+}
+
+/// A question in a session.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub text: String,
+    /// Who answers this one, if not whoever answers in the session.
+    pub engine: Option<String>,
+    pub wishes: Wishes,
+    /// What the program calls the request. The same request is asked once.
+    pub request: Option<Request>,
+}
+
+/// What became of a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// This turn will answer it. It is an old one if the same request came before.
+    Turn(TurnId),
+    /// The request was another one before.
+    Mismatch,
+    /// There is no such session, or it is somebody else's.
+    Gone,
+    /// Too much waits in the session already.
+    Full(Refusal),
+}
+
+impl Salon {
+    /// Whose sessions a caller may see: the user's own, and those of the same person in Telegram.
+    async fn keeper(&self, caller: &Caller) -> Result<Keeper> {
+        let user = self.store.read().await?.find_user(&caller.user).await?;
+        Ok(Keeper { user: caller.user.clone(), telegram: user.and_then(|user| user.telegram) })
+    }
+
+    /// Opens a session. `metadata` is a JSON object that is kept with it.
+    pub async fn open_session(&self, caller: &Caller, engine: &str, metadata: String) -> Result<Session> {
+        let now = self.clock.now();
+        let dialog = Dialog {
+            id: DialogId::new(self.clock.id()),
+            channel: Channel::Api,
+            owner: Some(caller.user.clone()),
+            engine: engine.to_owned(),
+            view: None,
+            thread: None,
+            summary: String::new(),
+            window_from: 1,
+            turns: 0,
+            active: true,
+            created_at: now,
+            updated_at: now,
+        };
+        let session = Session { dialog, metadata, seen_at: now };
+        let added = self.store.write(session.clone(), |tx, session| Box::pin(tx.add_session(session))).await?;
+        if added { Ok(session) } else { Err(anyhow::anyhow!("a new session existed already").into()) }
+    }
+
+    /// A session of the caller's; that somebody looked at it is noted.
+    pub async fn find_session(&self, caller: &Caller, id: &DialogId) -> Result<Option<Session>> {
+        let keeper = self.keeper(caller).await?;
+        let Some(session) = self.store.read().await?.find_session(&keeper, id).await? else { return Ok(None) };
+        let now = self.clock.now();
+        let args = (id.clone(), now);
+        self.store.write(args, |tx, (id, now)| Box::pin(async move { tx.see_session(id, *now).await })).await?;
+        Ok(Some(Session { seen_at: session.seen_at.max(now), ..session }))
+    }
+
+    /// The caller's sessions in which something happened last before `before`, newest first.
+    pub async fn list_sessions(&self, caller: &Caller, before: (Time, &str), limit: i64) -> Result<Vec<Session>> {
+        let keeper = self.keeper(caller).await?;
+        self.store.read().await?.list_sessions(&keeper, before, limit).await
+    }
+
+    /// The newest turns of a session that was found before, oldest first.
+    pub async fn list_turns(&self, session: &Session, newest: i64) -> Result<Vec<Turn>> {
+        self.store.read().await?.list_turns_before(&session.dialog.id, i64::MAX, newest).await
+    }
+
+    /// Deletes a session with everything that was said in it. Whatever is being answered there is stopped. `false` if
+    /// there is none, or it is somebody else's.
+    pub async fn delete_session(&self, caller: &Caller, id: &DialogId) -> Result<bool> {
+        let args = (self.keeper(caller).await?, id.clone(), self.clock.now());
+        self.store
+            .write(args, |tx, (keeper, id, now)| {
+                Box::pin(async move {
+                    if tx.find_session(keeper, id).await?.is_none() {
+                        return Ok(false);
+                    }
+                    stop_dialog(tx, id, *now).await?;
+                    tx.remove_dialog(id, *now).await?;
+                    tx.purge_dialogs().await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+
+    /// Stops whatever is being answered, or waits to be, in a session. `None` if there is no such session.
+    pub async fn stop_session(&self, caller: &Caller, id: &DialogId) -> Result<Option<bool>> {
+        let args = (self.keeper(caller).await?, id.clone(), self.clock.now());
+        self.store
+            .write(args, |tx, (keeper, id, now)| {
+                Box::pin(async move {
+                    match tx.find_session(keeper, id).await? {
+                        Some(_) => stop_dialog(tx, id, *now).await.map(Some),
+                        None => Ok(None),
+                    }
+                })
+            })
+            .await
+    }
+
+    /// Asks in a session. A request that came before finds the turn that it made.
+    pub async fn ask_in_session(&self, caller: &Caller, id: &DialogId, question: Question) -> Result<Asked> {
+        let keeper = self.keeper(caller).await?;
+        let Some(session) = self.store.read().await?.find_session(&keeper, id).await? else { return Ok(Asked::Gone) };
+        let engine = question.engine.as_deref().unwrap_or(&session.dialog.engine);
+        let utterance = self
+            .utterance(id, engine, None, &question.text, None)
+            .asked_by(&caller.user, caller.key.as_ref())
+            .wishing(question.wishes)
+            .requested(question.request.clone());
+        let args = (keeper, id.clone(), utterance, question.request, self.clock.now());
+        let asked = self.store.write(args, |tx, (keeper, id, utterance, request, now)| {
+            Box::pin(ask(tx, keeper, id, utterance, request.as_ref(), *now))
+        });
+        match asked.await {
+            Err(Error::Refused(refusal)) => Ok(Asked::Full(refusal)),
+            asked => asked,
+        }
+    }
+
+    /// The turn with this id, or the newest one, of a session that was found before.
+    pub async fn turn_of_session(&self, session: &Session, turn: Option<&TurnId>) -> Result<Option<TurnId>> {
+        let mut tx = self.store.read().await?;
+        let dialog = &session.dialog.id;
+        match turn {
+            Some(turn) => Ok(tx.find_turn(turn).await?.filter(|turn| turn.dialog == *dialog).map(|turn| turn.id)),
+            None => tx.find_latest_turn(dialog).await,
+        }
+    }
+
+    /// Sweeps sessions that nobody has looked at since `before`, and what was deleted.
+    pub async fn sweep_sessions(&self, before: Option<Time>) -> Result<u64> {
+        let args = (before, self.clock.now());
+        self.store
+            .write(args, |tx, (before, now)| {
+                Box::pin(async move {
+                    let expired = match before {
+                        Some(before) => tx.expire_sessions(*before, *now).await?,
+                        None => 0,
+                    };
+                    Ok(expired.max(tx.purge_dialogs().await?))
+                })
+            })
+            .await
+    }
+}
+
+async fn ask(
+    tx: &mut Tx,
+    keeper: &Keeper,
+    id: &DialogId,
+    utterance: &Utterance,
+    request: Option<&Request>,
+    now: Time,
+) -> Result<Asked> {
+    // Once more, in here: it may have been deleted since.
+    if tx.find_session(keeper, id).await?.is_none() {
+        return Ok(Asked::Gone);
+    }
+    // The dialog's row is locked by this, so two of the same request come one after the other.
+    tx.see_session(id, now).await?;
+    if let Some(request) = request
+        && let Some((turn, hash)) = tx.find_turn_of_request(id, &request.key).await?
+    {
+        return Ok(if hash == request.hash { Asked::Turn(turn) } else { Asked::Mismatch });
+    }
+    Ok(Asked::Turn(say(tx, utterance).await?.turn))
+}
+
+/// Whoever asks without saying who they are, where that is allowed: one user for all of them.
+pub const ANYBODY: &str = "anybody";
+
+/// The user as whom those ask who say not who they are; made if there is none yet.
+pub async fn anybody(salon: &Salon) -> Result<Caller> {
+    use salon_core::{OrgId, Scopes, User, limit::Zone, people::Role};
+    let user = User {
+        id: UserId::new(ANYBODY),
+        org: OrgId::new(crate::people::DEFAULT_ORG),
+        name: "Anybody on this machine".to_owned(),
+        email: None,
+        role: Role::User,
+        active: true,
+        telegram: None,
+        subject: None,
+        created_at: salon.clock.now(),
+    };
+    salon.store.write(user.clone(), |tx, user| Box::pin(tx.add_user(user))).await?;
+    let org = salon.store.read().await?.find_org(&user.org).await?;
+    let zone = org.and_then(|org| Zone::find(&org.zone)).unwrap_or_else(Zone::utc);
+    Ok(Caller { org: user.org, zone, user: user.id, role: user.role, key: None, scopes: Scopes::default() })
+}

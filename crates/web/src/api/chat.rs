@@ -1,0 +1,192 @@
+//! Asking in a session: the answer whole, or as it comes. Who asks and goes away has still asked: the turn goes on, and
+//! whoever comes back finds it.
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use salon::access::Caller;
+use salon::idempotency::Key;
+use salon::sessions::{Asked, Frames, Question};
+use salon_core::people::Role;
+use salon_core::{DialogId, Refusal, Reply, ReplyState, TurnId, Wishes};
+use salon_store::Request as Named;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::form::Form;
+use super::frames::{self, Place};
+use super::sessions::{Message, found, gone, gone_words, may_answer};
+use super::{No, Said, caller, long_bytes, query, split, stateless, told};
+use crate::Web;
+
+const ROUTE: &str = "/api/chat";
+
+/// A question as a body has it.
+struct Read {
+    session: DialogId,
+    question: Question,
+}
+
+/// `POST /api/chat`
+pub(super) async fn whole(State(web): State<Web>, request: Request) -> Response {
+    let (id, head, body) = split(request);
+    let said = async {
+        let caller = caller(&web, &head, ROUTE, Role::User).await?;
+        let body = long_bytes(&web, &head, body).await?;
+        let read = read(&web, &caller, &head.headers, Form::read(&body)?)?;
+        let turn = match web.salon.ask_in_session(&caller, &read.session, read.question).await? {
+            Asked::Turn(turn) => turn,
+            Asked::Gone => return Err(gone(read.session.as_str())),
+            asked => return Err(not_asked(asked)),
+        };
+        answered(&web, &turn).await
+    };
+    told(said.await, &id)
+}
+
+/// Waits for a turn's end and tells its answer.
+async fn answered(web: &Web, turn: &TurnId) -> Said {
+    let mut follow = web.salon.follow(turn, 0);
+    let mut reply = Reply::default();
+    while let Some(events) = follow.next().await? {
+        events.iter().for_each(|event| reply.push(event));
+    }
+    if let ReplyState::Failed { code, message } = &reply.state {
+        return Err(failed(code, message));
+    }
+    let turn = web.salon.store.read().await?.find_turn(turn).await?;
+    // Its session was deleted while it was being answered.
+    let turn = turn.ok_or_else(|| No::missing("answer any more"))?;
+    let answer = Message::answer(&turn);
+    let shown = json!({
+        "message_id": answer.id(),
+        "role": "assistant",
+        "content": reply.text,
+        "created_at": answer.at().iso(),
+        "token_usage": answer.usage(),
+        "rag_context": null,
+    });
+    Ok(Json(shown).into_response())
+}
+
+/// What a failed turn is to whoever waits for it.
+fn failed(code: &str, message: &str) -> No {
+    match code {
+        "over_limit" => No::Said(StatusCode::TOO_MANY_REQUESTS, message.to_owned()),
+        "model_not_found" => No::Said(StatusCode::NOT_FOUND, message.to_owned()),
+        _ => No::Said(StatusCode::INTERNAL_SERVER_ERROR, format!("Chat processing failed: {message}")),
+    }
+}
+
+/// `POST /api/chat/stream`: in a session, or without one if the body brings its own messages.
+pub(super) async fn stream(State(web): State<Web>, request: Request) -> Response {
+    let (id, head, body) = split(request);
+    let said = async {
+        let caller = caller(&web, &head, "/api/chat/stream", Role::User).await?;
+        let dialect = dialect(&web, &head)?;
+        let body = long_bytes(&web, &head, body).await?;
+        let form = Form::read(&body)?;
+        if form.has("messages") && !form.has("session_id") {
+            return stateless::stream(&web, &head, caller, &body, &id).await;
+        }
+        let read = read(&web, &caller, &head.headers, form)?;
+        let turn = match web.salon.ask_in_session(&caller, &read.session, read.question).await? {
+            Asked::Turn(turn) => turn,
+            // Clients of streams look at nothing but the stream.
+            Asked::Gone => return Ok(frames::lament(&gone_words(read.session.as_str()))),
+            asked => return Err(not_asked(asked)),
+        };
+        let after = last_event(&head.headers).filter(|place| place.turn == turn).map_or(0, |place| place.seq);
+        Ok(frames::follow(web.clone(), head, Place { turn, seq: after }, dialect))
+    };
+    told(said.await, &id)
+}
+
+/// `GET /api/sessions/{session}/stream`: the turn that `Last-Event-ID` names from there on, or the newest one.
+pub(super) async fn again(State(web): State<Web>, Path(session): Path<String>, request: Request) -> Response {
+    let (id, head, _) = split(request);
+    let said = async {
+        let caller = caller(&web, &head, "/api/sessions", Role::User).await?;
+        let dialect = dialect(&web, &head)?;
+        let session = found(&web, &caller, &session).await?;
+        let known = last_event(&head.headers);
+        let turn = web.salon.turn_of_session(&session, known.as_ref().map(|place| &place.turn)).await?;
+        let turn = turn.ok_or_else(|| No::missing("turn in this session"))?;
+        let seq = known.map_or(0, |place| place.seq);
+        Ok(frames::follow(web.clone(), head, Place { turn, seq }, dialect))
+    };
+    told(said.await, &id)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Dialect {
+    frames: Option<String>,
+}
+
+fn dialect(web: &Web, head: &Parts) -> Result<Frames, No> {
+    let asked: Dialect = query(head)?;
+    match asked.frames {
+        None => Ok(web.sessions.frames),
+        Some(name) => Frames::parse(&name).ok_or_else(|| No::bad("frames is token or chunk")),
+    }
+}
+
+fn last_event(headers: &HeaderMap) -> Option<Place> {
+    Place::parse(headers.get("last-event-id")?.to_str().ok()?)
+}
+
+fn read(web: &Web, caller: &Caller, headers: &HeaderMap, mut form: Form) -> Result<Read, No> {
+    let session = form.needed_text("session_id");
+    let text = form.needed_text("message");
+    let max_output = form.count("max_new_tokens", 1).or(web.sessions.wishes.max_output);
+    let temperature = form.number("temperature").or(web.sessions.wishes.temperature);
+    // Not to choose by chance is what others call a temperature of zero.
+    let temperature = if form.flag("do_sample") == Some(false) { Some(0.0) } else { temperature };
+    let engine = form.text("model");
+    form.finish()?;
+    if let Some(engine) = &engine {
+        may_answer(web, caller, engine)?;
+    }
+    let wishes = Wishes { max_output, temperature };
+    let request = match headers.get("idempotency-key") {
+        None => None,
+        Some(key) => {
+            let key = key.to_str().ok().filter(|key| Key::parse(key).is_some());
+            let key = key.ok_or_else(|| No::bad("An Idempotency-Key has 1 to 255 visible ASCII characters."))?;
+            let whole = json!([text, max_output, temperature, engine]).to_string();
+            let hash = Sha256::digest(whole).iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(Named { key: key.to_owned(), hash })
+        }
+    };
+    Ok(Read { session: DialogId::new(session), question: Question { text, engine, wishes, request } })
+}
+
+fn not_asked(asked: Asked) -> No {
+    match asked {
+        Asked::Mismatch => No::bad("This Idempotency-Key was used for another request."),
+        Asked::Full(Refusal::QueueFull { limit }) => No::Later(format!(
+            "{limit} questions wait in this session already; ask again when some of them are answered"
+        )),
+        Asked::Full(refusal) => No::bad(refusal.to_string()),
+        Asked::Turn(_) | Asked::Gone => No::missing("session"),
+    }
+}
+
+/// `GET /api/health`
+pub(super) async fn health(State(web): State<Web>) -> Response {
+    let database = web.probed.store_is_well(&web.salon).await;
+    let model = web.serves().await;
+    let status = if database && model { "healthy" } else { "degraded" };
+    let now = web.salon.clock.now().iso();
+    let shown: Value = json!({
+        "status": status,
+        "timestamp": now,
+        "llm_server_available": model,
+        "database_connected": database,
+    });
+    Json(shown).into_response()
+}

@@ -1,0 +1,289 @@
+//! A turn's answer as a stream of frames: read from its log, live to its end, from any place on.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use salon::sessions::Frames as Dialect;
+use salon_core::{Event, Reply, Stamped, TurnId};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::{Web, relay};
+
+/// Frames that may wait for a slow reader.
+const WAITING: usize = 64;
+/// How long nothing may pass before a comment says that somebody is still there.
+const SILENCE: Duration = Duration::from_secs(15);
+/// How often it is asked whether the reader may still read.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A stream that is older than this ends, and its reader may come again.
+const LONGEST: Duration = Duration::from_secs(30 * 60);
+const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// A place in a turn's log, as frames bear it in their `id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub turn: TurnId,
+    /// The last event that is known.
+    pub seq: i64,
+}
+
+impl Place {
+    pub fn parse(text: &str) -> Option<Place> {
+        let (turn, seq) = text.trim().rsplit_once('-')?;
+        Some(Place { turn: TurnId::new(turn), seq: seq.parse().ok().filter(|seq| *seq >= 0)? })
+    }
+}
+
+/// Streams what comes after a place.
+pub(super) fn follow(web: Web, head: Parts, place: Place, dialect: Dialect) -> Response {
+    let (said, heard) = mpsc::channel(WAITING);
+    tokio::spawn(tell(web, head, place, dialect, said));
+    response(Body::new(Frames(heard)))
+}
+
+/// A stream that says one thing that went wrong before anything began.
+pub(super) fn lament(why: &str) -> Response {
+    response(Body::from(plain(&json!({ "type": "error", "message": why }))))
+}
+
+pub(super) fn response(body: Body) -> Response {
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+async fn tell(web: Web, head: Parts, place: Place, dialect: Dialect, said: mpsc::Sender<Bytes>) {
+    let mut teller = Teller::new(place, dialect);
+    if teller.after == 0 && said.send(plain(&started()).into()).await.is_err() {
+        return;
+    }
+    // From the beginning, because what comes next depends on what came before; what the reader knows is not said again.
+    let mut follow = web.salon.follow(&teller.turn, 0);
+    let (began, mut spoke) = (Instant::now(), Instant::now());
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    loop {
+        let events = tokio::select! {
+            events = follow.next() => events,
+            () = said.closed() => return,
+            _ = look.tick() => {
+                let may_read = relay::caller(&web, &head, "/api/chat/stream").await.is_ok();
+                if !may_read || began.elapsed() > LONGEST {
+                    return;
+                }
+                if spoke.elapsed() >= SILENCE {
+                    spoke = Instant::now();
+                    if said.send(Bytes::from_static(b": still there\n\n")).await.is_err() {
+                        return;
+                    }
+                }
+                continue;
+            }
+        };
+        let frames = match events {
+            Ok(Some(events)) => events.iter().flat_map(|event| teller.frames(event)).collect::<Vec<u8>>(),
+            Ok(None) => {
+                said.send(Bytes::from_static(DONE)).await.ok();
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, turn.id = %teller.turn, "a turn cannot be followed");
+                said.send(plain(&json!({ "type": "error", "message": "The answer cannot be read now." })).into())
+                    .await
+                    .ok();
+                return;
+            }
+        };
+        if !frames.is_empty() {
+            spoke = Instant::now();
+            if said.send(frames.into()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn started() -> Value {
+    json!({ "type": "start", "message": "Stream started" })
+}
+
+fn plain(data: &Value) -> Vec<u8> {
+    format!("data: {data}\n\n").into_bytes()
+}
+
+/// From events to frames. Pure, so that each dialect is a test.
+struct Teller {
+    turn: TurnId,
+    /// Events up to this one are known to the reader.
+    after: i64,
+    dialect: Dialect,
+    reply: Reply,
+    pieces: i64,
+}
+
+impl Teller {
+    fn new(place: Place, dialect: Dialect) -> Teller {
+        Teller { turn: place.turn, after: place.seq, dialect, reply: Reply::default(), pieces: 0 }
+    }
+
+    fn frames(&mut self, stamped: &Stamped) -> Vec<u8> {
+        let older = stamped.attempt < self.reply.attempt || self.reply.is_final();
+        let had_said = !self.reply.text.is_empty();
+        self.reply.push(stamped);
+        if older {
+            return Vec::new();
+        }
+        let frame = match &stamped.event {
+            Event::Started { .. } => {
+                self.pieces = 0;
+                // Another attempt begins afresh; without this word the reader would append it to the first one.
+                had_said.then(|| json!({ "type": "restart", "message": "The answer begins anew" }))
+            }
+            Event::Text { text } => {
+                self.pieces += 1;
+                Some(self.piece(text))
+            }
+            Event::Done => Some(self.complete()),
+            Event::Failed { message, .. } => Some(json!({ "type": "error", "message": message })),
+            Event::Stopped => Some(json!({ "type": "stopped", "message": "The answer was stopped" })),
+            Event::Note(_) | Event::Thread { .. } | Event::Usage(_) => None,
+        };
+        match frame.filter(|_| stamped.seq > self.after) {
+            Some(frame) => format!("id: {}-{}\ndata: {frame}\n\n", self.turn, stamped.seq).into_bytes(),
+            None => Vec::new(),
+        }
+    }
+
+    fn piece(&self, text: &str) -> Value {
+        match self.dialect {
+            Dialect::Token => json!({ "type": "token", "content": text, "token_count": self.pieces }),
+            Dialect::Chunk => json!({
+                "type": "chunk", "content": text, "accumulated": self.reply.text, "token_count": self.pieces,
+            }),
+        }
+    }
+
+    fn complete(&self) -> Value {
+        let written = self.reply.usage.tokens_out;
+        let tokens = if written > 0 { written } else { self.pieces };
+        let text = &self.reply.text;
+        match self.dialect {
+            Dialect::Token => json!({
+                "type": "complete", "total_tokens": tokens, "rag_context": null, "full_response": text,
+            }),
+            Dialect::Chunk => json!({ "type": "complete", "full_response": text, "total_tokens": tokens }),
+        }
+    }
+}
+
+/// The reader's half. Dropping it ends the task that tells.
+pub(super) struct Frames(pub mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use salon_core::{Time, Usage};
+
+    fn told(after: i64, dialect: Dialect, events: &[(i64, Event)]) -> Vec<String> {
+        let mut teller = Teller::new(Place { turn: TurnId::new("t"), seq: after }, dialect);
+        let mut all = Vec::new();
+        for (at, (attempt, event)) in events.iter().enumerate() {
+            let seq = at as i64 + 1;
+            let stamped = Stamped { seq, attempt: *attempt, at: Time(seq), event: event.clone() };
+            all.extend(teller.frames(&stamped));
+        }
+        let text = String::from_utf8(all).expect("text");
+        text.split("\n\n").filter(|frame| !frame.is_empty()).map(|frame| frame.replace('\n', " ")).collect()
+    }
+
+    fn text(text: &str) -> Event {
+        Event::Text { text: text.to_owned() }
+    }
+
+    fn started() -> Event {
+        Event::Started { engine: "model".to_owned(), thread: None }
+    }
+
+    #[test]
+    fn each_dialect_has_its_frames() {
+        let usage = Usage { tokens_in: 3, tokens_out: 7, ..Usage::default() };
+        let log = [(1, started()), (1, text("two ")), (1, text("storks")), (1, Event::Usage(usage)), (1, Event::Done)];
+        assert_eq!(
+            told(0, Dialect::Token, &log),
+            [
+                r#"id: t-2 data: {"type":"token","content":"two ","token_count":1}"#,
+                r#"id: t-3 data: {"type":"token","content":"storks","token_count":2}"#,
+                r#"id: t-5 data: {"type":"complete","total_tokens":7,"rag_context":null,"full_response":"two storks"}"#,
+            ]
+        );
+        assert_eq!(
+            told(2, Dialect::Chunk, &log),
+            [
+                r#"id: t-3 data: {"type":"chunk","content":"storks","accumulated":"two storks","token_count":2}"#,
+                r#"id: t-5 data: {"type":"complete","full_response":"two storks","total_tokens":7}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_second_attempt_is_announced_and_the_first_is_not_heard_again() {
+        let log = [
+            (1, started()),
+            (1, text("half")),
+            (2, started()),
+            (1, text("late")),
+            (2, text("whole")),
+            (2, Event::Done),
+        ];
+        assert_eq!(
+            told(0, Dialect::Token, &log),
+            [
+                r#"id: t-2 data: {"type":"token","content":"half","token_count":1}"#,
+                r#"id: t-3 data: {"type":"restart","message":"The answer begins anew"}"#,
+                r#"id: t-5 data: {"type":"token","content":"whole","token_count":1}"#,
+                r#"id: t-6 data: {"type":"complete","total_tokens":1,"rag_context":null,"full_response":"whole"}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_model_says_cannot_become_a_frame() {
+        let log = [(1, started()), (1, text("a\r\n\r\nevent: admin\ndata: x"))];
+        assert_eq!(
+            told(0, Dialect::Token, &log),
+            [r#"id: t-2 data: {"type":"token","content":"a\r\n\r\nevent: admin\ndata: x","token_count":1}"#]
+        );
+    }
+
+    #[test]
+    fn places_are_read_as_they_are_written() {
+        assert_eq!(Place::parse("01J-5"), Some(Place { turn: TurnId::new("01J"), seq: 5 }));
+        for bad in ["", "01J", "01J-", "01J-x", "01J--1"] {
+            assert!(Place::parse(bad).is_none_or(|place| place.seq >= 0), "{bad}");
+        }
+        assert_eq!(Place::parse("01J-x"), None);
+    }
+}
