@@ -4,6 +4,7 @@
 //! [`Doors`]. [`router`] is the whole list of routes; [`serve`] is how connections are held.
 
 mod api;
+mod described;
 pub mod error;
 mod health;
 mod once;
@@ -31,6 +32,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+pub use described::openapi;
 pub use health::Probed;
 pub use table::Listed;
 
@@ -147,6 +149,7 @@ fn table() -> Table {
         .hidden(&get, "/metrics", health::metrics)
         .hidden(&post, "/telegram/webhook/{bot}/{secret}", webhook::named)
         .hidden(&post, "/tg/{secret}", webhook::default)
+        .merge(described::routes())
         .map(|router| router.fallback(async || error::not_found()).layer(middleware::from_fn(in_time)));
     quick.merge(relay::routes()).merge(api::routes())
 }

@@ -1,0 +1,38 @@
+// Shows the description in ReDoc.
+
+// ReDoc puts HTML together. Whatever wants to become a script has no way in.
+if (window.trustedTypes) trustedTypes.createPolicy("default", { createHTML: (html) => html });
+
+const light = {
+  colors: { primary: { main: "#8a3b12" }, text: { primary: "#2b2622", secondary: "#5c544d" } },
+  sidebar: { backgroundColor: "#faf7f2", textColor: "#2b2622" },
+};
+const dark = {
+  colors: {
+    primary: { main: "#f0a36b" },
+    text: { primary: "#e8e3dc", secondary: "#b5ada3" },
+    border: { dark: "#4a443e", light: "#3a3530" },
+    gray: { 50: "#24211e", 100: "#2e2a26" },
+    responses: { success: { color: "#7fcf8f" }, error: { color: "#f28b82" } },
+  },
+  schema: { nestedBackground: "#24211e", linesColor: "#5c544d", typeNameColor: "#b5ada3", requireLabelColor: "#f28b82" },
+  sidebar: { backgroundColor: "#1f1c19", textColor: "#e8e3dc" },
+  codeBlock: { backgroundColor: "#141210" },
+};
+const font = { fontFamily: "system-ui, sans-serif" };
+
+Redoc.init(
+  "/openapi.json",
+  {
+    // Its index is made by a script that is put together while it runs, which this page does not allow.
+    disableSearch: true,
+    nativeScrollbars: true,
+    hideDownloadButton: false,
+    theme: {
+      ...(matchMedia("(prefers-color-scheme: dark)").matches ? dark : light),
+      typography: { ...font, headings: { ...font }, fontSize: "15px" },
+      rightPanel: { backgroundColor: "#26221e" },
+    },
+  },
+  document.getElementById("redoc"),
+);
