@@ -20,6 +20,8 @@ const dark = {
   codeBlock: { backgroundColor: "#141210" },
 };
 const font = { fontFamily: "system-ui, sans-serif" };
+const isDark = matchMedia("(prefers-color-scheme: dark)").matches;
+const code = isDark ? { color: "#f0a36b", backgroundColor: "#2e2a26" } : { color: "#8a3b12", backgroundColor: "#f5efe8" };
 
 Redoc.init(
   "/openapi.json",
@@ -29,8 +31,8 @@ Redoc.init(
     nativeScrollbars: true,
     hideDownloadButton: false,
     theme: {
-      ...(matchMedia("(prefers-color-scheme: dark)").matches ? dark : light),
-      typography: { ...font, headings: { ...font }, fontSize: "15px" },
+      ...(isDark ? dark : light),
+      typography: { ...font, headings: font, fontSize: "15px", code },
       rightPanel: { backgroundColor: "#26221e" },
     },
   },

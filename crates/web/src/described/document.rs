@@ -1,5 +1,6 @@
 //! The description, put together from a file for each family.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
@@ -51,6 +52,12 @@ fn whole() -> Value {
     whole["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
     let paths = whole["paths"].as_object_mut();
     paths.into_iter().for_each(|paths| paths.retain(|path, _| !NOT_THERE_YET.contains(&path.as_str())));
+    // Of a family that is not there yet, nothing is said.
+    let operations = whole["paths"].as_object().into_iter().flatten().flat_map(|(_, item)| item.as_object()).flatten();
+    let told: HashSet<Value> = operations.filter_map(|(_, operation)| operation.pointer("/tags/0").cloned()).collect();
+    if let Some(tags) = whole["tags"].as_array_mut() {
+        tags.retain(|tag| told.contains(&tag["name"]));
+    }
     for (path, item) in whole["paths"].as_object_mut().into_iter().flatten() {
         tell_other_addresses(path, item);
     }
