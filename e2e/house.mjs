@@ -36,7 +36,10 @@ class House {
   #folder = "";
   #browser = null;
   #output = "";
+  /** The messenger. */
   url = "";
+  /** Salon's own listener. */
+  salon = "";
 
   async open() {
     this.#folder = mkdtempSync(join(tmpdir(), "salon-e2e-"));
@@ -44,9 +47,10 @@ class House {
     const listen = `127.0.0.1:${port}`;
     const mockListen = `127.0.0.1:${mockPort}`;
     this.url = `http://${mockListen}`;
+    this.salon = `http://${listen}`;
     this.#program = spawn(salon, ["demo", "--data", join(this.#folder, "data"), "--listen", listen, "--mock-listen", mockListen], { stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [this.#program.stdout, this.#program.stderr]) stream.on("data", (chunk) => (this.#output = (this.#output + chunk).slice(-8000)));
-    await this.#ready(`http://${listen}/readyz`);
+    await this.#ready(`${this.salon}/readyz`);
     await this.#ready(`${this.url}/healthz`);
     this.#browser = await driver.launch({ executablePath: chromium, args: FLAGS });
   }
@@ -81,6 +85,16 @@ class House {
     return JSON.stringify({ selected_profile_id: "profile-parrot", profiles });
   }
 
+  /** Makes an API key, while the program runs. */
+  async key(name) {
+    const made = spawn(salon, ["key", "add", name, "--quiet", "--data", join(this.#folder, "data")], { stdio: ["ignore", "pipe", "pipe"] });
+    let printed = "";
+    for (const stream of [made.stdout, made.stderr]) stream.on("data", (chunk) => (printed += chunk));
+    const code = await new Promise((done) => made.once("close", done));
+    assert.equal(code, 0, printed);
+    return printed.trim().split("\n").pop();
+  }
+
   /** Calls the messenger's control API, as a test of its own would. */
   async call(path, body) {
     const response = await fetch(this.url + path, body ? { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) } : {});
@@ -92,10 +106,10 @@ class House {
   /**
    * Opens the page as a new visitor and runs `visit(page)`. Fails on anything the browser complains of
    * and on every request to a foreign host. `excused` lists complaints a test brings about on purpose; `chat` gives the visitor a chat of their own
-   * with every bot of the demo.
+   * with every bot of the demo. `origin` is whose page it is; only the messenger's has parts of its own that scroll.
    */
   async visit(options, visit) {
-    const { size = DESKTOP, theme = "light", language = "en-US", path = "/_mock/ui", excused = [], storage = {}, chat = null, settled = true } = options;
+    const { size = DESKTOP, theme = "light", language = "en-US", path = "/_mock/ui", origin = this.url, excused = [], storage = {}, chat = null, settled = origin === this.url } = options;
     if (chat) storage.mock_messenger_ui_state_v3 = await this.#profiles(chat);
     const context = await this.#browser.newContext({ viewport: size, hasTouch: size.width < 760, colorScheme: theme, locale: language, permissions: ["clipboard-read", "clipboard-write"] });
     context.setDefaultTimeout(PATIENCE_MS);
@@ -112,13 +126,13 @@ class House {
     page.on("pageerror", (error) => complaints.push(`page: ${error.stack}`));
     page.on("request", (request) => {
       const url = new URL(request.url());
-      if (!["data:", "blob:"].includes(url.protocol) && url.origin !== this.url) complaints.push(`request: ${url.href}`);
+      if (!["data:", "blob:"].includes(url.protocol) && url.origin !== origin) complaints.push(`request: ${url.href}`);
     });
     try {
-      await page.goto(this.url + path);
+      await page.goto(origin + path);
       if (settled) await page.locator("#timeline-list:is([data-scene=empty], [data-scene=rows])").waitFor();
       await visit(page);
-      await noScroll(page);
+      if (origin === this.url) await noScroll(page);
       assert.deepEqual(complaints.filter((text) => !excuse(text)), [], "the browser complained");
     } catch (error) {
       await shoot(page, `failed-${Date.now()}`).catch(() => {});

@@ -10,6 +10,7 @@ const SUITES = [
   { name: "openai for Python", command: [python, "suites/openai_suite.py"], least: 50 },
   { name: "anthropic for Python", command: [python, "suites/anthropic_suite.py"], least: 35 },
   { name: "google-genai for Python", command: [python, "suites/genai_suite.py"], least: 30 },
+  { name: "the description", command: [python, "suites/openapi_suite.py"], least: 45 },
   { name: "litellm", command: [litellm, "suites/litellm_suite.py"], least: 20 },
   { name: "openai for Node", command: [node, "suites/openai.mjs"], least: 45 },
   { name: "@anthropic-ai/sdk", command: [node, "suites/anthropic.mjs"], least: 30 },
@@ -42,7 +43,7 @@ async function audit(stage) {
   const { calls: rows, attempts, entries } = await stage.ledger();
   assert.deepEqual([...new Set(calls.map(({ key }) => key))], [PROVIDER_KEY]);
   assert.equal(attempts.length, calls.length, "as many attempts as the upstream saw");
-  assert.deepEqual(rows.filter(({ state }) => !["settled", "released", "unknown"].includes(state)), [], "calls without an end");
+  assert.deepEqual(rows.filter(({ state }) => !["settled", "released", "denied", "unknown"].includes(state)), [], "calls without an end");
   assert.deepEqual(entries.filter(({ suspect }) => suspect), [], "claims that Salon does not believe");
 
   const answered = calls.filter(({ status, trouble, finished }) => status === 200 && !trouble && finished);

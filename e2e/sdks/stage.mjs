@@ -86,13 +86,13 @@ export class Stage {
     writeFileSync(join(this.#folder, "salon.toml"), settings(upstream));
     this.#salon = this.#program(["serve"]);
     const [, address] = await this.#salon.says(/"address":"(127\.0\.0\.1:\d+)"/);
-    const [key, narrow] = await Promise.all([this.#key("sdk"), this.#key("narrow", "--models", "claude*")]);
-    this.env = { SALON_URL: `http://${address}`, SALON_KEY: key, SALON_NARROW_KEY: narrow, UPSTREAM_URL: upstream };
+    const [key, narrow, admin] = await Promise.all([this.#key("sdk", "user"), this.#key("narrow", "user", "--models", "claude*"), this.#key("boss", "admin")]);
+    this.env = { SALON_URL: `http://${address}`, SALON_KEY: key, SALON_NARROW_KEY: narrow, SALON_ADMIN_KEY: admin, UPSTREAM_URL: upstream };
   }
 
   /** A new key, made while Salon is open. */
-  async #key(name, ...limits) {
-    await this.#run(["user", "add", name, "--role", "user"]);
+  async #key(name, role, ...limits) {
+    await this.#run(["user", "add", name, "--role", role]);
     const made = await this.#run(["key", "add", name, "--user", name, ...limits, "--quiet"]);
     return made.printed.trim();
   }
