@@ -21,7 +21,7 @@ mod unasked;
 pub mod usage;
 
 pub use head::{BadAsk, Changes, Head, Outside};
-pub use refusal::{Kind, Refused, Verdict, judge_refusal};
+pub use refusal::{Kind, Refused, Verdict, hide_key, judge_refusal};
 pub use tap::{Tap, Tapped};
 pub use unasked::Unasked;
 

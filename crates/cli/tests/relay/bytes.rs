@@ -145,7 +145,7 @@ async fn with_a_raw_upstream() -> (Raw, Stage) {
         for (kind, path) in [("openai", "/v1"), ("anthropic", ""), ("gemini", "")] {
             written += &format!(
                 "[upstreams.raw-{kind}]\nkind = \"{kind}\"\nbase_url = \"{base}{path}\"\nkey_env = \"OPENAI_API_KEY\"\n\
-                 patience.tries = 1\n"
+                 patience.tries = 1\npatience.breaker_failures = 100\n"
             );
         }
         let mut models: Vec<(String, &str)> = CASES.iter().map(|case| (case.model(), kind_of(case))).collect();
@@ -246,4 +246,23 @@ async fn an_answer_in_a_coding_that_nobody_asked_for_is_no_answer() {
         assert!(serde_json::from_str::<Value>(&text).unwrap()["error"]["message"].is_string(), "{text}");
     }
     assert_eq!(stage.used().await.micros, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_in_the_place_of_an_answer_is_told_as_one_and_costs_nothing() {
+    let (raw, stage) = with_a_raw_upstream().await;
+    let said = format!(r#"{{"error":{{"message":"no {PROVIDER_KEY}","code":503}}}}"#);
+    for case in CASES.iter().filter(|case| case.stream.is_some()) {
+        raw.say(Script::json(said.as_bytes()));
+        assert_eq!(ask(&stage, &case.path(false), case.question(false)).await.status().as_u16() / 100, 5);
+        raw.say(Script::stream(format!("data: {said}\n\n").as_bytes()));
+        let streamed = ask(&stage, &case.path(true), case.question(true)).await;
+        assert_eq!(streamed.status().as_u16() / 100, 5, "{}: nothing was passed on yet", case.door);
+        raw.say(Script::json(said.as_bytes()).status("422 Unprocessable"));
+        let refused = ask(&stage, &case.path(false), case.question(false)).await;
+        assert_eq!(refused.status(), 422, "{}: what is about the question is the upstream's to say", case.door);
+        let text = refused.text().await.unwrap();
+        assert!(text.contains("no [key]") && !text.contains(PROVIDER_KEY), "{text}");
+    }
+    assert_eq!(stage.used().await.calls, 0);
 }

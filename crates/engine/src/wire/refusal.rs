@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-pub use self::judge::{Verdict, judge_refusal};
+pub use self::judge::{Verdict, hide_key, judge_refusal};
 use super::{BadAsk, Tapped, Wire};
 use crate::upstream::{Fault, Trouble};
 

@@ -53,6 +53,13 @@ pub struct Tapped {
     pub error: Option<Fault>,
 }
 
+impl Tapped {
+    /// What the upstream says went wrong, if it says nothing else: neither a word of an answer nor what it would cost.
+    pub fn failed_without_a_word(&self) -> Option<Fault> {
+        self.error.filter(|_| self.tokens.is_none() && self.estimated.written() == 0)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     /// Nothing but white space has come yet.
@@ -103,6 +110,11 @@ impl Tap {
             Form::Json => self.skim.push(bytes, &mut self.heard),
             Form::Events | Form::Unknown => self.events(bytes),
         }
+    }
+
+    /// Whether the upstream has said that something went wrong.
+    pub fn has_failed(&self) -> bool {
+        self.heard.has_failed()
     }
 
     /// What was heard so far.

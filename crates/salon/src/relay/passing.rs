@@ -14,7 +14,7 @@ use salon_core::Micros;
 use salon_engine::outbound;
 use salon_engine::upstream::{Fault, Trouble};
 use salon_engine::wire::carry::{Carrier, Garbled};
-use salon_engine::wire::{Refused, Tap, Tapped, Unasked, Wire};
+use salon_engine::wire::{Refused, Tap, Tapped, Unasked, Wire, hide_key};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
@@ -86,6 +86,14 @@ impl Passing {
             passed: Instant::now(),
             cost: Micros::ZERO,
             between: false,
+        }
+    }
+
+    /// Where the upstream says what went wrong, it may repeat the key that it was asked with.
+    fn discreet(&self, bytes: Bytes) -> Bytes {
+        match (self.tap.has_failed(), &self.bill) {
+            (true, Some(bill)) => bill.turn.what.access.key.iter().fold(bytes, hide_key),
+            _ => bytes,
         }
     }
 
@@ -194,7 +202,7 @@ impl http_body::Body for Passing {
                     this.tap.push(&bytes);
                     this.between = bytes.ends_with(b"\n\n");
                     match this.pass(bytes) {
-                        Ok(bytes) => bytes,
+                        Ok(bytes) => this.discreet(bytes),
                         Err(Garbled(fault)) => this.end(Err(fault)),
                     }
                 }

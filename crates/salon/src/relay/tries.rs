@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use salon_engine::upstream::{Fault, Trouble, Turn, Turns};
 use salon_engine::wire::carry::{Back, Carrier, Quirks, Terms, carry_answer, carry_ask};
-use salon_engine::wire::{Head, Refused, Tap, Unasked, Verdict, Wire, judge_refusal};
+use salon_engine::wire::{Head, Refused, Tap, Unasked, Verdict, Wire, hide_key, judge_refusal};
 use tokio::time::Instant;
 
 use super::charge::{Bill, Ending};
@@ -235,6 +235,8 @@ impl Calling {
         let (head, mut body) = response.into_parts();
         if !head.status.is_success() {
             let words = body.peek(MAX_REFUSAL).await;
+            // Some repeat the key that they do not like.
+            let words = what.access.key.iter().fold(words, hide_key);
             return match judge_refusal(what.wire, head.status.as_u16(), &head.headers, &words) {
                 Verdict::Ours { trouble, .. } => trouble!(trouble),
                 Verdict::Passed { status, body, message, fault } => {
@@ -260,6 +262,14 @@ impl Calling {
                 Some(Err(fault)) => trouble!(fault),
                 None => trouble!(Fault::Silent),
             };
+            // What fails with its first word can still be asked elsewhere.
+            let mut ahead = Tap::new(what.wire);
+            ahead.push(&first);
+            if ahead.has_failed()
+                && let Some(fault) = ahead.finish().failed_without_a_word()
+            {
+                trouble!(fault);
+            }
             if let Err(not) = reserved.durable().await {
                 return Ok(Came::RefusedHere(not.into()));
             }
@@ -283,7 +293,8 @@ impl Calling {
         };
         tap.push(&bytes);
         let tapped = tap.finish();
-        if let Some(fault) = tapped.error.filter(|_| !tapped.finished) {
+        // Of what was paid for, the client gets to read even how it failed.
+        if let Some(fault) = tapped.failed_without_a_word() {
             trouble!(fault);
         }
         let told = match &put.back {

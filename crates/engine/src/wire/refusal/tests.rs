@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::Secret;
 use crate::wire::fuzz;
 
 const WIRES: [Wire; 7] =
@@ -379,4 +380,13 @@ proptest! {
             event(&frame);
         }
     }
+}
+
+#[test]
+fn the_key_that_was_used_is_hidden_whatever_it_looks_like() {
+    let hidden = |text: &str, key: &str| hide_key(text.to_owned().into(), &Secret::new(key));
+    assert_eq!(hidden("no parrot/seed.17 here: parrot/seed.17", "parrot/seed.17"), "no [key] here: [key]");
+    assert_eq!(hidden(r#"{"a":"parrot\/seed.17"}"#, "parrot/seed.17"), r#"{"a":"[key]"}"#);
+    assert_eq!(hidden("a parrot", "parrot/seed.17"), "a parrot");
+    assert_eq!(hidden("a word", "word"), "a word", "a key so short is found anywhere");
 }

@@ -91,6 +91,10 @@ impl Heard {
         }
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.error.is_some()
+    }
+
     /// A line of an event stream has ended.
     pub(super) fn end_word(&mut self) {
         self.word_len = 0;
