@@ -8,7 +8,8 @@
 //! - [`runs`] kills at random times, [`sabotage`] proves that this finds what it should, [`pairs`] plays with two
 //!   processes on one database, [`points`] kills at every named point and around every commit, [`calls`] does the same to
 //!   stateless calls and lays the upstream's ledger beside ours, [`drains`] asks politely, [`storms`] cuts the database's
-//!   connections, [`disks`] takes the room away, [`doors`] are the starts that must be refused.
+//!   connections, [`disks`] takes the room away, [`doors`] are the starts that must be refused,
+//!   [`secrets`] looks for what must be found nowhere.
 //!
 //! `SALON_SEED` repeats a run, `SALON_LONG=1` makes the runs as long as a release wants them.
 
@@ -21,7 +22,10 @@ mod judge;
 mod pairs;
 mod points;
 mod program;
+#[path = "../relay/raw.rs"]
+mod raw;
 mod runs;
 mod sabotage;
+mod secrets;
 mod stage;
 mod storms;
