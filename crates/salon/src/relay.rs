@@ -32,7 +32,9 @@ use serde_json::json;
 
 use crate::Salon;
 use crate::access::{Caller, Credential};
-use crate::catalog::{self, Access as Keyed, Catalog, KeyFrom, Route, Upstream};
+use crate::catalog::{
+    self, Ability, Access as Keyed, Catalog, Destination, KeyFrom, Model, Quirk, Route, Upstream,
+};
 use crate::engines::Choice;
 use crate::idempotency::Requests;
 use crate::ledger::{Book, Granted, NotReserved, Payer};
@@ -266,7 +268,12 @@ impl Relay {
                 .with_code("unsupported_parameter")
                 .with_param("background"));
         }
-        let route = self.catalog.route(&head.model, ask.wire, Some(&ask.caller.org))?;
+        let mut route = self.catalog.route(&head.model, ask.wire, Some(&ask.caller.org))?;
+        if let Some((ability, param)) = lacks(&head, &route.model) {
+            return Err(refuse::unable(&head.model, ability, param));
+        }
+        // Nor is a question put to somebody who stands in and cannot answer it.
+        route.retain(|model| lacks(&head, model).is_none());
         Ok((head, route))
     }
 
@@ -376,6 +383,31 @@ fn put(headers: &mut HeaderMap, name: &str, value: &str) {
     }
 }
 
+/// What a question wants that a model is known not to have, and the field that wants it. Of a model of whose abilities
+/// nothing is said it is not known.
+fn lacks(head: &Head, model: &Model) -> Option<(Ability, &'static str)> {
+    if model.abilities.is_empty() {
+        return None;
+    }
+    let (talk, schema) = match head.wire {
+        Wire::Responses => ("input", "text.format"),
+        Wire::Generate => ("contents", "generationConfig"),
+        Wire::Messages => ("messages", "output_config"),
+        Wire::Completions => ("prompt", "response_format"),
+        Wire::Embeddings => ("input", "input"),
+        Wire::Chat | Wire::Midm => ("messages", "response_format"),
+    };
+    let wanted = [
+        (head.wire == Wire::Embeddings, Ability::Embeddings, "model"),
+        (head.has_tools, Ability::Tools, "tools"),
+        (head.has_images, Ability::Images, talk),
+        (head.has_audio, Ability::Audio, talk),
+        (head.has_schema, Ability::Schema, schema),
+    ];
+    let missing = wanted.iter().find(|(wants, ability, _)| *wants && !model.abilities.contains(ability));
+    missing.map(|(_, ability, param)| (*ability, *param))
+}
+
 /// What of a caller's headers goes on to an upstream of the same protocol: what speaks of the protocol itself and of the
 /// client's own bookkeeping. Credentials, cookies and addresses stay here.
 fn passed_on(headers: &HeaderMap) -> HeaderMap {
@@ -402,8 +434,12 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// What is changed of a question that goes on in its own protocol.
-fn changes<'a>(head: &Head, route: &Route, model: &'a str) -> Changes<'a> {
-    let ask_usage = head.stream && !head.usage_asked && matches!(head.wire, Wire::Chat | Wire::Completions);
+fn changes<'a>(head: &Head, route: &Route, to: &'a Destination) -> Changes<'a> {
+    let model = to.deployment.model.as_str();
+    let ask_usage = head.stream
+        && !head.usage_asked
+        && matches!(head.wire, Wire::Chat | Wire::Completions)
+        && !to.model.quirks.contains(&Quirk::NoStreamOptions);
     let most = route.model.most_output.filter(|most| head.max_output.is_some_and(|asked| asked > *most));
     Changes {
         model: (model != head.model && head.wire != Wire::Generate).then_some(model),

@@ -8,6 +8,7 @@ mod health;
 mod house;
 mod keys;
 mod limits;
+mod models;
 mod raw;
 mod sessions;
 mod stage;

@@ -80,6 +80,10 @@ pub struct Quirks {
     pub no_thinking: bool,
     /// It takes no temperature and the like: they are left out, and told.
     pub no_sampling: bool,
+    /// Chat: it does not know `stream_options`, so the usage of a stream is not asked for.
+    pub no_stream_options: bool,
+    /// Chat: its instructions are said by the `developer`, and not by the `system`.
+    pub developer_role: bool,
     /// Chat: it takes instructions at the head of a conversation only.
     pub head_only: bool,
     /// Chat: it wants its earlier thoughts back, as `reasoning_content`.

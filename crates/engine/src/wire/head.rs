@@ -59,7 +59,12 @@ pub struct Head {
     pub has_tools: bool,
     /// Pictures and documents, at least.
     pub images: i64,
+    /// There are pictures or documents for the model itself, and not only something of that name among what tools were
+    /// told and said.
+    pub has_images: bool,
     pub has_audio: bool,
+    /// The answer has to fit a JSON schema.
+    pub has_schema: bool,
     /// The field that refers to something which is kept at the provider, so that neither its size nor its owner is known
     /// here: an earlier response, a conversation, a cache, a file.
     pub leans_on: Option<&'static str>,
@@ -258,7 +263,9 @@ struct Reader<'a> {
     others: usize,
     others_are_text: bool,
     has_tools: bool,
+    has_images: bool,
     has_audio: bool,
+    has_schema: bool,
     leans_on: Option<&'static str>,
 }
 
@@ -314,7 +321,9 @@ impl<'a> Reader<'a> {
             others: 0,
             others_are_text: false,
             has_tools: false,
+            has_images: false,
             has_audio: false,
+            has_schema: false,
             leans_on: None,
         }
     }
@@ -363,27 +372,52 @@ impl<'a> Reader<'a> {
             Kind::Object if in_talk && inner.is_object => match inner.key.of(self.body) {
                 b"image_url" | b"source" | b"inlineData" | b"inline_data" | b"fileData" | b"file_data" | b"file" => {
                     self.images += 1;
+                    self.has_images |= !self.is_of_tool(levels);
                 }
                 b"input_audio" => self.has_audio = true,
                 _ => {}
             },
+            // Gemini puts the schema itself there.
+            Kind::Object if self.field == Some(Field::Config) && levels.len() == 2 => {
+                const NAMES: [&[u8]; 4] =
+                    [b"responseSchema", b"responseJsonSchema", b"response_schema", b"response_json_schema"];
+                self.has_schema |= NAMES.contains(&inner.key.of(self.body));
+            }
             _ => {}
         }
     }
 
+    /// Whether this stands in what a tool was told or has said, where it may be called anything. On the wires that are
+    /// not named here that is text.
+    fn is_of_tool(&self, levels: &[Level]) -> bool {
+        let names: &[&[u8]] = match self.wire {
+            Wire::Messages => &[b"input"],
+            Wire::Generate => &[b"args", b"response"],
+            _ => &[],
+        };
+        levels.iter().skip(1).any(|level| level.is_object && names.contains(&level.key.of(self.body)))
+    }
+
     fn string(&mut self, levels: &[Level], span: Span, in_talk: bool) {
         let inner = levels[levels.len() - 1];
-        if !in_talk || !inner.is_object {
-            self.text += span.len();
-            return;
-        }
         let text = &self.body[span.start + 1..span.end - 1];
         let key = inner.key.of(self.body);
         let outer = levels[levels.len() - 2].key.of(self.body);
+        if !in_talk || !inner.is_object {
+            self.text += span.len();
+            self.has_schema |= self.field != Some(Field::Tools)
+                && !in_talk
+                && (key, text) == (b"type", b"json_schema")
+                && matches!(outer, b"response_format" | b"format" | b"output_format");
+            return;
+        }
         match key {
             // What only the provider can read is no text, and hardly anything is known of its size in tokens.
             b"signature" | b"thoughtSignature" | b"thought_signature" | b"encrypted_content" => return,
-            b"image_url" => self.images += 1,
+            b"image_url" => {
+                self.images += 1;
+                self.has_images |= !self.is_of_tool(levels);
+            }
             // Arguments of tools may be named anything, and Anthropic's are objects.
             b"file_id" if matches!(self.wire, Wire::Chat | Wire::Responses) || outer == b"source" => {
                 self.leans_on = self.leans_on.or(Some("file_id"));
@@ -461,7 +495,9 @@ impl<'a> Reader<'a> {
             usage_asked,
             has_tools: self.has_tools,
             images: self.images.max(self.pictures),
+            has_images: self.has_images,
             has_audio: self.has_audio,
+            has_schema: self.has_schema,
             leans_on: self.leans_on,
             background,
             tier,

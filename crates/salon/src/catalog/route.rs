@@ -179,6 +179,12 @@ impl Route {
         upstreams
     }
 
+    /// Keeps of the models that stand in only those for which `fits` says so.
+    pub fn retain(&mut self, fits: impl Fn(&Model) -> bool) {
+        let asked = self.model.clone();
+        self.stages.retain(|(model, _)| Arc::ptr_eq(model, &asked) || fits(model));
+    }
+
     /// The most that one answer can cost that reads and writes so many tokens, wherever it comes from.
     pub fn most(&self, input: i64, output: i64) -> Micros {
         let places = self.stages.iter().flat_map(|(_, places)| places);

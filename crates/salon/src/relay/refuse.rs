@@ -7,7 +7,7 @@ use salon_engine::wire::talk::CannotCarry;
 use salon_engine::wire::{Kind, Refused};
 
 use crate::access::{BadCredential, Denied};
-use crate::catalog::NoRoute;
+use crate::catalog::{Ability, NoRoute};
 use crate::ledger::{NotReserved, Standing};
 
 impl From<BadCredential> for Refused {
@@ -107,6 +107,22 @@ fn over(standing: &Standing) -> Refused {
         _ => Refused::new(Kind::OverBudget, words).with_retry_after(wait),
     }
     .with_code("quota_exceeded")
+}
+
+/// A question that wants what the model does not have.
+pub(super) fn unable(model: &str, ability: Ability, param: &'static str) -> Refused {
+    let what = match ability {
+        Ability::Tools => "cannot call tools",
+        Ability::Images => "cannot see images or documents",
+        Ability::Schema => "cannot keep to a JSON schema",
+        Ability::Audio => "cannot hear audio",
+        Ability::Embeddings => "makes no embeddings",
+        Ability::Reasoning => "cannot think",
+    };
+    // A name that was found has nothing in it that could not be shown.
+    Refused::new(Kind::InvalidRequest, format!("The model `{model}` {what}."))
+        .with_code("model_lacks_ability")
+        .with_param(param)
 }
 
 /// A question that another protocol has no words for.

@@ -158,7 +158,7 @@ impl Calling {
                 let refused = Refused::new(super::Kind::InvalidRequest, words).with_code("unsupported_parameter");
                 return Err(refused.with_param(field));
             }
-            let changes = changes(&self.head, &self.route, &to.deployment.model);
+            let changes = changes(&self.head, &self.route, to);
             let body = self.head.rewrite(&self.ask.body, &changes);
             return Ok(Put { body, back: None, left_out: Vec::new() });
         }
@@ -184,6 +184,8 @@ impl Calling {
             quirks: Quirks {
                 max_completion_tokens: has(Quirk::MaxCompletionTokens),
                 no_sampling: has(Quirk::NoTemperature),
+                no_stream_options: has(Quirk::NoStreamOptions),
+                developer_role: has(Quirk::DeveloperRole),
                 // A model of whose abilities nothing is said may be able to think.
                 no_thinking: !to.model.abilities.is_empty() && !to.model.abilities.contains(&Ability::Reasoning),
                 ..Quirks::default()

@@ -43,8 +43,10 @@ pub(in crate::wire) fn write_ask(ask: &mut Ask, terms: &Terms<'_>) -> Result<Val
     }
     if ask.stream {
         body.insert("stream".into(), true.into());
-        // Asked for in any case: what a call used has to be known, whoever gets to see it.
-        body.insert("stream_options".into(), json!({ "include_usage": true }));
+        // Asked for wherever it can be: what a call used has to be known, whoever gets to see it.
+        if !terms.quirks.no_stream_options {
+            body.insert("stream_options".into(), json!({ "include_usage": true }));
+        }
     }
     Ok(Value::Object(body))
 }
@@ -117,17 +119,18 @@ fn write_tools(ask: &Ask, body: &mut Map<String, Value>) {
 
 /// Instructions at the head become one message: many a server's template has room for no more than that.
 ///
-/// `developer` is known to OpenAI alone, and `system` means the same there.
+/// `developer` is known to OpenAI alone, and `system` means the same there with nearly every model.
 fn write_messages(ask: &Ask, quirks: &Quirks) -> Result<Value, CannotCarry> {
     let mut messages = Vec::with_capacity(ask.messages.len());
     let mut head = Vec::new();
+    let instructor = if quirks.developer_role { "developer" } else { "system" };
     for message in &ask.messages {
         match message.role {
             Role::System | Role::Developer if messages.is_empty() || quirks.head_only => {
                 head.push(text_of(&message.parts));
             }
             Role::System | Role::Developer => {
-                messages.push(json!({ "role": "system", "content": text_of(&message.parts) }));
+                messages.push(json!({ "role": instructor, "content": text_of(&message.parts) }));
             }
             Role::User => write_user(message, &mut messages)?,
             Role::Assistant => messages.push(write_assistant(message, quirks)?),
@@ -135,7 +138,7 @@ fn write_messages(ask: &Ask, quirks: &Quirks) -> Result<Value, CannotCarry> {
     }
     head.retain(|text| !text.is_empty());
     if !head.is_empty() {
-        messages.insert(0, json!({ "role": "system", "content": head.join("\n\n") }));
+        messages.insert(0, json!({ "role": instructor, "content": head.join("\n\n") }));
     }
     Ok(messages.into())
 }

@@ -469,3 +469,41 @@ fn report(name: &str, wire: Wire, body: &[u8]) {
     let cost = fuzz::cost(|| drop(std::hint::black_box(Head::read(wire, std::hint::black_box(body), outside(wire)))));
     println!("{name}: {} bytes in {cost:?}", body.len());
 }
+
+#[test]
+fn what_a_model_has_to_be_able_to_do_is_seen() {
+    let head =
+        |wire, body: &str| Head::read(wire, body.as_bytes(), Outside { model: Some("m"), stream: false }).expect(body);
+    for (wire, body, images, schema) in [
+        (Wire::Chat, r#"{"messages":[],"response_format":{"type":"json_schema","json_schema":{}}}"#, false, true),
+        (Wire::Chat, r#"{"messages":[],"response_format":{"type":"json_object"}}"#, false, false),
+        (Wire::Chat, r#"{"messages":[{"content":[{"type":"image_url","image_url":{"url":"x"}}]}]}"#, true, false),
+        (
+            Wire::Chat,
+            r#"{"messages":[{"content":"{\"type\":\"json_schema\"}"}],"tools":[{"format":{"type":"json_schema"}}]}"#,
+            false,
+            false,
+        ),
+        (Wire::Responses, r#"{"input":[],"text":{"format":{"type":"json_schema","schema":{}}}}"#, false, true),
+        (Wire::Responses, r#"{"input":[{"content":[{"type":"input_image","image_url":"x"}]}]}"#, true, false),
+        (
+            Wire::Messages,
+            r#"{"messages":[],"output_config":{"format":{"type":"json_schema","schema":{}}}}"#,
+            false,
+            true,
+        ),
+        (Wire::Messages, r#"{"messages":[{"content":[{"type":"image","source":{"type":"url"}}]}]}"#, true, false),
+        (
+            Wire::Messages,
+            r#"{"messages":[{"content":[{"type":"tool_use","input":{"source":{"a":{"file":{}}}}}]}]}"#,
+            false,
+            false,
+        ),
+        (Wire::Generate, r#"{"contents":[],"generationConfig":{"responseJsonSchema":{"type":"object"}}}"#, false, true),
+        (Wire::Generate, r#"{"contents":[{"parts":[{"inlineData":{"mimeType":"image/png"}}]}]}"#, true, false),
+        (Wire::Generate, r#"{"contents":[{"parts":[{"functionCall":{"args":{"file":{}}}}]}]}"#, false, false),
+    ] {
+        let head = head(wire, body);
+        assert_eq!((head.has_images, head.has_schema), (images, schema), "{wire:?} {body}");
+    }
+}

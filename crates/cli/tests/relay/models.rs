@@ -1,0 +1,107 @@
+//! What the catalog knows of a model's abilities and manners has an effect.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::stage::Stage;
+
+const MODELS: &str = r#"
+    [models.plain]
+    upstream = "openai"
+    model = "mock-plain"
+    rates = { input = "1", output = "2" }
+    abilities = ["reasoning"]
+    quirks = ["max_completion_tokens", "no_temperature", "no_stream_options", "developer_role"]
+
+    [models.helped]
+    upstream = "nowhere"
+    rates = { input = "1", output = "2" }
+    abilities = ["images", "tools"]
+    fallback = ["plain", "gpt"]
+
+    [upstreams.nowhere]
+    kind = "compatible"
+    base_url = "http://127.0.0.1:9/v1"
+    patience = { tries = 1, connect_ms = 500 }
+"#;
+
+async fn stage() -> Stage {
+    Stage::with(|config| {
+        let more: salon::catalog::Spec = toml::from_str(MODELS).unwrap();
+        config.sources.file.upstreams.extend(more.upstreams);
+        config.sources.file.models.extend(more.models);
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_model_lacks_is_refused_by_name_before_anything_is_reserved() {
+    let stage = stage().await;
+    let talk = json!([{ "role": "user", "content": "hi" }]);
+    let seen = json!([{ "role": "user", "content": [{ "type": "image_url", "image_url": { "url": "https://x/y" } }] }]);
+    let heard = json!([{ "role": "user", "content": [
+        { "type": "input_audio", "input_audio": { "data": "UklGRg==", "format": "wav" } },
+    ] }]);
+    let tool = json!([{ "type": "function", "function": { "name": "f", "parameters": { "type": "object" } } }]);
+    let schema = json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": { "type": "object" } } });
+    for (path, body, param, why) in [
+        ("/v1/chat/completions", json!({ "model": "plain", "messages": seen }), "messages", "see images"),
+        ("/v1/chat/completions", json!({ "model": "plain", "messages": heard }), "messages", "hear audio"),
+        ("/v1/chat/completions", json!({ "model": "plain", "messages": talk, "tools": tool }), "tools", "call tools"),
+        (
+            "/v1/chat/completions",
+            json!({ "model": "plain", "messages": talk, "response_format": schema }),
+            "response_format",
+            "keep to a JSON schema",
+        ),
+        ("/v1/embeddings", json!({ "model": "plain", "input": "hi" }), "model", "makes no embeddings"),
+    ] {
+        let answer = stage.post(path, &body).await;
+        assert_eq!(answer.status(), 400, "{why}");
+        let error = answer.json::<Value>().await.unwrap()["error"].clone();
+        assert_eq!(
+            (error["code"].as_str(), error["param"].as_str()),
+            (Some("model_lacks_ability"), Some(param)),
+            "{error}"
+        );
+        assert!(
+            error["message"].as_str().unwrap().contains(why) && error["message"].as_str().unwrap().contains("`plain`")
+        );
+    }
+    assert!(stage.upstream.calls().is_empty());
+    assert_eq!(stage.used().await.calls, 0);
+    // Whoever stands in is passed over for the same reason; one of whom nothing is known is asked.
+    let body = json!({ "model": "helped", "messages": seen, "tools": tool });
+    let answer = stage.post("/v1/chat/completions", &body).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    assert_eq!(stage.upstream.calls().iter().map(|call| call.model.as_str()).collect::<Vec<_>>(), ["mock-gpt"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_is_asked_in_its_own_manner() {
+    let stage = stage().await;
+    // The upstream speaks chat alone to whoever comes by another door than OpenAI's.
+    let body = json!({
+        "model": "plain", "max_tokens": 9, "temperature": 0.5, "stream": true, "system": "Be brief.",
+        "messages": [{ "role": "user", "content": "[[say:two storks]]" }],
+    });
+    let request = stage.http.request(Method::POST, format!("{}/v1/messages", stage.base)).bearer_auth(&stage.key);
+    let answer = request.json(&body).send().await.unwrap();
+    assert_eq!(answer.headers()["x-salon-left-out"], "temperature");
+    assert!(answer.text().await.unwrap().contains("storks"));
+    let sent: Value = serde_json::from_str(&stage.upstream.calls().remove(0).body).unwrap();
+    assert_eq!(sent["max_completion_tokens"], 9, "{sent}");
+    assert_eq!(sent["messages"][0], json!({ "role": "developer", "content": "Be brief." }));
+    for unknown in ["max_tokens", "temperature", "stream_options"] {
+        assert!(sent.get(unknown).is_none(), "{unknown}: {sent}");
+    }
+    // What passes as it is gets nothing added.
+    let body =
+        json!({ "model": "plain", "stream": true, "messages": [{ "role": "user", "content": "[[say:two storks]]" }] });
+    let answer = stage.post("/v1/chat/completions", &body).await;
+    assert!(answer.text().await.unwrap().contains("storks"));
+    let sent: Value = serde_json::from_str(&stage.upstream.calls().remove(1).body).unwrap();
+    assert_eq!(sent, json!({ "model": "mock-plain", "stream": true, "messages": body["messages"] }));
+    let used = stage.used().await;
+    assert_eq!((used.calls, used.estimated), (2, 2), "the upstream was not asked for the usage: {used:?}");
+}
