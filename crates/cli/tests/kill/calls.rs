@@ -201,7 +201,7 @@ async fn judge(stage: &Stage, upstream: &Upstream, made: &[Made], limited: bool)
         }
         let entries = tx.list_entries_of_call(&id).await.expect("entries");
         let settled: Vec<_> = entries.iter().filter(|entry| entry.kind == EntryKind::Settle).collect();
-        let answered = calls.iter().filter(|call| call.status == 200).next_back();
+        let answered = calls.iter().rfind(|call| call.status == 200);
         match (&settled[..], answered) {
             ([], _) if state != Some(CallState::Settled) => {}
             ([entry], Some(call)) => {

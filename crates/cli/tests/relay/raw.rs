@@ -73,8 +73,8 @@ pub struct Raw {
 
 impl Raw {
     pub async fn start() -> Raw {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
         let script = Arc::new(Mutex::new(Script::json(b"{}")));
         let heard = Arc::new(Mutex::new(Vec::new()));
         let (telling, hearing) = (script.clone(), heard.clone());
@@ -88,12 +88,12 @@ impl Raw {
     }
 
     pub fn say(&self, script: Script) {
-        *self.script.lock().unwrap() = script;
+        *self.script.lock().expect("a lock") = script;
     }
 
     /// What was heard since the last time.
     pub fn heard(&self) -> Vec<Heard> {
-        std::mem::take(&mut *self.heard.lock().unwrap())
+        std::mem::take(&mut *self.heard.lock().expect("a lock"))
     }
 }
 
@@ -129,8 +129,8 @@ async fn converse(
             return Ok(());
         }
     }
-    heard.lock().unwrap().push(Heard { line, headers, body: bytes[end..].to_vec() });
-    let script = script.lock().unwrap().clone();
+    heard.lock().expect("a lock").push(Heard { line, headers, body: bytes[end..].to_vec() });
+    let script = script.lock().expect("a lock").clone();
     let head = format!("{}transfer-encoding: chunked\r\nconnection: close\r\n\r\n", script.head);
     stream.write_all(head.as_bytes()).await?;
     let mut rest = &script.body[..];
