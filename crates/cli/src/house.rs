@@ -20,7 +20,7 @@ use salon::youtube::YouTube;
 use salon::{Clock, Configured, Crew, Engines, Queue, Salon};
 use salon_bots::roster::Intake;
 use salon_bots::{Fleet, Source};
-use salon_core::{BotId, Rates};
+use salon_core::{BotId, Tariff};
 use salon_engine::outbound::Outbound;
 use salon_engine::{Missing, Spec, build};
 use salon_store::{Dialect, Place, Worker};
@@ -268,7 +268,7 @@ pub fn engines(config: &Config) -> Result<Engines> {
         name: name.to_owned(),
         answers: Answers::Engine(build(&spec)),
         model: None,
-        rates: Rates::default(),
+        rates: Tariff::default(),
         installed: true,
         why_not: None,
         selectable,
@@ -290,7 +290,7 @@ pub fn engines(config: &Config) -> Result<Engines> {
             name: MODEL.to_owned(),
             answers: Answers::Engine(build(&Spec::Missing { code: "no_model", message: message.to_owned() })),
             model: None,
-            rates: Rates::default(),
+            rates: Tariff::default(),
             installed: false,
             why_not: Some("no model is configured".to_owned()),
             selectable: true,
@@ -312,7 +312,7 @@ fn model(engine: &EngineConfig) -> Configured {
         name: engine.name.clone(),
         answers: Answers::Model(engine.choice.clone()),
         model,
-        rates: Rates::default(),
+        rates: Tariff::default(),
         installed: true,
         why_not: None,
         selectable: true,
@@ -332,7 +332,7 @@ fn agent(name: &str, installed: bool) -> Configured {
         name: name.to_owned(),
         answers: Answers::Engine(Arc::new(engine)),
         model: None,
-        rates: Rates::default(),
+        rates: Tariff::default(),
         installed,
         why_not: installed.then(|| "not run: no sandbox".to_owned()),
         selectable: true,

@@ -14,7 +14,7 @@
 //! | Turn | one numbered exchange: question, answer, times, state | [`turn`] |
 //! | Event | one line of a turn's story | [`event`] |
 //! | Brief | what an engine is told before it answers | [`brief`] |
-//! | Micros, Tokens, Rates | money to the millionth of a dollar, and what costs it | [`money`] |
+//! | Micros, Tokens, Rates, Tariff | money to the millionth of a dollar, and what costs it | [`money`] |
 //! | Org, User, Owner | who may speak and who pays | [`people`] |
 //! | Scopes | what a key may be used for | [`scopes`] |
 //! | Limit, Policy, Period, Scope | sentences about the ledger, and windows in a zone | [`limit`] |
@@ -43,7 +43,7 @@ pub use event::{Event, Note, Reply, ReplyState, Stamped, Usage};
 pub use id::{BotId, CallId, ChatId, DialogId, JobId, KeyId, LimitId, OrgId, SecretId, TurnId, UserId};
 pub use limit::{Amounts, Limit, Limits, Measure, Period, Policy, Scope, Window, Zone};
 pub use locale::Lang;
-pub use money::{Micros, Rates, Tokens};
+pub use money::{LongRates, Micros, Rates, Tariff, Tokens};
 pub use people::{Org, Owner, User};
 pub use scopes::Scopes;
 pub use time::Time;

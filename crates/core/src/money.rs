@@ -140,6 +140,20 @@ impl Rates {
         }
     }
 
+    /// The dearer of each class.
+    pub fn dearer(&self, other: &Rates) -> Rates {
+        Rates {
+            input: self.input.max(other.input),
+            output: self.output.max(other.output),
+            reasoning: self.reasoning.max(other.reasoning),
+            cache_read: self.cache_read.max(other.cache_read),
+            cache_write_5m: self.cache_write_5m.max(other.cache_write_5m),
+            cache_write_1h: self.cache_write_1h.max(other.cache_write_1h),
+            audio_in: self.audio_in.max(other.audio_in),
+            audio_out: self.audio_out.max(other.audio_out),
+        }
+    }
+
     /// What these tokens cost, rounded up to a micro-dollar. Negative counts cost nothing.
     pub fn cost(&self, tokens: &Tokens) -> Micros {
         let parts = [
@@ -162,6 +176,60 @@ impl Rates {
         let read = dearest(&[self.input, self.cache_read, self.cache_write_5m, self.cache_write_1h, self.audio_in]);
         let write = dearest(&[self.output, self.reasoning, self.audio_out]);
         Rates::new(read, write).cost(&Tokens::new(input, output))
+    }
+}
+
+/// What a model costs: its usual prices, and those of a call that reads very much, where a provider asks more for that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tariff {
+    pub usual: Rates,
+    pub long: Option<LongRates>,
+}
+
+/// The prices of a call that reads more than so many tokens, for all of its tokens: those below the border, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LongRates {
+    pub above: i64,
+    pub rates: Rates,
+}
+
+impl From<Rates> for Tariff {
+    fn from(usual: Rates) -> Tariff {
+        Tariff { usual, long: None }
+    }
+}
+
+impl Tariff {
+    /// The prices of a call that reads so many tokens, of whatever class.
+    pub fn of(&self, read: i64) -> &Rates {
+        match &self.long {
+            Some(long) if read > long.above => &long.rates,
+            _ => &self.usual,
+        }
+    }
+
+    /// See [`Rates::cost`].
+    pub fn cost(&self, tokens: &Tokens) -> Micros {
+        self.of(tokens.read()).cost(tokens)
+    }
+
+    /// See [`Rates::most`]: with the dearest prices that come into question.
+    pub fn most(&self, input: i64, output: i64) -> Micros {
+        self.usual.most(input, output).max(self.of(input).most(input, output))
+    }
+
+    /// Is at least as dear as either, whatever is read.
+    pub fn dearer(&self, other: &Tariff) -> Tariff {
+        let long =
+            [self.long, other.long].into_iter().flatten().min_by_key(|long| long.above).map(|nearest| LongRates {
+                above: nearest.above,
+                rates: [self, other]
+                    .into_iter()
+                    .flat_map(|tariff| [Some(tariff.usual), tariff.long.map(|long| long.rates)])
+                    .flatten()
+                    .fold(Rates::default(), |dearest, rates| dearest.dearer(&rates)),
+            });
+        Tariff { usual: self.usual.dearer(&other.usual), long }
     }
 }
 
@@ -227,7 +295,40 @@ mod tests {
         })
     }
 
+    fn tariff() -> impl Strategy<Value = Tariff> {
+        (rates(), prop::option::of((0..5_000_000_i64, rates())))
+            .prop_map(|(usual, long)| Tariff { usual, long: long.map(|(above, rates)| LongRates { above, rates }) })
+    }
+
+    #[test]
+    fn above_the_border_every_token_costs_more() {
+        let long = LongRates { above: 200_000, rates: Rates::new(2_500_000, 15_000_000) };
+        let tariff = Tariff { usual: Rates::new(1_250_000, 10_000_000), long: Some(long) };
+        assert_eq!(tariff.cost(&Tokens::new(200_000, 1_000)), Micros(250_000 + 10_000));
+        assert_eq!(tariff.cost(&Tokens::new(200_001, 1_000)), Micros(500_003 + 15_000));
+        let cached = Tokens { cache_read: 200_000, ..Tokens::new(1, 0) };
+        assert_eq!(tariff.cost(&cached), Micros(500_003), "what came from a cache was read as well");
+        assert_eq!(tariff.most(200_000, 0), Micros(250_000));
+        assert_eq!(tariff.most(200_001, 0), Micros(500_003));
+    }
+
     proptest! {
+        #[test]
+        fn nothing_costs_more_than_the_most_of_its_tariff(
+            tokens in counts(), tariff in tariff(), more in 0..1_000_000_i64, longer in 0..1_000_000_i64,
+        ) {
+            let cost = tariff.cost(&tokens);
+            prop_assert!(cost <= tariff.most(tokens.read(), tokens.written()));
+            // Whoever reads and writes less than was set aside for him pays no more.
+            prop_assert!(cost <= tariff.most(tokens.read() + more, tokens.written() + longer));
+        }
+
+        #[test]
+        fn the_dearer_of_two_is_dearer_than_each(one in tariff(), other in tariff(), tokens in counts()) {
+            let dearer = one.dearer(&other);
+            prop_assert!(dearer.cost(&tokens) >= one.cost(&tokens).max(other.cost(&tokens)));
+        }
+
         #[test]
         fn nothing_costs_more_than_the_most(tokens in counts(), rates in rates()) {
             prop_assert!(rates.cost(&tokens) <= rates.most(tokens.read(), tokens.written()));

@@ -23,7 +23,7 @@ mod upstream;
 use std::fmt;
 use std::sync::Arc;
 
-use salon_core::money::Rates;
+use salon_core::money::Tariff;
 use salon_engine::Secret;
 use salon_engine::guard::Rules;
 use thiserror::Error;
@@ -35,7 +35,8 @@ pub use route::{Access, Destination, NoRoute, Route, Standing};
 pub use salon_engine::upstream::{Condition, View};
 pub use snapshot::{Deployment, Listed, Model, Priced, Snapshot};
 pub use spec::{
-    Ability, DeploymentSpec, KeyWord, Kind, ModelSpec, Patience, Quirk, RatesSpec, Spec, UnknownPrice, UpstreamSpec,
+    Ability, DeploymentSpec, KeyWord, Kind, LongSpec, ModelSpec, Patience, Quirk, RatesSpec, Spec, UnknownPrice,
+    UpstreamSpec,
 };
 pub use upstream::{Errand, KeyFrom, Upstream};
 
@@ -51,7 +52,7 @@ pub struct Sources {
     /// What a model costs whose price nobody knows, if neither it nor its upstream says.
     pub unknown_price: UnknownPrice,
     /// The upper bound of an unknown price; without it, the dearest that is known.
-    pub upper_bound: Option<Rates>,
+    pub upper_bound: Option<Tariff>,
 }
 
 impl Default for Sources {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use salon_core::Rates;
+use salon_core::Tariff;
 use salon_engine::Engine;
 
 use crate::catalog::Catalog;
@@ -15,7 +15,7 @@ pub struct Configured {
     /// The model behind it, if it is one.
     pub model: Option<String>,
     /// What its tokens cost, if it is an engine of its own. What a model costs is known to the catalog.
-    pub rates: Rates,
+    pub rates: Tariff,
     /// Whether it can answer here and now.
     pub installed: bool,
     /// Why not, in a few words for the person who runs Salon.
@@ -74,7 +74,7 @@ fn of_catalog(name: &str) -> Configured {
         name: name.to_owned(),
         answers: Answers::Model(Choice::Named(name.to_owned())),
         model: Some(name.to_owned()),
-        rates: Rates::default(),
+        rates: Tariff::default(),
         installed: true,
         why_not: None,
         selectable: true,

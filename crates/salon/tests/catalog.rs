@@ -11,7 +11,7 @@ use salon::catalog::{
     Access, Catalog, DeploymentSpec, EditError, Environment, Errand, Kind, ModelSpec, NoRoute, Prices, RatesSpec,
     Route, Sources, Spec, UnknownPrice, UpstreamSpec,
 };
-use salon_core::{Micros, OrgId, Rates, Time};
+use salon_core::{Micros, OrgId, Rates, Tariff, Time};
 use salon_engine::Secret;
 use salon_engine::guard::Rules;
 use salon_engine::outbound::Outbound;
@@ -184,7 +184,7 @@ async fn a_list_has_what_there_is_a_key_for() {
     let listed = catalog.snapshot().list(None, NOW, |upstream| upstream.name == "second");
     let fast = listed.iter().find(|listed| listed.model.name == "fast").expect("it is served there, too");
     assert_eq!(fast.provider, "openai");
-    assert_eq!(fast.priced.expect("a price").rates.input, 150_000);
+    assert_eq!(fast.priced.expect("a price").rates.usual.input, 150_000);
     assert!(listed.iter().all(|listed| listed.provider == "openai"), "{listed:?}");
     assert!(!listed.iter().any(|listed| listed.model.name == "dear"), "it is served at the other one");
 }
@@ -264,17 +264,17 @@ async fn prices_are_known_bounded_free_or_none() {
         let what = turns.next().expect("a turn").what.clone();
         (what.rates, what.price_known, route.is_priced())
     };
-    assert_eq!(priced("dear"), (Rates::new(100_000_000, 200_500_000), true, true));
+    assert_eq!(priced("dear"), (Rates::new(100_000_000, 200_500_000).into(), true, true));
     let mini = Prices::shipped().find("openai", "gpt-4o-mini", NOW).expect("a price");
     assert_eq!((priced("fast").0, priced("fast").1), (mini, true));
     let dearest = Prices::shipped().dearest("openai", NOW).expect("a price");
     assert_eq!(priced("openai/gpt-9"), (dearest, false, false), "not that of a name that looks like it");
-    assert_eq!(priced("slow"), (Rates::default(), false, false));
+    assert_eq!(priced("slow"), (Tariff::default(), false, false));
     // What a call may cost at most holds wherever it is answered.
     let fast = route(&catalog, "fast").expect("a route");
     assert_eq!(fast.most(1_000_000, 1_000_000), Micros(750_000));
     let mut bounded = sources(FILE);
-    bounded.upper_bound = Some(Rates::new(7, 9));
+    bounded.upper_bound = Some(Rates::new(7, 9).into());
     catalog.replace(bounded);
     let rates = route(&catalog, "openai/gpt-9").expect("a route");
     assert_eq!(rates.most(1_000_000, 1_000_000), Micros(16));

@@ -115,7 +115,7 @@ pub(super) fn sources(env: &mut Env, mut written: Spec, relay: &FileRelay) -> Re
         None => Prices::shipped(),
     };
     let upper_bound = match &relay.upper_bound {
-        Some(rates) => Some(rates.rates().context("[relay.upper_bound]: a price is in dollars, like \"2.50\"")?),
+        Some(rates) => Some(rates.tariff().context("[relay.upper_bound]: a price is in dollars, like \"2.50\"")?),
         None => None,
     };
     let values = Arc::new(env.values.clone());

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
-use salon::catalog::{Ability, Catalog, DeploymentSpec, ModelSpec, Priced, Quirk, RatesSpec, UnknownPrice};
-use salon_core::Micros;
+use salon::catalog::{Ability, Catalog, DeploymentSpec, LongSpec, ModelSpec, Priced, Quirk, RatesSpec, UnknownPrice};
+use salon_core::{LongRates, Micros, Tariff};
 
 use super::{Room, Told};
 use crate::common::Common;
@@ -138,11 +138,41 @@ pub struct Rates {
     /// Sound made
     #[arg(long, value_name = "DOLLARS", requires = "input")]
     audio_out: Option<String>,
+    /// The number of tokens above which a call has prices of its own, for all of its tokens
+    #[arg(long, value_name = "TOKENS", requires_all = ["input", "long_input", "long_output"])]
+    long_above: Option<i64>,
+    /// Tokens read by such a call
+    #[arg(long, value_name = "DOLLARS", requires = "long_above")]
+    long_input: Option<String>,
+    /// Tokens written by it
+    #[arg(long, value_name = "DOLLARS", requires = "long_above")]
+    long_output: Option<String>,
+    /// Tokens read from a cache by it
+    #[arg(long, value_name = "DOLLARS", requires = "long_above")]
+    long_cache_read: Option<String>,
+    /// Tokens written by it to a cache for five minutes
+    #[arg(long, value_name = "DOLLARS", requires = "long_above")]
+    long_cache_write_5m: Option<String>,
+    /// Tokens written by it to a cache for an hour
+    #[arg(long, value_name = "DOLLARS", requires = "long_above")]
+    long_cache_write_1h: Option<String>,
 }
 
 impl Rates {
     fn spec(self) -> Option<RatesSpec> {
+        let long = match (self.long_above, self.long_input, self.long_output) {
+            (Some(above), Some(input), Some(output)) => Some(LongSpec {
+                above,
+                input,
+                output,
+                cache_read: self.long_cache_read,
+                cache_write_5m: self.long_cache_write_5m,
+                cache_write_1h: self.long_cache_write_1h,
+            }),
+            _ => None,
+        };
         Some(RatesSpec {
+            long,
             input: self.input?,
             output: self.output?,
             cache_read: self.cache_read,
@@ -278,12 +308,15 @@ fn list(room: &Room, all: bool) -> Told {
 }
 
 fn shown(priced: Priced) -> String {
-    let rates = priced.rates;
-    if rates == Default::default() {
+    let Tariff { usual, long } = priced.rates;
+    if priced.rates == Default::default() {
         return "free".to_owned();
     }
     let bound = if priced.known { "" } else { "at most " };
-    format!("{bound}${} / ${}", Micros(rates.input), Micros(rates.output))
+    let long = long.map_or(String::new(), |LongRates { above, rates }| {
+        format!(", above {above} tokens ${} / ${}", Micros(rates.input), Micros(rates.output))
+    });
+    format!("{bound}${} / ${}{long}", Micros(usual.input), Micros(usual.output))
 }
 
 fn unknown(catalog: &Catalog, name: &str) -> String {

@@ -53,6 +53,31 @@ async fn a_call_costs_what_the_upstream_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_reads_very_much_is_charged_and_reserved_at_the_prices_for_it() {
+    let stage = Stage::with(|config| {
+        let long = r#"
+            upstream = "openai"
+            model = "mock-gpt"
+            output = 1000
+            rates = { input = "1", output = "2", long = { above = 1000, input = "3", output = "4" } }
+        "#;
+        config.sources.file.models.insert("tiered".to_owned(), toml::from_str(long).unwrap());
+    })
+    .await;
+    let cost = async |words: usize| {
+        let (path, body) = question("chat", "tiered", &format!("{} [[say:two storks]]", "word ".repeat(words)), false);
+        let answer = stage.post(&path, &body).await;
+        let micros = salon_core::Micros::parse(answer.headers()["x-salon-cost"].to_str().unwrap()).unwrap();
+        let usage = answer.json::<Value>().await.unwrap()["usage"].clone();
+        (micros.0, usage["prompt_tokens"].as_i64().unwrap(), usage["completion_tokens"].as_i64().unwrap())
+    };
+    let (micros, read, written) = cost(10).await;
+    assert!(read < 1000 && micros == read + 2 * written, "{micros} {read} {written}");
+    let (micros, read, written) = cost(1000).await;
+    assert!(read > 1000 && micros == 3 * read + 4 * written, "{micros} {read} {written}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_comes_in_without_a_key_or_with_two() {
     let stage = Stage::open().await;
     let (path, body) = question("chat", "gpt", "hi", false);

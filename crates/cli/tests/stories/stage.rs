@@ -438,7 +438,7 @@ impl Stage {
         }
         self.write_roster()?;
         let engine = Configured {
-            rates: salon_core::Rates::default(),
+            rates: salon_core::Tariff::default(),
             name: "script".to_owned(),
             answers: Answers::Engine(self.desk.clone()),
             model: None,

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use salon_core::Time;
-use salon_core::money::Rates;
+use salon_core::money::Tariff;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::spec::RatesSpec;
+use super::spec::{LongSpec, RatesSpec};
 
 /// The list that ships with this program.
 const SHIPPED: &str = include_str!("prices.toml");
@@ -21,7 +21,7 @@ const SHIPPED: &str = include_str!("prices.toml");
 #[derive(Clone, Debug, Default)]
 pub struct Prices {
     /// By provider, then model; of each the dates, oldest first.
-    known: HashMap<String, HashMap<String, Vec<(Time, Rates)>>>,
+    known: HashMap<String, HashMap<String, Vec<(Time, Tariff)>>>,
 }
 
 /// What is wrong with a list of prices.
@@ -55,6 +55,7 @@ struct Entry {
     reasoning: Option<String>,
     audio_in: Option<String>,
     audio_out: Option<String>,
+    long: Option<LongSpec>,
 }
 
 impl Entry {
@@ -68,6 +69,7 @@ impl Entry {
             reasoning: self.reasoning,
             audio_in: self.audio_in,
             audio_out: self.audio_out,
+            long: self.long,
         }
     }
 }
@@ -100,7 +102,7 @@ impl Prices {
             return Err(wrong("that is no name"));
         }
         let from = midnight(valid_from).ok_or_else(|| wrong("a day is written like 2026-11-21"))?;
-        let rates = rates.rates().ok_or_else(|| wrong("a price is in dollars, like 2.50"))?;
+        let rates = rates.tariff().ok_or_else(|| wrong("a price is in dollars, like 2.50"))?;
         let dated = self.known.entry(provider.to_owned()).or_default().entry(model.to_owned()).or_default();
         match dated.binary_search_by_key(&from, |(from, _)| *from) {
             Ok(at) => dated[at].1 = rates,
@@ -110,13 +112,13 @@ impl Prices {
     }
 
     /// What the model costs now: the price of the latest day that has come.
-    pub fn find(&self, provider: &str, model: &str, now: Time) -> Option<Rates> {
+    pub fn find(&self, provider: &str, model: &str, now: Time) -> Option<Tariff> {
         current(self.known.get(provider)?.get(model)?, now)
     }
 
     /// The dearest of each class that the provider has now; of all, if the provider is not known.
-    pub fn dearest(&self, provider: &str, now: Time) -> Option<Rates> {
-        let of = |models: &HashMap<String, Vec<(Time, Rates)>>| {
+    pub fn dearest(&self, provider: &str, now: Time) -> Option<Tariff> {
+        let of = |models: &HashMap<String, Vec<(Time, Tariff)>>| {
             models.values().filter_map(|dated| current(dated, now)).reduce(dearer)
         };
         match self.known.get(provider) {
@@ -126,7 +128,7 @@ impl Prices {
     }
 
     /// The provider's models that have a price now, in the order of their names.
-    pub fn list(&self, provider: &str, now: Time) -> Vec<(&str, Rates)> {
+    pub fn list(&self, provider: &str, now: Time) -> Vec<(&str, Tariff)> {
         let Some(models) = self.known.get(provider) else { return Vec::new() };
         let mut list: Vec<_> =
             models.iter().filter_map(|(model, dated)| Some((model.as_str(), current(dated, now)?))).collect();
@@ -136,7 +138,7 @@ impl Prices {
 
     /// Which providers have a price for this model now.
     pub fn providers_of(&self, model: &str, now: Time) -> Vec<&str> {
-        let has = |models: &HashMap<String, Vec<(Time, Rates)>>| {
+        let has = |models: &HashMap<String, Vec<(Time, Tariff)>>| {
             models.get(model).is_some_and(|dated| current(dated, now).is_some())
         };
         let mut providers: Vec<_> =
@@ -146,22 +148,13 @@ impl Prices {
     }
 }
 
-fn current(dated: &[(Time, Rates)], now: Time) -> Option<Rates> {
+fn current(dated: &[(Time, Tariff)], now: Time) -> Option<Tariff> {
     let after = dated.partition_point(|(from, _)| *from <= now);
     after.checked_sub(1).map(|at| dated[at].1)
 }
 
-fn dearer(one: Rates, other: Rates) -> Rates {
-    Rates {
-        input: one.input.max(other.input),
-        output: one.output.max(other.output),
-        reasoning: one.reasoning.max(other.reasoning),
-        cache_read: one.cache_read.max(other.cache_read),
-        cache_write_5m: one.cache_write_5m.max(other.cache_write_5m),
-        cache_write_1h: one.cache_write_1h.max(other.cache_write_1h),
-        audio_in: one.audio_in.max(other.audio_in),
-        audio_out: one.audio_out.max(other.audio_out),
-    }
+fn dearer(one: Tariff, other: Tariff) -> Tariff {
+    one.dearer(&other)
 }
 
 /// The beginning of a day in UTC.
@@ -190,7 +183,11 @@ mod tests {
         assert!(keys.is_sorted_by(|one, next| one < next), "out of order, or twice the same");
         for entry in file.price {
             let name = format!("{}/{}", entry.provider, entry.model);
-            let rates = entry.rates().rates().expect(&name);
+            let Tariff { usual: rates, long } = entry.rates().tariff().expect(&name);
+            if let Some(long) = long {
+                assert!(long.rates.input > rates.input && long.rates.output > rates.output, "{name}");
+                assert!(long.rates.cache_read > rates.cache_read, "{name}");
+            }
             assert!(rates.input > 0, "{name}");
             assert!(rates.output > 0 || name.contains("embed"), "{name}");
             assert!(rates.cache_read <= rates.input && rates.cache_write_5m <= rates.cache_write_1h, "{name}");
@@ -204,7 +201,7 @@ mod tests {
         prices.set("openai", "gpt-4o", "2026-01-01", &rates("5", "15")).expect("a price");
         prices.set("openai", "gpt-4o", "2025-01-01", &rates("10", "30")).expect("a price");
         prices.set("openai", "gpt-4o", "2026-01-01", &rates("4", "12")).expect("a better price");
-        let find = |provider, model, at: Time| prices.find(provider, model, at).map(|rates| rates.input);
+        let find = |provider, model, at: Time| prices.find(provider, model, at).map(|tariff| tariff.usual.input);
         assert_eq!(find("openai", "gpt-4o", Time(day("2025-01-01").0 - 1)), None);
         assert_eq!(find("openai", "gpt-4o", day("2025-01-01")), Some(10_000_000));
         assert_eq!(find("openai", "gpt-4o", Time(day("2026-01-01").0 - 1)), Some(10_000_000));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use salon_core::money::{Micros, Rates};
+use salon_core::money::{Micros, Tariff};
 use salon_core::{OrgId, Time};
 use salon_engine::Secret;
 use salon_engine::outbound::{Ask, Deadlines, Line};
@@ -83,7 +83,7 @@ pub struct Destination {
     /// The protocol that is spoken there.
     pub wire: Wire,
     pub access: Access,
-    pub rates: Rates,
+    pub rates: Tariff,
     /// Whether the price is somebody's knowledge, and no upper bound.
     pub price_known: bool,
     /// `None` where answers are made in this process.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use salon_core::money::Rates;
+use salon_core::money::Tariff;
 use salon_core::{OrgId, Time};
 use salon_engine::outbound::Outbound;
 use salon_engine::upstream::{Budget, Health, Settings};
@@ -72,9 +72,9 @@ pub struct Deployment {
     pub model: String,
     pub weight: u32,
     /// In the place of the list's price.
-    rates: Option<Rates>,
+    rates: Option<Tariff>,
     unknown_price: UnknownPrice,
-    upper_bound: Option<Rates>,
+    upper_bound: Option<Tariff>,
     prices: Arc<Prices>,
     keys: Arc<Keys>,
 }
@@ -82,7 +82,7 @@ pub struct Deployment {
 /// What a token costs at a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Priced {
-    pub rates: Rates,
+    pub rates: Tariff,
     /// Whether somebody knows it; otherwise it is an upper bound, or nothing for a server of one's own.
     pub known: bool,
 }
@@ -100,7 +100,7 @@ pub struct Listed {
 #[derive(Clone, Copy, Debug)]
 struct Terms {
     unknown_price: UnknownPrice,
-    upper_bound: Option<Rates>,
+    upper_bound: Option<Tariff>,
 }
 
 /// What outlives a snapshot: how everybody has been doing.
@@ -360,7 +360,7 @@ impl Snapshot {
             return Err(Wrong::new("a name has letters, digits, '.', '_', ':', '/', '@' and '-'"));
         }
         let rates = match &spec.rates {
-            Some(rates) => Some(rates.rates().ok_or_else(|| Wrong::new("a price is in dollars, like \"2.50\""))?),
+            Some(rates) => Some(rates.tariff().ok_or_else(|| Wrong::new("a price is in dollars, like \"2.50\""))?),
             None => None,
         };
         for count in [spec.context, spec.output, spec.most_output].into_iter().flatten() {
@@ -451,7 +451,7 @@ impl Snapshot {
         upstream: &Arc<Upstream>,
         model: &str,
         weight: u32,
-        rates: Option<Rates>,
+        rates: Option<Tariff>,
         unknown_price: Option<UnknownPrice>,
         listed: bool,
     ) -> Deployment {
@@ -541,7 +541,7 @@ impl Deployment {
         }
         let rates = match self.unknown_price {
             UnknownPrice::Deny => return None,
-            UnknownPrice::Free => Rates::default(),
+            UnknownPrice::Free => Tariff::default(),
             UnknownPrice::UpperBound => {
                 self.upper_bound.or_else(|| self.prices.dearest(&self.upstream.provider, now))?
             }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use salon_core::Micros;
-use salon_core::money::Rates;
+use salon_core::money::{LongRates, Rates, Tariff};
 use salon_engine::upstream::Settings;
 use salon_engine::wire::Wire;
 use serde::{Deserialize, Serialize};
@@ -369,11 +369,49 @@ pub struct RatesSpec {
     pub audio_in: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio_out: Option<String>,
+    /// What a call costs that reads very much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long: Option<LongSpec>,
+}
+
+/// The prices of a call that reads more than `above` tokens, for all of its tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct LongSpec {
+    pub above: i64,
+    pub input: String,
+    pub output: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_read: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write_5m: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_write_1h: Option<String>,
 }
 
 impl RatesSpec {
-    /// `None` if one of them is no price: not a number, negative, or finer than a millionth.
-    pub fn rates(&self) -> Option<Rates> {
+    /// `None` if one of them is no price: not a number, negative, or finer than a millionth; or if the border from which
+    /// others count is none.
+    pub fn tariff(&self) -> Option<Tariff> {
+        let long = match &self.long {
+            None => None,
+            Some(long) => {
+                let spec = RatesSpec {
+                    input: long.input.clone(),
+                    output: long.output.clone(),
+                    cache_read: long.cache_read.clone(),
+                    cache_write_5m: long.cache_write_5m.clone(),
+                    cache_write_1h: long.cache_write_1h.clone(),
+                    ..RatesSpec::default()
+                };
+                Some(LongRates { above: Some(long.above).filter(|above| *above > 0)?, rates: spec.rates()? })
+            }
+        };
+        Some(Tariff { usual: self.rates()?, long })
+    }
+
+    /// The usual ones.
+    fn rates(&self) -> Option<Rates> {
         let price = |text: &str| Micros::parse(text).map(|price| price.0).filter(|price| *price >= 0);
         let usual = Rates::new(price(&self.input)?, price(&self.output)?);
         let or = |text: &Option<String>, usual: i64| text.as_deref().map_or(Some(usual), price);
@@ -413,10 +451,17 @@ mod tests {
             cache_read: Some("1.25".into()),
             ..RatesSpec::default()
         };
-        let rates = spec.rates().expect("rates");
-        assert_eq!(rates, Rates { cache_read: 1_250_000, ..Rates::new(2_500_000, 10_000_000) });
+        let rates = Rates { cache_read: 1_250_000, ..Rates::new(2_500_000, 10_000_000) };
+        assert_eq!(spec.tariff(), Some(rates.into()));
         for bad in ["-1", "0.0000001", "1e3", "", "2,5"] {
-            assert_eq!(RatesSpec { input: bad.into(), ..spec.clone() }.rates(), None, "{bad}");
+            assert_eq!(RatesSpec { input: bad.into(), ..spec.clone() }.tariff(), None, "{bad}");
+        }
+        let long = LongSpec { above: 200_000, input: "5".into(), output: "15".into(), ..LongSpec::default() };
+        let tiered = RatesSpec { long: Some(long.clone()), ..spec.clone() };
+        let above = LongRates { above: 200_000, rates: Rates::new(5_000_000, 15_000_000) };
+        assert_eq!(tiered.tariff(), Some(Tariff { usual: rates, long: Some(above) }));
+        for bad in [LongSpec { above: 0, ..long.clone() }, LongSpec { input: "x".into(), ..long }] {
+            assert_eq!(RatesSpec { long: Some(bad), ..spec.clone() }.tariff(), None);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use salon_core::limit::Zone;
 use salon_core::people::Role;
-use salon_core::{Amounts, Brief, CallId, Channel, Dialog, KeyId, OrgId, Rates, Scopes, Tokens, Turn, Usage, UserId};
+use salon_core::{Amounts, Brief, CallId, Channel, Dialog, KeyId, OrgId, Tariff, Scopes, Tokens, Turn, Usage, UserId};
 use salon_engine::{EngineError, estimate};
 use salon_store::Result;
 
@@ -63,7 +63,7 @@ impl Asker {
 /// A turn that may be run, because what it may take was set aside.
 pub(super) struct Fare {
     reserved: Reserved,
-    rates: Rates,
+    rates: Tariff,
     engine: String,
 }
 

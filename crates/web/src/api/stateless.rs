@@ -213,7 +213,7 @@ fn info(listed: &Listed) -> Value {
     let model = &listed.model;
     let abilities: Vec<&str> = model.abilities.iter().map(|ability: &Ability| ability.as_str()).collect();
     let capabilities = if abilities.is_empty() { vec!["chat"] } else { abilities };
-    let rates = listed.priced.map(|priced| priced.rates).unwrap_or_default();
+    let rates = listed.priced.map(|priced| priced.rates.usual).unwrap_or_default();
     json!({
         "id": model.name,
         "name": model.name,
