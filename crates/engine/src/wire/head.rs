@@ -30,6 +30,9 @@ const MIN_BLOB: usize = 512;
 /// What a picture costs at most with most models. Few of them say it beforehand.
 const TOKENS_PER_IMAGE: i64 = 4_800;
 
+/// Fields by which the one or the other provider is sent out beside the tools.
+const LOOKING_AROUND: [&str; 4] = ["web_search_options", "mcp_servers", "plugins", "functions"];
+
 /// What a request says outside of its body: Gemini names the model and whether to stream in the path, `midm` the
 /// latter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +60,9 @@ pub struct Head {
     /// Whether the usage comes without our asking for it.
     pub usage_asked: bool,
     pub has_tools: bool,
+    /// Whether the provider is asked to look something up or to act without a tool being listed: it searches the web, or
+    /// calls servers that are named.
+    pub looks_around: bool,
     /// Pictures and documents, at least.
     pub images: i64,
     /// There are pictures or documents for the model itself, and not only something of that name among what tools were
@@ -264,6 +270,7 @@ struct Reader<'a> {
     others_are_text: bool,
     has_tools: bool,
     has_images: bool,
+    looks_around: bool,
     has_audio: bool,
     has_schema: bool,
     leans_on: Option<&'static str>,
@@ -286,6 +293,9 @@ impl Visit for Reader<'_> {
                 return Err(BadAsk::Ambiguous(name));
             }
             self.field = Some(field);
+        } else {
+            let key = plain(key);
+            self.looks_around |= LOOKING_AROUND.iter().any(|name| key.eq_ignore_ascii_case(name.as_bytes()));
         }
         Ok(())
     }
@@ -322,6 +332,7 @@ impl<'a> Reader<'a> {
             others_are_text: false,
             has_tools: false,
             has_images: false,
+            looks_around: false,
             has_audio: false,
             has_schema: false,
             leans_on: None,
@@ -494,6 +505,7 @@ impl<'a> Reader<'a> {
             input_likely: self.likely(census),
             usage_asked,
             has_tools: self.has_tools,
+            looks_around: self.looks_around,
             images: self.images.max(self.pictures),
             has_images: self.has_images,
             has_audio: self.has_audio,

@@ -52,6 +52,7 @@ fn requests_of_todays_agents_are_read() {
     let generate = head(Wire::Generate);
     assert_eq!((generate.model.as_str(), generate.stream, generate.max_output), ("gemini-2.5-pro", true, Some(4096)));
     assert!(generate.has_tools && generate.has_audio);
+    assert!(![chat, responses, messages, generate].iter().any(|head| head.looks_around));
     let embeddings = head(Wire::Embeddings);
     assert_eq!((embeddings.model.as_str(), embeddings.inputs, embeddings.stream), ("text-embedding-3-small", 3, false));
     let midm = head(Wire::Midm);
@@ -506,4 +507,14 @@ fn what_a_model_has_to_be_able_to_do_is_seen() {
         let head = head(wire, body);
         assert_eq!((head.has_images, head.has_schema), (images, schema), "{wire:?} {body}");
     }
+}
+
+#[test]
+fn what_sends_a_provider_out_is_seen_wherever_it_is_not_a_text() {
+    for field in ["web_search_options", "mcp_servers", "Plugins", "functions", "mcp\\u005fservers"] {
+        let body = format!(r#"{{"model":"m","messages":[],"{field}":{{}}}}"#);
+        assert!(head(Wire::Chat, &body).looks_around, "{body}");
+    }
+    let said = r#"{"model":"m","messages":[{"role":"user","content":"\"mcp_servers\"","plugins":[]}]}"#;
+    assert!(!head(Wire::Chat, said).looks_around);
 }
