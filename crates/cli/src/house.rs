@@ -13,7 +13,7 @@ use salon::catalog::Catalog;
 use salon::engines::{Answers, Choice};
 use salon::idempotency::Requests;
 use salon::ledger::{Book, BookSettings};
-use salon::relay::{Relay, RelaySettings};
+use salon::relay::{Cache, Relay, RelaySettings};
 use salon::run::RunTurn;
 use salon::vault::rotate::SHOW_EVERY;
 use salon::youtube::YouTube;
@@ -120,7 +120,8 @@ impl House {
             false => None,
         };
         let settings = RelaySettings { anonymous, ..config.relay.clone() };
-        let relay = Arc::new(Relay { salon: salon.clone(), catalog, book, requests, settings });
+        let cache = Cache::new(&salon, settings.cache.clone());
+        let relay = Arc::new(Relay { salon: salon.clone(), catalog, book, requests, cache, settings });
         let crew = Crew::new(salon.clone(), jobs(&fleet, &relay, config)?, queues(config));
         let closing = CancellationToken::new();
         let mut tasks = JoinSet::new();

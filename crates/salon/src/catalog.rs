@@ -33,9 +33,10 @@ pub use keyed::{KeyPlace, NoPlace, Tried};
 pub use price::{BadPrices, Prices};
 pub use route::{Access, Destination, NoRoute, Route, Standing};
 pub use salon_engine::upstream::{Condition, View};
-pub use snapshot::{Deployment, Listed, Model, Priced, Snapshot};
+pub use snapshot::{Caching, Deployment, Listed, Model, Priced, Snapshot};
 pub use spec::{
-    Ability, DeploymentSpec, KeyWord, Kind, LongSpec, ModelSpec, Patience, Quirk, RatesSpec, Spec, UnknownPrice,
+    Ability, CacheFor, DeploymentSpec, KeyWord, Kind, LongSpec, ModelSpec, Patience, Quirk, RatesSpec, Spec,
+    UnknownPrice,
     UpstreamSpec,
 };
 pub use upstream::{Errand, KeyFrom, Upstream};

@@ -193,6 +193,7 @@ pub struct Keys {
     master: Arc<RwLock<Arc<MasterKeys>>>,
     /// Ready to begin: half of the work of a short hash is in the key.
     tokens: Hmac<Sha256>,
+    answer_names: Hmac<Sha256>,
 }
 
 impl fmt::Debug for Keys {
@@ -209,8 +210,10 @@ impl Keys {
         let dek = dek.ok_or(KeyError::Wrong)?;
         let opened = master.unwrap(&dek).ok_or(KeyError::Missing(dek.kid))?;
         let tokens = opened.map_err(KeyError::Broken)?;
-        let tokens = Hmac::new_from_slice(&*tokens).expect("HMAC takes keys of any length");
-        Ok(Keys { master: Arc::new(RwLock::new(Arc::new(master))), tokens })
+        let begin = |key: &Key| Hmac::new_from_slice(&**key).expect("HMAC takes keys of any length");
+        let answer_names = begin(&derive(&tokens, b"salon.answer-name.v1"));
+        let tokens = begin(&tokens);
+        Ok(Keys { master: Arc::new(RwLock::new(Arc::new(master))), tokens, answer_names })
     }
 
     /// Takes other master keys in, such as a new one that was added to the file. They have to fit like the first ones.
@@ -240,6 +243,11 @@ impl Keys {
         let mut mac = self.tokens.clone();
         mac.update(token.as_bytes());
         mac.finalize().into_bytes().into()
+    }
+
+    /// What answers are found by that are given again. All processes on this data have the same.
+    pub(crate) fn answer_names(&self) -> Hmac<Sha256> {
+        self.answer_names.clone()
     }
 }
 

@@ -5,12 +5,15 @@
 //!                             ▲             │
 //!                             └── attempt ◄─┘ it failed before anything of it was passed on
 //! ```
+//! A model may say that the same question gets the same answer for a while: see [`cache`].
+//!
 //! Where client and upstream speak the same protocol, the bytes of question and answer pass as they are: only the model's
 //! name and the credentials are exchanged, and the usage is listened to. Where they do not, one translation happens
 //! ([`salon_engine::wire::carry`]), and what it cannot carry is refused by name.
 //!
 //! No answer is passed on whose call is not in the ledger, and however an answer ends, it is charged once.
 
+mod cache;
 mod charge;
 mod hear;
 mod house;
@@ -41,11 +44,11 @@ use crate::ledger::{Book, Granted, NotReserved, Payer};
 use crate::vault::Origin;
 
 pub use crate::catalog::Listed;
+pub use cache::{Cache, CacheSettings};
 pub use hear::{Heard, Hearing};
 pub use passing::Passing;
 pub use salon_engine::upstream::Fault;
 pub use salon_engine::wire::{Kind, Refused, Wire};
-pub use tries::Begun;
 
 /// What is set aside for an answer where neither the request nor the catalog says how long it may become.
 const USUAL_OUTPUT: i64 = 4_096;
@@ -63,11 +66,17 @@ pub struct RelaySettings {
     pub drain: Duration,
     /// Who calls without a credential from this machine. `None` lets nobody in without one.
     pub anonymous: Option<Arc<Caller>>,
+    pub cache: CacheSettings,
 }
 
 impl Default for RelaySettings {
     fn default() -> Self {
-        RelaySettings { max_body: 32 << 20, drain: Duration::from_secs(10), anonymous: None }
+        RelaySettings {
+            max_body: 32 << 20,
+            drain: Duration::from_secs(10),
+            anonymous: None,
+            cache: CacheSettings::default(),
+        }
     }
 }
 
@@ -78,6 +87,8 @@ pub struct Relay {
     pub book: Book,
     /// Remembers what was answered to those who may ask again.
     pub requests: Requests,
+    /// Gives answers again, for models that say so.
+    pub cache: Cache,
     pub settings: RelaySettings,
 }
 
@@ -141,6 +152,37 @@ pub struct Answer {
 pub enum Told {
     Whole(Bytes),
     Stream(Box<Passing>),
+}
+
+/// A call that may be made.
+pub struct Begun {
+    what: What,
+}
+
+enum What {
+    Granted(Box<tries::Granted>),
+    /// It was answered before, and is told again.
+    Told(Box<Again>),
+}
+
+struct Again {
+    relay: Arc<Relay>,
+    ask: Ask,
+    head: Head,
+    kept: cache::Kept,
+}
+
+impl Begun {
+    /// Makes the call. Dropping the future hangs up.
+    pub async fn answer(self) -> Result<Answer, Refused> {
+        match self.what {
+            What::Granted(granted) => granted.answer().await,
+            What::Told(again) => {
+                let Again { relay, ask, head, kept } = *again;
+                cache::tell_again(&relay, &ask, &head, kept).await
+            }
+        }
+    }
 }
 
 /// Why a call is not made.
@@ -210,9 +252,17 @@ impl Relay {
     /// Finds out who can answer a call, and sets aside what it can take. Nobody is asked yet.
     pub async fn begin(self: &Arc<Self>, ask: Ask) -> Result<Begun, NotBegun> {
         let (head, route) = self.understand(&ask)?;
-        let most = self.most(&head, &route);
         let keys = self.keys(&ask.caller, &route).await?;
-        tries::begin(self, ask, head, route, most, keys).await
+        let place = self.cache.place(&ask, &head, &route, &keys);
+        if let Some(place) = &place
+            && let Some(kept) = self.cache.find(place).await
+        {
+            let again = Again { relay: self.clone(), ask, head, kept };
+            return Ok(Begun { what: What::Told(Box::new(again)) });
+        }
+        let most = self.most(&head, &route);
+        let granted = tries::begin(self, ask, head, route, most, keys, place).await?;
+        Ok(Begun { what: What::Granted(Box::new(granted)) })
     }
 
     /// Says how many tokens a question has. It costs nothing and asks nobody: our own estimate.

@@ -10,7 +10,7 @@ use salon::catalog::{
     Environment, Kind, ModelSpec, Prices, RatesSpec, Sources, Spec, UnknownPrice, UpstreamSpec, is_name,
 };
 use salon::engines::Choice;
-use salon::relay::RelaySettings;
+use salon::relay::{CacheSettings, RelaySettings};
 use salon_engine::Secret;
 use salon_engine::guard::Rules;
 use serde::Deserialize;
@@ -85,6 +85,9 @@ const PROVIDERS: [Provider; 6] = [
 /// The longest request that can be set.
 const LONGEST_BODY: usize = 256 << 20;
 const LONGEST_DRAIN: u64 = 600;
+/// The most that answers may take which are given again, and the longest of them.
+const MOST_CACHE: usize = 16 << 30;
+const LONGEST_ANSWER: usize = 64 << 20;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -96,6 +99,8 @@ pub(super) struct FileRelay {
     lan_allow: Vec<String>,
     max_body_bytes: Option<usize>,
     drain_s: Option<u64>,
+    cache_bytes: Option<usize>,
+    cache_longest_bytes: Option<usize>,
 }
 
 /// Everything that the catalog of models is made of beside the database.
@@ -136,7 +141,17 @@ pub(super) fn relay(file: &FileRelay) -> Result<RelaySettings> {
     ensure!((1024..=LONGEST_BODY).contains(&max_body), "[relay] max_body_bytes is between 1024 and {LONGEST_BODY}");
     let drain_s = file.drain_s.unwrap_or(usual.drain.as_secs());
     ensure!(drain_s <= LONGEST_DRAIN, "[relay] drain_s is at most {LONGEST_DRAIN}");
-    Ok(RelaySettings { max_body, drain: Duration::from_secs(drain_s), ..usual })
+    Ok(RelaySettings { max_body, drain: Duration::from_secs(drain_s), cache: cache(file)?, ..usual })
+}
+
+/// Where answers are kept that are given again, and how many.
+fn cache(file: &FileRelay) -> Result<CacheSettings> {
+    let usual = CacheSettings::default();
+    let bytes = file.cache_bytes.unwrap_or(usual.bytes);
+    ensure!(bytes <= MOST_CACHE, "[relay] cache_bytes is at most {MOST_CACHE}");
+    let longest = file.cache_longest_bytes.unwrap_or(usual.longest);
+    ensure!(longest <= LONGEST_ANSWER, "[relay] cache_longest_bytes is at most {LONGEST_ANSWER}");
+    Ok(CacheSettings { bytes, longest })
 }
 
 /// Servers that are known by their hosts, so that prices are found for them.

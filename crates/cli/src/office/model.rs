@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
-use salon::catalog::{Ability, Catalog, DeploymentSpec, LongSpec, ModelSpec, Priced, Quirk, RatesSpec, UnknownPrice};
+use salon::catalog::{
+    Ability, CacheFor, Catalog, DeploymentSpec, LongSpec, ModelSpec, Priced, Quirk, RatesSpec, UnknownPrice,
+};
 use salon_core::{LongRates, Micros, Tariff};
 
 use super::{Room, Told};
@@ -97,6 +99,12 @@ pub struct Change {
     /// How many seconds the same question gets the same answer; 0 for never
     #[arg(long, value_name = "SECONDS")]
     cache: Option<u64>,
+    /// Who is given an answer again: user, who has asked before, or org, everybody of the organisation
+    #[arg(long, value_parser = cache_for)]
+    cache_for: Option<CacheFor>,
+    /// Whether answers that somebody's own key paid for are kept too, for that person
+    #[arg(long, value_name = "true|false")]
+    cache_own_keys: Option<bool>,
     /// The organisations that may use it, by id, separated by commas
     #[arg(long, value_delimiter = ',')]
     org: Vec<String>,
@@ -260,6 +268,8 @@ impl Change {
         spec.output = self.length.or(spec.output);
         spec.most_output = self.most_length.or(spec.most_output);
         spec.cache_s = self.cache.or(spec.cache_s).filter(|seconds| *seconds > 0);
+        spec.cache_for = self.cache_for.or(spec.cache_for);
+        spec.cache_own_keys = self.cache_own_keys.unwrap_or(spec.cache_own_keys);
         spec.hidden = self.hidden.unwrap_or(spec.hidden);
         spec.unknown_price = self.unknown_price.or(spec.unknown_price);
         spec.rates = self.rates.spec().or(spec.rates.take());
@@ -334,6 +344,11 @@ fn ability(text: &str) -> Result<Ability, String> {
 fn quirk(text: &str) -> Result<Quirk, String> {
     let found = Quirk::ALL.into_iter().find(|quirk| quirk.as_str() == text);
     found.ok_or_else(|| format!("the quirks are {}", Quirk::ALL.map(Quirk::as_str).join(", ")))
+}
+
+fn cache_for(text: &str) -> Result<CacheFor, String> {
+    let found = CacheFor::ALL.into_iter().find(|who| who.as_str() == text);
+    found.ok_or_else(|| format!("it is one of {}", CacheFor::ALL.map(CacheFor::as_str).join(", ")))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "test code outside of `#[test]` functions")]
 
 mod bytes;
+mod cache;
 mod calls;
 mod health;
 #[path = "../house/mod.rs"]

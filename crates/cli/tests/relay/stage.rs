@@ -140,8 +140,36 @@ impl Stage {
         issued.secret.expose().to_owned()
     }
 
+    /// The key of somebody new, who has never asked anything.
+    pub async fn key_of_somebody(&self, org: &OrgId, name: &str) -> String {
+        let salon = &self.house.salon;
+        let new = NewUser { org: org.clone(), name: name.to_owned(), email: None, role: Role::User, telegram: None };
+        let user = add_user(&salon.store, &salon.clock, new).await.unwrap().id;
+        let name = "a test's key".to_owned();
+        let new = NewKey { user, name, role: None, scopes: Scopes::default(), expires_at: None, limits: Vec::new() };
+        make_key(&salon.store, &salon.clock, &salon.keys, Maker::Operator, new)
+            .await
+            .unwrap()
+            .secret
+            .expose()
+            .to_owned()
+    }
+
     pub async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
-        let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(&self.key);
+        self.post_as(&self.key, path, body, &[]).await
+    }
+
+    pub async fn post_as(
+        &self,
+        key: &str,
+        path: &str,
+        body: &Value,
+        headers: &[(&'static str, &str)],
+    ) -> reqwest::Response {
+        let mut request = self.http.post(format!("{}{path}", self.base)).bearer_auth(key);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         request.json(body).send().await.unwrap()
     }
 

@@ -1,5 +1,6 @@
 //! From a model's name to the places that are asked, one after the other.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -234,6 +235,18 @@ impl Route {
                 Err(NoRoute::NoKey { name: self.model.name.clone(), providers })
             }
         }
+    }
+
+    /// All that the catalog adds to a question, in words that change with it: where it may go, and how it is bent there.
+    pub fn edition(&self) -> String {
+        let mut edition = String::new();
+        for (model, deployment) in self.deployments() {
+            let (upstream, base) = (&deployment.upstream, deployment.upstream.base.as_ref().map(reqwest::Url::as_str));
+            let place = (&upstream.name, upstream.kind.as_str(), base, &deployment.model);
+            let manners = (&model.quirks, &model.abilities, model.output, model.most_output);
+            let _ = writeln!(edition, "{:?}", (&model.name, place, manners));
+        }
+        edition
     }
 
     fn deployments(&self) -> impl Iterator<Item = (&Arc<Model>, &Arc<Deployment>)> {

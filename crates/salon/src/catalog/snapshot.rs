@@ -13,12 +13,14 @@ use salon_store::CatalogRows;
 
 use super::check::{Decided, with_kind};
 use super::price::Prices;
-use super::spec::{Ability, DeploymentSpec, Kind, ModelSpec, Quirk, RatesSpec, UnknownPrice, UpstreamSpec};
+use super::spec::{Ability, CacheFor, DeploymentSpec, Kind, ModelSpec, Quirk, RatesSpec, UnknownPrice, UpstreamSpec};
 use super::upstream::{KeyFrom, Upstream};
 use super::{Sources, Wrong, is_name};
 
 /// Names that are passed on although nobody listed them are remembered, up to this many.
 const PASSED_ON: usize = 1_024;
+/// Nothing is given again after this long.
+const LONGEST_CACHE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Keys of one deployment whose health is remembered.
 const KEYS: usize = 4_096;
 
@@ -53,8 +55,8 @@ pub struct Model {
     pub most_output: Option<i64>,
     pub abilities: BTreeSet<Ability>,
     pub quirks: BTreeSet<Quirk>,
-    /// How long the same answer is given to the same question.
-    pub cache: Option<Duration>,
+    /// How the same answer is given to the same question, if it is.
+    pub cache: Option<Caching>,
     /// The teams that may use it; without any, all may.
     pub orgs: Vec<OrgId>,
     /// Whether it is left out of lists.
@@ -62,6 +64,15 @@ pub struct Model {
     pub(super) budget: Arc<Budget>,
     /// Whose turn it is, by smooth weighted round robin.
     wheel: Mutex<Vec<i64>>,
+}
+
+/// How long, and to whom, an answer is given again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caching {
+    pub ttl: Duration,
+    pub share: CacheFor,
+    /// Also what somebody's own key paid for.
+    pub own_keys: bool,
 }
 
 /// One place where a model is served.
@@ -396,7 +407,7 @@ impl Snapshot {
         model.most_output = spec.most_output;
         model.abilities = spec.abilities.iter().copied().collect();
         model.quirks = spec.quirks.iter().copied().collect();
-        model.cache = spec.cache_s.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+        model.cache = caching(spec);
         model.orgs = spec.orgs.iter().map(|org| OrgId::new(org.as_str())).collect();
         model.hidden = spec.hidden;
         Ok(model)
@@ -468,6 +479,11 @@ impl Snapshot {
             keys: self.keeper.keys(&id, &upstream.settings),
         }
     }
+}
+
+fn caching(spec: &ModelSpec) -> Option<Caching> {
+    let ttl = spec.cache_s.filter(|seconds| *seconds > 0).map(Duration::from_secs)?.min(LONGEST_CACHE);
+    Some(Caching { ttl, share: spec.cache_for.unwrap_or_default(), own_keys: spec.cache_own_keys })
 }
 
 impl fmt::Debug for Snapshot {

@@ -275,6 +275,12 @@ pub struct ModelSpec {
     /// How long the same answer is given to the same question, in seconds; without it, never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_s: Option<u64>,
+    /// Who shares such answers; everybody has their own, if nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_for: Option<CacheFor>,
+    /// Whether answers that somebody's own key paid for are kept as well, for that person alone.
+    #[serde(skip_serializing_if = "is_false")]
+    pub cache_own_keys: bool,
     /// The teams that may use it; without any, all may.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub orgs: Vec<String>,
@@ -320,6 +326,28 @@ impl Ability {
             Ability::Audio => "audio",
             Ability::Embeddings => "embeddings",
             Ability::Reasoning => "reasoning",
+        }
+    }
+}
+
+/// Who is given an answer again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheFor {
+    /// Whoever asked before.
+    #[default]
+    User,
+    /// Everybody of the organisation.
+    Org,
+}
+
+impl CacheFor {
+    pub const ALL: [CacheFor; 2] = [CacheFor::User, CacheFor::Org];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CacheFor::User => "user",
+            CacheFor::Org => "org",
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body::Body as _;
 use salon_core::Tokens;
 use salon_engine::upstream::Fault;
@@ -11,7 +12,7 @@ use salon_engine::wire::Wire;
 use salon_engine::wire::carry::Reader;
 use salon_engine::wire::talk::{Finish, Piece};
 
-use super::Passing;
+use super::Told;
 
 /// How long the end of the bytes is waited for once the answer has ended.
 const TAIL: Duration = Duration::from_millis(20);
@@ -29,7 +30,7 @@ pub enum Heard {
 
 /// An answer in chat's words, streamed or not: some servers answer whole whatever they are asked.
 pub struct Hearing {
-    passing: Box<Passing>,
+    told: Told,
     id: String,
     reader: Option<Reader>,
     pieces: Vec<Piece>,
@@ -38,8 +39,8 @@ pub struct Hearing {
 
 impl Hearing {
     /// `id` is the call's.
-    pub fn new(passing: Box<Passing>, id: impl Into<String>) -> Hearing {
-        Hearing { passing, id: id.into(), reader: None, pieces: Vec::new(), over: false }
+    pub fn new(told: Told, id: impl Into<String>) -> Hearing {
+        Hearing { told, id: id.into(), reader: None, pieces: Vec::new(), over: false }
     }
 
     /// What comes next; perhaps nothing yet. `None` after the end. Dropping the future loses nothing; dropping this hangs up.
@@ -47,10 +48,8 @@ impl Hearing {
         if self.over {
             return None;
         }
-        let passing = &mut self.passing;
-        match std::future::poll_fn(|context| Pin::new(&mut **passing).poll_frame(context)).await {
-            Some(Ok(frame)) => {
-                let bytes = frame.into_data().unwrap_or_default();
+        match self.bytes().await {
+            Some(bytes) => {
                 if self.reader.is_none() {
                     // What it is shows by its first letter; white space before that says nothing.
                     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
@@ -78,12 +77,20 @@ impl Hearing {
         Some(heard)
     }
 
+    async fn bytes(&mut self) -> Option<Bytes> {
+        match &mut self.told {
+            // It was told before, and is there as a whole.
+            Told::Whole(bytes) => Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty()),
+            Told::Stream(passing) => {
+                let next = std::future::poll_fn(|context| Pin::new(&mut **passing).poll_frame(context)).await?;
+                Some(next.map_or_else(|never| match never {}, |frame| frame.into_data().unwrap_or_default()))
+            }
+        }
+    }
+
     /// Takes in the last bytes, so that the call ends as one that was heard to its end.
     async fn hear_out(&mut self) {
-        let passing = &mut self.passing;
-        let rest = async {
-            while std::future::poll_fn(|context| Pin::new(&mut **passing).poll_frame(context)).await.is_some() {}
-        };
+        let rest = async { while self.bytes().await.is_some() {} };
         tokio::time::timeout(TAIL, rest).await.ok();
     }
 }

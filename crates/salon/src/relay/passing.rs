@@ -18,6 +18,7 @@ use salon_engine::wire::{Refused, Tap, Tapped, Unasked, Wire, hide_key};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
+use super::cache::Keeping;
 use super::charge::{Bill, Ending};
 
 /// A comment that keeps proxies and clients patient while an upstream thinks.
@@ -59,6 +60,8 @@ pub struct Passing {
     cost: Micros,
     /// Nothing was passed on since an event ended, so that a comment may stand here.
     between: bool,
+    /// Listens to what is passed on, to keep it if it comes whole.
+    keeping: Option<Keeping>,
 }
 
 impl Passing {
@@ -86,6 +89,7 @@ impl Passing {
             passed: Instant::now(),
             cost: Micros::ZERO,
             between: false,
+            keeping: None,
         }
     }
 
@@ -95,6 +99,12 @@ impl Passing {
             (true, Some(bill)) => bill.turn.what.access.key.iter().fold(bytes, hide_key),
             _ => bytes,
         }
+    }
+
+    /// The same, and what is passed on is kept if it comes whole.
+    pub(super) fn kept(mut self, keeping: Option<Keeping>) -> Passing {
+        self.keeping = keeping;
+        self
     }
 
     /// What of these bytes goes on to the client.
@@ -153,6 +163,14 @@ impl Passing {
             Ok(bytes) => bytes,
             Err(Garbled(garbled)) => self.lament(fault.unwrap_or(garbled), &heard),
         };
+        if let Some(mut keeping) = self.keeping.take()
+            && heard.finished
+            && fault.is_none()
+            && outcome.is_ok()
+        {
+            keeping.hear(&last);
+            keeping.keep(self.wire);
+        }
         if let Some(bill) = self.bill.take() {
             let cost = bill.settle(heard, fault.map_or(Ending::Whole, Ending::Broken));
             self.cost = cost;
@@ -202,7 +220,13 @@ impl http_body::Body for Passing {
                     this.tap.push(&bytes);
                     this.between = bytes.ends_with(b"\n\n");
                     match this.pass(bytes) {
-                        Ok(bytes) => this.discreet(bytes),
+                        Ok(bytes) => {
+                            let bytes = this.discreet(bytes);
+                            if let Some(keeping) = &mut this.keeping {
+                                keeping.hear(&bytes);
+                            }
+                            bytes
+                        }
                         Err(Garbled(fault)) => this.end(Err(fault)),
                     }
                 }

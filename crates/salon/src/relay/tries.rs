@@ -10,6 +10,7 @@ use salon_engine::wire::carry::{Back, Carrier, Quirks, Terms, carry_answer, carr
 use salon_engine::wire::{Head, Refused, Tap, Unasked, Verdict, Wire, hide_key, judge_refusal};
 use tokio::time::Instant;
 
+use super::cache::{self, Keeping, Place};
 use super::charge::{Bill, Ending};
 use super::passing::{Manner, Passing, Source};
 use super::{
@@ -48,10 +49,15 @@ struct Calling {
     route: Route,
     most: Most,
     deadline: Instant,
+    /// Where the answer is to be kept, if it is.
+    place: Option<Place>,
+    /// What the ids in an answer are made of that is told in other words than it came: the call's number, unless others
+    /// may be told the same.
+    number: String,
 }
 
 /// A call for which enough is set aside, and which may be made.
-pub struct Begun {
+pub(super) struct Granted {
     calling: Calling,
     turns: Turns<Arc<Destination>>,
     turn: Turn<Arc<Destination>>,
@@ -67,13 +73,15 @@ pub(super) async fn begin(
     route: Route,
     most: Most,
     keys: Vec<(String, Keyed)>,
-) -> Result<Begun, NotBegun> {
+    place: Option<Place>,
+) -> Result<Granted, NotBegun> {
     let key = |name: &str| keys.iter().find(|(known, _)| known == name).map(|(_, key)| key.clone());
     let mut turns = route.turns(|upstream| key(&upstream.name)).map_err(Refused::from)?;
     let turn = turns.next().map_err(Refused::from)?;
     let deadline = turns.deadline();
     // What cannot be carried is refused before anything is reserved.
-    let calling = Calling { relay: relay.clone(), ask, head, route, most, deadline };
+    let number = if place.is_some() { relay.salon.clock.id() } else { ask.id.to_string() };
+    let calling = Calling { relay: relay.clone(), ask, head, route, most, deadline, place, number };
     let put = calling.put(&turn.what)?;
     let quote = Quote {
         call: calling.ask.id.clone(),
@@ -85,13 +93,13 @@ pub(super) async fn begin(
         first: Some(attempt(&turn)),
     };
     let reserved = relay.book.reserve(quote).await.map_err(NotBegun::Unpaid)?;
-    Ok(Begun { calling, turns, turn, put, reserved })
+    Ok(Granted { calling, turns, turn, put, reserved })
 }
 
-impl Begun {
+impl Granted {
     /// Makes the call. Dropping the future hangs up.
     pub async fn answer(self) -> Result<Answer, Refused> {
-        let Begun { calling, mut turns, mut turn, mut put, mut reserved } = self;
+        let Granted { calling, mut turns, mut turn, mut put, mut reserved } = self;
         loop {
             let (came, kept) = calling.once(turn, put, reserved).await;
             let trouble = match came {
@@ -178,7 +186,7 @@ impl Calling {
             model: &to.deployment.model,
             shown_model: &self.head.model,
             stream: self.head.stream,
-            id: self.ask.id.as_str(),
+            id: &self.number,
             now: self.relay.salon.clock.now(),
             max_output: to.model.output.or(to.model.most_output),
             quirks: Quirks {
@@ -286,7 +294,8 @@ impl Calling {
             let bill = Box::new(self.bill(reserved, turn));
             let (source, id) = (Source::Upstream(body), self.ask.id.as_str());
             let passing =
-                Passing::new(source, Some(first), manner, tap, bill, self.ask.wire, id, self.relay.settings.drain);
+                Passing::new(source, Some(first), manner, tap, bill, self.ask.wire, id, self.relay.settings.drain)
+                    .kept(self.listen(&headers));
             return Ok(Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Stream(Box::new(passing)) }));
         }
         let bytes = match body.collect(MAX_ANSWER).await {
@@ -295,6 +304,7 @@ impl Calling {
         };
         tap.push(&bytes);
         let tapped = tap.finish();
+        let is_whole = tapped.finished && tapped.error.is_none();
         // Of what was paid for, the client gets to read even how it failed.
         if let Some(fault) = tapped.failed_without_a_word() {
             trouble!(fault);
@@ -316,6 +326,10 @@ impl Calling {
         }
         let mut headers = self.headers(&reserved, &turn, &put.left_out);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(mut keeping) = self.listen(&headers).filter(|_| is_whole) {
+            keeping.hear(&told);
+            keeping.keep(self.ask.wire);
+        }
         let cost = self.bill(reserved, turn).settle(tapped, Ending::Whole);
         super::put(&mut headers, "x-salon-cost", &cost.to_string());
         Ok(Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Whole(told) }))
@@ -350,16 +364,22 @@ impl Calling {
         );
         if self.head.stream {
             headers.insert(header::CONTENT_TYPE, self.stream_type());
+            let passing = passing.kept(self.listen(&headers));
             return Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Stream(Box::new(passing)) });
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let (bytes, cost) = passing.collect().await;
+        let (bytes, cost) = passing.kept(self.listen(&headers)).collect().await;
         super::put(&mut headers, "x-salon-cost", &cost.to_string());
         Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Whole(bytes) })
     }
 
     fn bill(&self, reserved: Reserved, turn: Turn<Arc<Destination>>) -> Bill {
         Bill::new(reserved, turn, &self.head, self.most.tokens, self.relay.salon.metrics.clone())
+    }
+
+    /// Listens to the answer that is told with this head, if it is to be kept.
+    fn listen(&self, headers: &HeaderMap) -> Option<Keeping> {
+        self.place.map(|place| self.relay.cache.listen(place, headers))
     }
 
     /// Whether we asked for the usage of a stream and the client did not.
@@ -375,6 +395,9 @@ impl Calling {
         put(&mut headers, "x-salon-key", what.access.tag.split(':').next().unwrap_or_default());
         if turn.number > 1 {
             put(&mut headers, "x-salon-attempts", &turn.number.to_string());
+        }
+        if self.place.is_some() {
+            cache::tell_miss(&mut headers);
         }
         if !left_out.is_empty() {
             put(&mut headers, "x-salon-left-out", &left_out.join(", "));

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::fare::{Asker, Boarding};
 use crate::engines::Choice;
-use crate::relay::{Ask, Begun, Fault, Heard, Hearing, Kind, NotBegun, Outside, Refused, Relay, Told, Wire};
+use crate::relay::{Ask, Begun, Fault, Heard, Hearing, Kind, NotBegun, Outside, Refused, Relay, Wire};
 
 /// Thoughts are told in bundles: after this time or this many bytes, whatever comes first.
 const THOUGHTS_EVERY: Duration = Duration::from_millis(200);
@@ -108,11 +108,9 @@ impl Engine for Model {
             () = out.stopped() => return Err(EngineError::Stopped),
             answer = begun.answer() => answer.map_err(error_of)?,
         };
-        match answer.told {
-            Told::Stream(passing) => self.listen(Hearing::new(passing, self.id.as_str()), brief, out).await,
-            // Only a refusal comes whole where a stream is asked for.
-            Told::Whole(_) if answer.status != StatusCode::OK => Err(fault_of_status(answer.status).into()),
-            Told::Whole(_) => Err(Fault::Garbled.into()),
+        match answer.status {
+            StatusCode::OK => self.listen(Hearing::new(answer.told, self.id.as_str()), brief, out).await,
+            refused => Err(fault_of_status(refused).into()),
         }
     }
 }

@@ -84,9 +84,11 @@ pub(super) async fn stream(web: &Web, head: &Parts, caller: Arc<Caller>, body: &
         }
     };
     let (status, mut headers) = (answer.status, answer.headers.clone());
-    let Told::Stream(passing) = answer.told else { return Ok(whole(answer)) };
+    if status != StatusCode::OK {
+        return Ok(whole(answer));
+    }
     let (said, heard) = mpsc::channel(WAITING);
-    tokio::spawn(tell(Hearing::new(passing, call), said));
+    tokio::spawn(tell(Hearing::new(answer.told, call), said));
     for (name, value) in frames::response(Body::empty()).headers() {
         headers.insert(name.clone(), value.clone());
     }
