@@ -140,6 +140,10 @@ fn test(plan: &Plan) -> Result<ExitCode> {
 
 /// All Rust tests, with a PostgreSQL of our own; its address travels in `SALON_TEST_POSTGRES`.
 fn rust(plan: &Plan) -> Result<()> {
+    // The tests start one by themselves.
+    if run::on_path("redis-server").is_none() {
+        run::install("Redis", &["redis-server"])?;
+    }
     let server = postgres::start(plan.keep)?;
     let with_server = |mut command: std::process::Command| {
         command.env("SALON_TEST_POSTGRES", server.url());

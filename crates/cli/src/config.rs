@@ -301,7 +301,7 @@ impl Config {
                 .unwrap_or_else(|| "https://html.duckduckgo.com".to_owned()),
             messenger: None,
             sources,
-            relay: upstreams::relay(&file.relay)?,
+            relay: upstreams::relay(env, &file.relay)?,
             sessions: sessions::settings(env, &file.sessions, &file.llm_server)?,
             anonymous: env.flag("SALON_ANONYMOUS")?.or(file.anonymous).unwrap_or(false),
             llm_listen: sessions::llm_listen(env, &file.llm_server)?,

@@ -6,6 +6,7 @@ use anyhow::Result;
 use salon::Clock;
 use salon::catalog::Catalog;
 use salon::engines::Choice;
+use salon::relay::Cache;
 use salon_bots::roster::{self, Access, Intake};
 use salon_engine::outbound::Outbound;
 use salon_store::{Error, Place, Store};
@@ -24,6 +25,7 @@ pub async fn doctor(config: &Config) -> Result<bool> {
     database(config, &mut sheet).await;
     port(config, &mut sheet).await;
     clock(config, &mut sheet).await;
+    redis(config, &mut sheet).await;
     bots(config, &mut sheet).await;
     let catalog = Catalog::of(Clock::default(), Outbound::new(), config.sources.clone());
     for engine in &config.engines {
@@ -133,6 +135,18 @@ async fn database(config: &Config, sheet: &mut Sheet) {
         }
     }
     store.close().await;
+}
+
+/// Where answers lie that are given again, if not in memory.
+async fn redis(config: &Config, sheet: &mut Sheet) {
+    let Some(address) = &config.relay.cache.redis else { return };
+    match Cache::probe(address).await {
+        Ok(()) => sheet.good("Redis is there, and quick enough"),
+        Err(why) => sheet.bad(
+            &format!("Redis: {why}"),
+            "check REDIS_URL and that the server is running; without it the relay works, and gives no answer again",
+        ),
+    }
 }
 
 async fn port(config: &Config, sheet: &mut Sheet) {

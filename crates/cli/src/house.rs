@@ -120,7 +120,7 @@ impl House {
             false => None,
         };
         let settings = RelaySettings { anonymous, ..config.relay.clone() };
-        let cache = Cache::new(&salon, settings.cache.clone());
+        let cache = Cache::open(&salon, settings.cache.clone()).await?;
         let relay = Arc::new(Relay { salon: salon.clone(), catalog, book, requests, cache, settings });
         let crew = Crew::new(salon.clone(), jobs(&fleet, &relay, config)?, queues(config));
         let closing = CancellationToken::new();

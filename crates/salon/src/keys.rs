@@ -194,6 +194,7 @@ pub struct Keys {
     /// Ready to begin: half of the work of a short hash is in the key.
     tokens: Hmac<Sha256>,
     answer_names: Hmac<Sha256>,
+    answer_seal: Key,
 }
 
 impl fmt::Debug for Keys {
@@ -212,8 +213,9 @@ impl Keys {
         let tokens = opened.map_err(KeyError::Broken)?;
         let begin = |key: &Key| Hmac::new_from_slice(&**key).expect("HMAC takes keys of any length");
         let answer_names = begin(&derive(&tokens, b"salon.answer-name.v1"));
+        let answer_seal = derive(&tokens, b"salon.answer-seal.v1");
         let tokens = begin(&tokens);
-        Ok(Keys { master: Arc::new(RwLock::new(Arc::new(master))), tokens, answer_names })
+        Ok(Keys { master: Arc::new(RwLock::new(Arc::new(master))), tokens, answer_names, answer_seal })
     }
 
     /// Takes other master keys in, such as a new one that was added to the file. They have to fit like the first ones.
@@ -248,6 +250,11 @@ impl Keys {
     /// What answers are found by that are given again. All processes on this data have the same.
     pub(crate) fn answer_names(&self) -> Hmac<Sha256> {
         self.answer_names.clone()
+    }
+
+    /// What they are sealed by where others could read or write them.
+    pub(crate) fn answer_seal(&self) -> Key {
+        self.answer_seal.clone()
     }
 }
 

@@ -101,6 +101,7 @@ pub(super) struct FileRelay {
     drain_s: Option<u64>,
     cache_bytes: Option<usize>,
     cache_longest_bytes: Option<usize>,
+    redis_url: Option<String>,
 }
 
 /// Everything that the catalog of models is made of beside the database.
@@ -135,23 +136,28 @@ pub(super) fn sources(env: &mut Env, mut written: Spec, relay: &FileRelay) -> Re
     })
 }
 
-pub(super) fn relay(file: &FileRelay) -> Result<RelaySettings> {
+pub(super) fn relay(env: &Env, file: &FileRelay) -> Result<RelaySettings> {
     let usual = RelaySettings::default();
     let max_body = file.max_body_bytes.unwrap_or(usual.max_body);
     ensure!((1024..=LONGEST_BODY).contains(&max_body), "[relay] max_body_bytes is between 1024 and {LONGEST_BODY}");
     let drain_s = file.drain_s.unwrap_or(usual.drain.as_secs());
     ensure!(drain_s <= LONGEST_DRAIN, "[relay] drain_s is at most {LONGEST_DRAIN}");
-    Ok(RelaySettings { max_body, drain: Duration::from_secs(drain_s), cache: cache(file)?, ..usual })
+    Ok(RelaySettings { max_body, drain: Duration::from_secs(drain_s), cache: cache(env, file)?, ..usual })
 }
 
 /// Where answers are kept that are given again, and how many.
-fn cache(file: &FileRelay) -> Result<CacheSettings> {
+fn cache(env: &Env, file: &FileRelay) -> Result<CacheSettings> {
     let usual = CacheSettings::default();
     let bytes = file.cache_bytes.unwrap_or(usual.bytes);
     ensure!(bytes <= MOST_CACHE, "[relay] cache_bytes is at most {MOST_CACHE}");
     let longest = file.cache_longest_bytes.unwrap_or(usual.longest);
     ensure!(longest <= LONGEST_ANSWER, "[relay] cache_longest_bytes is at most {LONGEST_ANSWER}");
-    Ok(CacheSettings { bytes, longest })
+    let redis = env.text("REDIS_URL").or_else(|| file.redis_url.clone());
+    ensure!(
+        redis.as_ref().is_none_or(|url| url.starts_with("redis://") || url.starts_with("rediss://")),
+        "REDIS_URL is a redis:// address, or rediss:// with TLS"
+    );
+    Ok(CacheSettings { bytes, longest, redis: redis.map(Secret::new) })
 }
 
 /// Servers that are known by their hosts, so that prices are found for them.
@@ -401,6 +407,22 @@ mod tests {
         }
         let both = upstreams(&[("LLM_SERVER_URL", "http://h:1/v1"), ("OPENAI_API_KEY", "k")]);
         assert_eq!(both, ["llm: compatible http://h:1/v1 - free", "openai: openai usual OPENAI_API_KEY"]);
+    }
+
+    #[test]
+    fn answers_lie_in_the_redis_that_the_environment_or_the_file_names() {
+        let redis = |values: &[(&str, &str)], file: Option<&str>| {
+            let values = values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let file = FileRelay { redis_url: file.map(str::to_owned), ..FileRelay::default() };
+            let read = relay(&Env { values, old_names: Vec::new() }, &file)?;
+            Ok::<_, anyhow::Error>(read.cache.redis.map(|url| url.expose().to_owned()))
+        };
+        assert_eq!(redis(&[], None).unwrap(), None);
+        let (one, other) = ("redis://h:1/2", "rediss://:word@h");
+        assert_eq!(redis(&[("REDIS_URL", other)], Some(one)).unwrap().as_deref(), Some(other));
+        assert_eq!(redis(&[], Some(one)).unwrap().as_deref(), Some(one));
+        let wrong = redis(&[("REDIS_URL", "memcached://:word@h")], None).unwrap_err().to_string();
+        assert!(wrong.contains("REDIS_URL") && !wrong.contains("word"), "{wrong}");
     }
 
     #[test]

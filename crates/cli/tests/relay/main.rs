@@ -3,6 +3,7 @@
 
 mod bytes;
 mod cache;
+mod cache_redis;
 mod calls;
 mod health;
 #[path = "../house/mod.rs"]

@@ -3,6 +3,7 @@
 use salon::access::issue::{Maker, NewKey, make_key};
 use salon::catalog::{Environment, Prices, Sources, Spec};
 use salon::people::{DEFAULT_ORG, NewUser, add_user};
+use salon_cli::config::Config;
 use salon_cli::house::House;
 use salon_core::people::Role;
 use salon_core::{OrgId, Scopes, Time, UserId};
@@ -87,7 +88,8 @@ pub struct Stage {
     pub user: UserId,
     /// A key of ours that may do everything.
     pub key: String,
-    _folder: TempDir,
+    config: Config,
+    folder: TempDir,
 }
 
 impl Stage {
@@ -96,7 +98,7 @@ impl Stage {
     }
 
     /// A stage on a SQLite file, with changes to the configuration.
-    pub async fn with(change: impl FnOnce(&mut salon_cli::config::Config)) -> Stage {
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Stage {
         rustls::crypto::ring::default_provider().install_default().ok();
         let upstream = Upstream::start(UpstreamConfig::default()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -121,9 +123,18 @@ impl Stage {
             telegram: None,
         };
         let user = add_user(&salon.store, &salon.clock, new).await.unwrap().id;
-        let mut stage = Stage { house, upstream, http, base, user, key: String::new(), _folder: folder };
+        let mut stage = Stage { house, upstream, http, base, user, key: String::new(), config, folder };
         stage.key = stage.key_of(Scopes::default()).await;
         stage
+    }
+
+    /// The same house, closed and opened again: what was only in its memory is gone.
+    pub async fn again(self) -> Stage {
+        let Stage { house, upstream, http, user, key, config, folder, .. } = self;
+        house.close().await;
+        let house = House::open(&config).await.unwrap();
+        let base = format!("http://{}", house.address.unwrap());
+        Stage { house, upstream, http, base, user, key, config, folder }
     }
 
     /// A new key of Alice's.

@@ -11,18 +11,22 @@
 //! it ourselves, the ids of a translated answer, is made of a number that belongs to nobody's call.
 
 mod memory;
+mod redis;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hmac::{Hmac, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use salon_core::{Amounts, Micros, Time};
+use salon_engine::Secret;
 use salon_engine::wire::{Head, Refused, Wire};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use self::memory::Memory;
+use self::redis::Redis;
 use super::{Answer, Ask, REAP_AFTER, Relay, Told, passed_on, put, tell_limits};
 use crate::Salon;
 use crate::catalog::{Access as Keyed, CacheFor, Route};
@@ -40,11 +44,13 @@ pub struct CacheSettings {
     pub bytes: usize,
     /// The longest question whose answer is kept, and the longest answer, in bytes.
     pub longest: usize,
+    /// The address of a Redis that keeps them instead.
+    pub redis: Option<Secret>,
 }
 
 impl Default for CacheSettings {
     fn default() -> Self {
-        CacheSettings { bytes: 64 << 20, longest: 1 << 20 }
+        CacheSettings { bytes: 64 << 20, longest: 1 << 20, redis: None }
     }
 }
 
@@ -56,10 +62,15 @@ pub struct Cache {
 
 struct Shared {
     settings: CacheSettings,
-    shelf: Mutex<Memory>,
+    shelf: Shelf,
     names: Hmac<Sha256>,
     clock: Clock,
     metrics: Arc<Metrics>,
+}
+
+enum Shelf {
+    Memory(Mutex<Memory>),
+    Redis(Redis),
 }
 
 /// What an answer is found by: it tells nothing of the question, and nobody without our key can compute it.
@@ -83,7 +94,7 @@ pub(super) struct Kept {
 }
 
 /// What its head said of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct About {
     content_type: String,
     model: String,
@@ -99,11 +110,23 @@ struct Wish {
 }
 
 impl Cache {
-    pub fn new(salon: &Salon, settings: CacheSettings) -> Cache {
-        let shelf = Mutex::new(Memory::new(settings.bytes));
-        let names = salon.keys.answer_names();
+    /// A Redis that is away is no reason not to open; an address that cannot be one is.
+    pub async fn open(salon: &Salon, settings: CacheSettings) -> anyhow::Result<Cache> {
         let (clock, metrics) = (salon.clock.clone(), salon.metrics.clone());
-        Cache { shared: Arc::new(Shared { settings, shelf, names, clock, metrics }) }
+        let shelf = match &settings.redis {
+            None => Shelf::Memory(Mutex::new(Memory::new(settings.bytes))),
+            Some(address) => {
+                let seal = salon.keys.answer_seal();
+                Shelf::Redis(Redis::open(address, seal, settings.longest, metrics.clone()).await?)
+            }
+        };
+        let names = salon.keys.answer_names();
+        Ok(Cache { shared: Arc::new(Shared { settings, shelf, names, clock, metrics }) })
+    }
+
+    /// Sees whether a Redis is there. The error says why not, without its address.
+    pub async fn probe(address: &Secret) -> Result<(), String> {
+        Redis::probe(address).await
     }
 
     /// Where the answer to a question would lie; `None` if it is one that is always asked anew.
@@ -154,7 +177,11 @@ impl Cache {
         let found = match place.oldest {
             Some(oldest) => {
                 let now = self.shared.clock.now();
-                self.shelf().find(&place.name, now).filter(|kept| now.since(kept.at) < oldest)
+                let found = match &self.shared.shelf {
+                    Shelf::Memory(memory) => lock(memory).find(&place.name, now),
+                    Shelf::Redis(redis) => redis.find(&place.name).await,
+                };
+                found.filter(|kept| now.since(kept.at) < oldest)
             }
             None => None,
         };
@@ -173,10 +200,10 @@ impl Cache {
         };
         Keeping { cache: self.clone(), place, about, heard: Some(Vec::new()) }
     }
+}
 
-    fn shelf(&self) -> std::sync::MutexGuard<'_, Memory> {
-        self.shared.shelf.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An answer that is kept once it has come whole. Dropping it keeps nothing.
@@ -211,9 +238,14 @@ impl Keeping {
         }
         let shared = &self.cache.shared;
         let kept = Kept { at: shared.clock.now(), about: self.about, body: heard.into() };
-        let until = kept.at + self.place.ttl;
-        self.cache.shelf().keep(self.place.name, kept, until);
-        shared.metrics.count("", "relay_cache_kept");
+        match &shared.shelf {
+            Shelf::Memory(memory) => {
+                let until = kept.at + self.place.ttl;
+                lock(memory).keep(self.place.name, kept, until);
+                shared.metrics.count("", "relay_cache_kept");
+            }
+            Shelf::Redis(redis) => redis.keep(self.place.name, kept, self.place.ttl),
+        }
     }
 }
 
