@@ -6,6 +6,7 @@
 pub mod carry;
 mod chat;
 mod completions;
+pub mod embed;
 #[cfg(test)]
 mod fuzz;
 mod generate;

@@ -8,7 +8,7 @@
 //! may be billed for one and served the other.
 
 mod rewrite;
-mod scan;
+pub(in crate::wire) mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -134,6 +134,11 @@ impl Head {
     /// `body` has to be what was read.
     pub fn rewrite(&self, body: &Bytes, changes: &Changes<'_>) -> Bytes {
         rewrite::rewrite(self, body, changes)
+    }
+
+    /// Where what is asked stands in the body, if it stands there.
+    pub fn talk(&self) -> Option<std::ops::Range<usize>> {
+        self.places[Field::Talk as usize].map(|(span, _)| span.start..span.end)
     }
 
     /// How many tokens all answers may have together. `most` is what the model can write where the request does not say.

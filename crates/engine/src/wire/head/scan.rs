@@ -7,23 +7,23 @@ use crate::wire::run;
 
 /// A part of the text, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Span {
+pub(in crate::wire) struct Span {
     pub start: usize,
     pub end: usize,
 }
 
 impl Span {
-    pub(super) fn of(self, text: &[u8]) -> &[u8] {
+    pub(in crate::wire) fn of(self, text: &[u8]) -> &[u8] {
         &text[self.start..self.end]
     }
 
-    pub(super) fn len(self) -> usize {
+    pub(in crate::wire) fn len(self) -> usize {
         self.end - self.start
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::wire) enum Kind {
     Null,
     Bool,
     Number,
@@ -34,7 +34,7 @@ pub(super) enum Kind {
 
 /// An array or object that is open.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Level {
+pub(in crate::wire) struct Level {
     pub is_object: bool,
     /// The key whose value is being read, without its quotes. Empty in arrays.
     pub key: Span,
@@ -44,7 +44,7 @@ pub(super) struct Level {
 }
 
 /// Who is told what was found.
-pub(super) trait Visit {
+pub(in crate::wire) trait Visit {
     /// A key of the outermost object, before its value. An error ends the walk.
     fn field(&mut self, key: &[u8]) -> Result<(), BadAsk>;
     /// A value that has ended. `levels` are those around it, from the outermost; `count` is how many values it has.
@@ -53,7 +53,7 @@ pub(super) trait Visit {
 
 /// What a look at every byte tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Census {
+pub(in crate::wire) struct Census {
     /// Bytes of characters beyond ASCII.
     pub high: usize,
     /// Characters of four bytes: emoji, most of all.
@@ -63,7 +63,7 @@ pub(super) struct Census {
 }
 
 /// Walks over the text.
-pub(super) fn walk(text: &[u8], visit: &mut impl Visit) -> Result<Census, BadAsk> {
+pub(in crate::wire) fn walk(text: &[u8], visit: &mut impl Visit) -> Result<Census, BadAsk> {
     let (Census { high, wide, .. }, has_controls) = count(text);
     // Plain ASCII is valid without looking.
     if high > 0
