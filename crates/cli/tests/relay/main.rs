@@ -5,6 +5,7 @@ mod bytes;
 mod cache;
 mod cache_redis;
 mod calls;
+mod embeddings;
 mod health;
 #[path = "../house/mod.rs"]
 mod house;

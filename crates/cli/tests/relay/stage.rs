@@ -75,6 +75,11 @@ fn spec(base: &str) -> Spec {
         upstream = "openai"
         model = "mock-embedding"
         rates = {{ input = "1", output = "0" }}
+
+        [models.sroberta]
+        upstream = "midm"
+        model = "ko-sroberta"
+        rates = {{ input = "1", output = "0" }}
         "#
     );
     toml::from_str(&text).unwrap()

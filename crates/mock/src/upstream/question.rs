@@ -14,6 +14,9 @@ pub(crate) enum Wire {
     Midm,
 }
 
+/// Where `midm` takes texts, which are no `input` there.
+const MIDM_EMBEDDINGS: &str = "/embeddings";
+
 #[derive(Clone, Debug)]
 pub(crate) struct Tool {
     pub name: String,
@@ -65,6 +68,8 @@ impl Question {
         let model = match (wire, in_path) {
             (Wire::Generate | Wire::Embeddings, Some((model, _))) => model.to_owned(),
             (Wire::Midm, _) => "midm".to_owned(),
+            // It has one model for this, and says back whatever name it is told.
+            (Wire::Embeddings, _) if path == MIDM_EMBEDDINGS => body["model"].as_str().unwrap_or("midm").to_owned(),
             _ => body["model"]
                 .as_str()
                 .filter(|model| !model.is_empty())
@@ -90,6 +95,9 @@ impl Question {
         };
         if list.is_empty() && wire != Wire::Embeddings {
             return Err("there is no message".to_owned());
+        }
+        if path == MIDM_EMBEDDINGS && !body["texts"].is_array() {
+            return Err("texts: field required".to_owned());
         }
         let inputs = inputs(body);
         if wire == Wire::Embeddings && inputs.is_empty() {

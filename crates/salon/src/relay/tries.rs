@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use salon_engine::upstream::{Fault, Trouble, Turn, Turns};
 use salon_engine::wire::carry::{Back, Carrier, Quirks, Terms, carry_answer, carry_ask};
+use salon_engine::wire::embed;
 use salon_engine::wire::{Head, Refused, Tap, Unasked, Verdict, Wire, hide_key, judge_refusal};
 use tokio::time::Instant;
 
@@ -16,7 +17,7 @@ use super::passing::{Manner, Passing, Source};
 use super::{
     Answer, Ask, Most, NotBegun, REAP_AFTER, Relay, Told, changes, house, passed_on, put, refuse, tell_limits,
 };
-use crate::catalog::{Ability, Access as Keyed, Destination, Quirk, Route};
+use crate::catalog::{Ability, Access as Keyed, Destination, Kind, Quirk, Route};
 use crate::ledger::{Attempt, Failed, Quote, Reserved};
 
 /// The longest answer that is not a stream, in bytes.
@@ -28,8 +29,24 @@ const MAX_REFUSAL: usize = 64 << 10;
 pub(super) struct Put {
     pub body: Bytes,
     /// How the answer is turned round, if it has to be.
-    pub back: Option<Back>,
+    pub back: Option<Turned>,
     pub left_out: Vec<String>,
+}
+
+/// What turns an answer round.
+pub(super) enum Turned {
+    Carried(Back),
+    Embedded(embed::Back),
+}
+
+impl Turned {
+    /// Turns a whole answer round.
+    fn carry(&self, answer: &[u8]) -> Result<Bytes, Fault> {
+        match self {
+            Turned::Carried(back) => carry_answer(back, answer).map(Bytes::from).map_err(|garbled| garbled.0),
+            Turned::Embedded(back) => embed::carry_answer(back, answer).map(Bytes::from),
+        }
+    }
 }
 
 /// What came of one try.
@@ -157,6 +174,11 @@ type Kept = Option<(Turn<Arc<Destination>>, Reserved)>;
 impl Calling {
     /// The question in the words of a destination.
     fn put(&self, to: &Destination) -> Result<Put, Refused> {
+        if to.wire == Wire::Embeddings && to.upstream().kind == Kind::Midm {
+            let carried = embed::carry_ask(&self.ask.body, &to.deployment.model, &self.head.model);
+            let embed::Carried { body, left_out, back } = carried.map_err(refuse::cannot)?;
+            return Ok(Put { body: body.into(), back: Some(Turned::Embedded(back)), left_out });
+        }
         if to.line.is_none() || (to.wire == self.ask.wire && !self.wants_array()) {
             if let Some(field) = self.head.leans_on.filter(|_| !to.access.tag.starts_with("own:")) {
                 // With a key that is shared it might be somebody else's.
@@ -172,7 +194,7 @@ impl Calling {
         }
         let mut carried = carry_ask(self.ask.wire, to.wire, &self.ask.body, &self.terms(to)).map_err(refuse::cannot)?;
         carried.back.door.array = self.wants_array();
-        Ok(Put { body: carried.body.into(), back: Some(carried.back), left_out: carried.left_out })
+        Ok(Put { body: carried.body.into(), back: Some(Turned::Carried(carried.back)), left_out: carried.left_out })
     }
 
     /// Whether the answer is streamed as the elements of an array: Gemini's way where events were not asked for.
@@ -287,9 +309,10 @@ impl Calling {
             headers.insert(header::CONTENT_TYPE, self.stream_type());
             headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
             let manner = match &put.back {
-                Some(back) => Manner::Carried(Box::new(Carrier::new(back))),
+                Some(Turned::Carried(back)) => Manner::Carried(Box::new(Carrier::new(back))),
                 None if self.hides_usage() => Manner::Hiding(Unasked::new()),
-                None => Manner::Untouched,
+                // Embeddings do not stream.
+                None | Some(Turned::Embedded(_)) => Manner::Untouched,
             };
             let bill = Box::new(self.bill(reserved, turn));
             let (source, id) = (Source::Upstream(body), self.ask.id.as_str());
@@ -310,7 +333,7 @@ impl Calling {
             trouble!(fault);
         }
         let told = match &put.back {
-            Some(back) => carry_answer(back, &bytes).map(Bytes::from).map_err(|garbled| garbled.0),
+            Some(back) => back.carry(&bytes),
             // What is no JSON at all is nobody's answer.
             None if !tapped.finished && serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err() => {
                 Err(Fault::Garbled)
