@@ -36,8 +36,7 @@ pub use salon_engine::upstream::{Condition, View};
 pub use snapshot::{Caching, Deployment, Listed, Model, Priced, Snapshot};
 pub use spec::{
     Ability, CacheFor, DeploymentSpec, KeyWord, Kind, LongSpec, ModelSpec, Patience, Quirk, RatesSpec, Spec,
-    UnknownPrice,
-    UpstreamSpec,
+    UnknownPrice, UpstreamSpec,
 };
 pub use upstream::{Errand, KeyFrom, Upstream};
 

@@ -35,9 +35,7 @@ use serde_json::json;
 
 use crate::Salon;
 use crate::access::{Caller, Credential};
-use crate::catalog::{
-    self, Ability, Access as Keyed, Catalog, Destination, KeyFrom, Model, Quirk, Route, Upstream,
-};
+use crate::catalog::{self, Ability, Access as Keyed, Catalog, Destination, KeyFrom, Model, Quirk, Route, Upstream};
 use crate::engines::Choice;
 use crate::idempotency::Requests;
 use crate::ledger::{Book, Granted, NotReserved, Payer};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use salon_core::limit::Zone;
 use salon_core::people::Role;
-use salon_core::{Amounts, Brief, CallId, Channel, Dialog, KeyId, OrgId, Tariff, Scopes, Tokens, Turn, Usage, UserId};
+use salon_core::{Amounts, Brief, CallId, Channel, Dialog, KeyId, OrgId, Scopes, Tariff, Tokens, Turn, Usage, UserId};
 use salon_engine::{EngineError, estimate};
 use salon_store::Result;
 

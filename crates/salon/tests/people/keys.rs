@@ -238,8 +238,9 @@ async fn a_key_is_made_with_its_limits_or_not_at_all(Scratch { store, .. }: Scra
         ..kept[0].clone()
     };
     store.write((each, NOON), |tx, (each, now)| Box::pin(tx.add_limit(each, *now))).await.expect("a limit");
-    let wide = make(Maker::Caller(&salon::Caller { key: None, ..caller.as_ref().clone() }), new(vec![own(5_000_000)]));
-    let narrowed = &wide.await.expect("a key").limits[0];
+    let by_token = salon::Caller { key: None, ..caller.as_ref().clone() };
+    let wide = make(Maker::Caller(&by_token), new(vec![own(5_000_000)])).await.expect("a key");
+    let narrowed = &wide.limits[0];
     assert_eq!((narrowed.amount, narrowed.policy), (2_000_000, Policy::Hard));
 }
 
