@@ -1,6 +1,8 @@
 //! The commands. Each runs inside the transaction that ends its update, so its effect, its reply and the end of the
 //! update happen together or not at all.
 
+mod dialogs;
+
 use salon_core::{Dialog, Lang, View};
 use salon_store::{Result, Tx};
 
@@ -8,8 +10,8 @@ use crate::context::Context;
 use crate::notice::Notice;
 
 /// The commands that Telegram's menu and `/help` show, in their order.
-pub const NAMES: [&str; 11] =
-    ["start", "help", "new", "status", "reset", "summary", "mode", "providers", "stop", "youtube", "view"];
+pub const NAMES: [&str; 12] =
+    ["start", "help", "new", "status", "reset", "summary", "mode", "providers", "stop", "youtube", "view", "dialogs"];
 
 /// Characters of a summary that `/summary` shows, and of the line in `/status`.
 const SUMMARY_SHOWN: usize = 3500;
@@ -62,6 +64,7 @@ pub async fn run(tx: &mut Tx, cx: &Context, command: &Command) -> Result<Option<
         "providers" => providers(cx, words),
         "stop" => stop(tx, cx, words).await?,
         "view" => view(tx, cx, words, known.as_ref(), &command.words).await?,
+        "dialogs" => dialogs::dialogs(tx, cx, words, active.as_ref(), &command.words).await?,
         "echo" if command.words.is_empty() => words.say("echo.empty", &[]),
         "echo" => command.words.clone(),
         unknown => {

@@ -35,7 +35,7 @@ use serde_json::json;
 
 use crate::Salon;
 use crate::access::{Caller, Credential};
-use crate::catalog::{self, Ability, Access as Keyed, Catalog, Destination, KeyFrom, Model, Quirk, Route, Upstream};
+use crate::catalog::{Ability, Access as Keyed, Catalog, Destination, KeyFrom, Model, Quirk, Route, Upstream};
 use crate::engines::Choice;
 use crate::idempotency::Requests;
 use crate::ledger::{Book, Granted, NotReserved, Payer};
@@ -298,13 +298,6 @@ impl Relay {
         }
     }
 
-    /// Whether the model wants to be told how long its answer may be in OpenAI's newer words.
-    pub(crate) fn counts_completion(&self, name: &str) -> bool {
-        let Some(model) = self.catalog.snapshot().find_model(name, None) else { return false };
-        let openai = model.deployments.iter().all(|place| place.upstream.kind == catalog::Kind::OpenAi);
-        openai || model.quirks.contains(&catalog::Quirk::MaxCompletionTokens)
-    }
-
     /// Reads what matters of a call and finds who may answer it.
     fn understand(&self, ask: &Ask) -> Result<(Head, Route), Refused> {
         let outside = salon_engine::wire::Outside { model: ask.outside.model.as_deref(), stream: ask.outside.stream };
@@ -487,7 +480,7 @@ fn changes<'a>(head: &Head, route: &Route, to: &'a Destination) -> Changes<'a> {
     let ask_usage = head.stream
         && !head.usage_asked
         && matches!(head.wire, Wire::Chat | Wire::Completions)
-        && !to.model.quirks.contains(&Quirk::NoStreamOptions);
+        && !to.bends(Quirk::NoStreamOptions);
     let most = route.model.most_output.filter(|most| head.max_output.is_some_and(|asked| asked > *most));
     Changes {
         model: (model != head.model && head.wire != Wire::Generate).then_some(model),

@@ -105,3 +105,62 @@ async fn a_model_is_asked_in_its_own_manner() {
     let used = stage.used().await;
     assert_eq!((used.calls, used.estimated), (2, 2), "the upstream was not asked for the usage: {used:?}");
 }
+
+/// A server that knows none of the options which we put into a question ourselves, and says so one by one.
+async fn picky() -> (String, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    use axum::response::IntoResponse;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let asked = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let answer = move |axum::Json(body): axum::Json<Value>| {
+        let count = count.clone();
+        async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            for (name, why) in [
+                ("stream_options", "Extra inputs are not permitted: stream_options"),
+                ("max_tokens", "Unsupported parameter: use 'max_completion_tokens' instead."),
+                ("temperature", "Unsupported value: 'temperature' does not support 0.5."),
+            ] {
+                if body.get(name).is_some() {
+                    let wrong = json!({ "error": { "message": why, "type": "invalid_request_error" } });
+                    return (axum::http::StatusCode::BAD_REQUEST, axum::Json(wrong)).into_response();
+                }
+            }
+            let said = json!({ "choices": [{ "index": 0, "delta": { "content": "well" }, "finish_reason": "stop" }] });
+            ([("content-type", "text/event-stream")], format!("data: {said}\n\ndata: [DONE]\n\n")).into_response()
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/v1", listener.local_addr().unwrap());
+    let router = axum::Router::new().route("/v1/chat/completions", axum::routing::post(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (base, asked)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_know_an_option_is_asked_without_it_and_remembered() {
+    let (base, asked) = picky().await;
+    let stage = Stage::with(|config| {
+        let more =
+            format!("[upstreams.picky]\nkind = \"compatible\"\nbase_url = \"{base}\"\nunknown_price = \"free\"\n");
+        let more: salon::catalog::Spec = toml::from_str(&more).unwrap();
+        config.sources.file.upstreams.extend(more.upstreams);
+        config.sessions.engine = "picky:some-model".to_owned();
+    })
+    .await;
+    let session: Value = stage.post("/api/sessions", &json!({})).await.json().await.unwrap();
+    let ask = json!({
+        "session_id": session["session_id"], "message": "hi", "max_new_tokens": 9, "temperature": 0.5,
+    });
+    let answer: Value = stage.post("/api/chat", &ask).await.json().await.unwrap();
+    assert_eq!(answer["content"], "well", "{answer}");
+    let tries = asked.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(tries, 4, "each lesson is learnt once");
+    stage.post("/api/chat", &ask).await.text().await.unwrap();
+    assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), tries + 1, "and remembered");
+    // What a client asks for himself is his own affair.
+    let own =
+        json!({ "model": "picky:some-model", "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] });
+    assert_eq!(stage.post("/v1/chat/completions", &own).await.status(), 400);
+    assert_eq!(stage.used().await.calls, 2);
+}

@@ -1,9 +1,10 @@
 //! The session API from outside: a program opens a session, asks in it, goes away and comes back.
 
-use salon::people::{DEFAULT_ORG, NewUser, add_user};
+use salon::people::{DEFAULT_ORG, NewUser, UserChange, add_user, set_user};
 use salon_core::people::Role;
 use salon_core::{OrgId, Scopes, Time};
 use salon_mock::upstream::Trouble;
+use salon_mock::{Mock, MockConfig};
 use serde_json::{Value, json};
 
 use crate::stage::Stage;
@@ -337,4 +338,46 @@ async fn pages_of_listed_origins_may_read_and_no_others() {
     for origin in ["https://evil.example", "null", "https://chat.example.evil", "http://chat.example"] {
         assert_eq!(ask(origin).await, None, "{origin}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_seen_from_telegram_and_goes_on_there() {
+    const TOKEN: &str = "1001:parrot-token";
+    const ALICE: i64 = 9001;
+    let mock = Mock::start(MockConfig::default()).await.unwrap();
+    let telegram = mock.base_url().to_owned();
+    let stage = Stage::with(|config| {
+        config.sessions.engine = "gpt".to_owned();
+        config.around.api_base = telegram;
+        config.around.open = true;
+        let list = format!("bots:\n  - bot_id: parrot\n    adapter: parrot\n    telegram_token: \"{TOKEN}\"\n");
+        std::fs::write(&config.bots_file, list).unwrap();
+    })
+    .await;
+    let salon = &stage.house.salon;
+    let change = UserChange { telegram: Some(Some(ALICE)), ..UserChange::default() };
+    set_user(&salon.store, &stage.user, change).await.unwrap();
+    let hears = async |wanted: &str| {
+        let said = mock.wait_for_texts(TOKEN, ALICE, |texts| texts.iter().any(|text| text.contains(wanted)));
+        let heard = tokio::time::timeout(std::time::Duration::from_secs(20), said).await;
+        assert!(heard.is_ok(), "{wanted}: {:?}", mock.bot_texts(TOKEN, ALICE));
+    };
+    let id = stage.session().await;
+    stage.said("/api/chat", json!({ "session_id": id, "message": "[[say:Storks fly south.]]" })).await;
+    mock.says(TOKEN, ALICE, ALICE, "hello");
+    hears("hello").await;
+    let (_, listed) = stage.get("/api/sessions").await;
+    let channels: Vec<&Value> = listed["sessions"].as_array().unwrap().iter().map(|one| &one["channel"]).collect();
+    assert_eq!(channels, ["telegram", "api"], "the chat's dialog is seen from here: {listed}");
+
+    mock.says(TOKEN, ALICE, ALICE, "/dialogs");
+    hears("2. [[say:Storks fly south.]] — API, gpt").await;
+    mock.says(TOKEN, ALICE, ALICE, "/dialogs 2");
+    hears("We go on with: [[say:Storks fly south.]]").await;
+    mock.says(TOKEN, ALICE, ALICE, "[[echo]]");
+    hears("Storks fly south.\"},").await;
+    let (_, messages) = stage.get(&format!("/api/sessions/{id}/messages")).await;
+    assert_eq!(messages["total_count"], 4, "one dialog, two places: {messages}");
+    mock.says(TOKEN, ALICE, ALICE, "/dialogs 9");
+    hears("There is no dialog 9").await;
 }

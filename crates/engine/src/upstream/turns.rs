@@ -163,6 +163,13 @@ impl<T: Clone> Turns<T> {
         }
     }
 
+    /// Puts a way that is well first in line again: it is to be asked once more, in other words. The budget of retries has
+    /// nothing to do with that.
+    pub fn once_more(&mut self, mut turn: Turn<T>) {
+        turn.succeeded();
+        self.again = Some(turn.way);
+    }
+
     /// Takes note of a failed try. Answers how long to pause before the next one, or `None` if there should be none.
     ///
     /// `shown` is whether anybody has seen part of this answer: then there is no second one.

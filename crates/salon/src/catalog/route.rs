@@ -14,6 +14,7 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use super::snapshot::{Deployment, Model, Priced, Snapshot};
+use super::spec::Quirk;
 use super::upstream::{Errand, Upstream};
 use super::{Wrong, is_name};
 
@@ -268,6 +269,11 @@ fn in_order<T>(model: &Model, mut found: Vec<(usize, Way<T>)>) -> impl Iterator<
 }
 
 impl Destination {
+    /// Whether it has this quirk, by what is written or by what its server said.
+    pub fn bends(&self, quirk: Quirk) -> bool {
+        self.model.quirks.contains(&quirk) || self.deployment.has_learnt(quirk)
+    }
+
     pub fn upstream(&self) -> &Upstream {
         &self.deployment.upstream
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -90,6 +91,10 @@ pub struct Deployment {
     keys: Arc<Keys>,
 }
 
+fn bit(quirk: Quirk) -> u8 {
+    1 << quirk as u8
+}
+
 /// What a token costs at a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Priced {
@@ -125,6 +130,8 @@ pub(super) struct Keeper {
 #[derive(Debug)]
 pub(super) struct Keys {
     settings: Settings,
+    /// Quirks that nobody wrote down and that its server told of: a bit for each.
+    learnt: AtomicU8,
     known: Mutex<HashMap<String, Arc<Health>>>,
 }
 
@@ -154,7 +161,7 @@ impl Keeper {
         let mut all = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.get(deployment).filter(|keys| keys.settings == *settings).cloned();
         known.unwrap_or_else(|| {
-            let keys = Arc::new(Keys { settings: settings.clone(), known: Mutex::default() });
+            let keys = Arc::new(Keys { settings: settings.clone(), learnt: AtomicU8::new(0), known: Mutex::default() });
             all.insert(deployment.to_owned(), keys.clone());
             keys
         })
@@ -549,6 +556,16 @@ impl Model {
 }
 
 impl Deployment {
+    /// Whether its server has said that it has this quirk.
+    pub fn has_learnt(&self, quirk: Quirk) -> bool {
+        self.keys.learnt.load(Ordering::Relaxed) & bit(quirk) != 0
+    }
+
+    /// Takes note of a quirk that its server told of; `false` if that is no news.
+    pub fn learn(&self, quirk: Quirk) -> bool {
+        self.keys.learnt.fetch_or(bit(quirk), Ordering::Relaxed) & bit(quirk) == 0
+    }
+
     /// What a token costs here now; `None` if nobody knows and the policy is to refuse.
     pub fn priced(&self, now: Time) -> Option<Priced> {
         let known = |rates| Priced { rates, known: true };

@@ -56,6 +56,8 @@ enum Came {
     Refusal(Answer),
     RefusedHere(Refused),
     Trouble(Trouble),
+    /// It does not understand something that we can do without, and is to be asked without it.
+    Learnt,
 }
 
 /// A call while it is being answered.
@@ -119,19 +121,25 @@ impl Granted {
         let Granted { calling, mut turns, mut turn, mut put, mut reserved } = self;
         loop {
             let (came, kept) = calling.once(turn, put, reserved).await;
+            let learnt = matches!(came, Came::Learnt);
             let trouble = match came {
                 Came::Answer(answer) | Came::Refusal(answer) => return Ok(answer),
                 Came::RefusedHere(refused) => return Err(refused),
                 Came::Trouble(trouble) => trouble,
+                Came::Learnt => Fault::Refused.into(),
             };
             let Some((failed, again)) = kept else { return Err(trouble.into()) };
             reserved = again;
             let n = i64::from(failed.number);
-            let Some(pause) = turns.failed(failed, &trouble, false) else {
-                calling.give_up(reserved, n, trouble).await;
-                return Err(trouble.into());
-            };
-            tokio::time::sleep(pause).await;
+            if learnt {
+                turns.once_more(failed);
+            } else {
+                let Some(pause) = turns.failed(failed, &trouble, false) else {
+                    calling.give_up(reserved, n, trouble).await;
+                    return Err(trouble.into());
+                };
+                tokio::time::sleep(pause).await;
+            }
             turn = match turns.next() {
                 Ok(turn) => turn,
                 Err(trouble) => {
@@ -188,6 +196,12 @@ impl Calling {
                 let refused = Refused::new(super::Kind::InvalidRequest, words).with_code("unsupported_parameter");
                 return Err(refused.with_param(field));
             }
+            if self.ask.turn.is_some() && to.line.is_some() {
+                // These are our own words, so they can be bent as this one likes them.
+                let carried = carry_ask(self.ask.wire, to.wire, &self.ask.body, &self.terms(to));
+                let carried = carried.map_err(refuse::cannot)?;
+                return Ok(Put { body: carried.body.into(), back: None, left_out: carried.left_out });
+            }
             let changes = changes(&self.head, &self.route, to);
             let body = self.head.rewrite(&self.ask.body, &changes);
             return Ok(Put { body, back: None, left_out: Vec::new() });
@@ -203,7 +217,7 @@ impl Calling {
     }
 
     pub(super) fn terms<'a>(&'a self, to: &'a Destination) -> Terms<'a> {
-        let has = |quirk: Quirk| to.model.quirks.contains(&quirk);
+        let has = |quirk: Quirk| to.bends(quirk);
         Terms {
             model: &to.deployment.model,
             shown_model: &self.head.model,
@@ -229,7 +243,7 @@ impl Calling {
         }
         match self.upstream(turn, put, reserved).await {
             Ok(came) => (came, None),
-            Err((trouble, turn, reserved)) => (Came::Trouble(trouble), Some((*turn, *reserved))),
+            Err((came, turn, reserved)) => (came, Some((*turn, *reserved))),
         }
     }
 
@@ -239,10 +253,10 @@ impl Calling {
         mut turn: Turn<Arc<Destination>>,
         put: Put,
         mut reserved: Reserved,
-    ) -> Result<Came, (Trouble, Box<Turn<Arc<Destination>>>, Box<Reserved>)> {
+    ) -> Result<Came, (Came, Box<Turn<Arc<Destination>>>, Box<Reserved>)> {
         macro_rules! trouble {
             ($trouble:expr) => {
-                return Err(($trouble.into(), Box::new(turn), Box::new(reserved)))
+                return Err((Came::Trouble($trouble.into()), Box::new(turn), Box::new(reserved)))
             };
         }
         let what = turn.what.clone();
@@ -269,6 +283,9 @@ impl Calling {
             let words = body.peek(MAX_REFUSAL).await;
             // Some repeat the key that they do not like.
             let words = what.access.key.iter().fold(words, hide_key);
+            if matches!(head.status.as_u16(), 400 | 422) && self.learns(&what, &put, &words) {
+                return Err((Came::Learnt, Box::new(turn), Box::new(reserved)));
+            }
             return match judge_refusal(what.wire, head.status.as_u16(), &head.headers, &words) {
                 Verdict::Ours { trouble, .. } => trouble!(trouble),
                 Verdict::Passed { status, body, message, fault } => {
@@ -356,6 +373,21 @@ impl Calling {
         let cost = self.bill(reserved, turn).settle(tapped, Ending::Whole);
         super::put(&mut headers, "x-salon-cost", &cost.to_string());
         Ok(Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Whole(told) }))
+    }
+
+    /// Whether the words of a refusal taught something, so that the next try differs from this one. Only what we put into
+    /// the question ourselves is taken out of it again.
+    fn learns(&self, to: &Destination, put: &Put, words: &[u8]) -> bool {
+        let ours = self.ask.turn.is_some() || matches!(put.back, Some(Turned::Carried(_)));
+        let usage_is_ours = ours || !self.head.usage_asked;
+        if !matches!(to.wire, Wire::Chat | Wire::Completions) {
+            return false;
+        }
+        let words = String::from_utf8_lossy(words).to_lowercase();
+        let told = |name: &str, quirk: Quirk| words.contains(name) && !to.bends(quirk) && to.deployment.learn(quirk);
+        (self.head.stream && usage_is_ours && told("stream_options", Quirk::NoStreamOptions))
+            || (ours && told("max_completion_tokens", Quirk::MaxCompletionTokens))
+            || (ours && told("temperature", Quirk::NoTemperature))
     }
 
     /// Lets an engine of the house answer.

@@ -45,7 +45,8 @@ impl Model {
             id: asker.call.as_str(),
             now: relay.salon.clock.now(),
             max_output: None,
-            quirks: Quirks { max_completion_tokens: relay.counts_completion(&name), ..Quirks::default() },
+            // Those of whoever is asked in the end are heeded there.
+            quirks: Quirks::default(),
         };
         let body = match write_ask(Wire::Chat, &mut talk::Ask::of(brief), &terms) {
             Ok(body) => Bytes::from(body),
