@@ -9,7 +9,7 @@ const light = {
 };
 const dark = {
   colors: {
-    primary: { main: "#f0a36b" },
+    primary: { main: "#d9772f" },
     text: { primary: "#e8e3dc", secondary: "#b5ada3" },
     border: { dark: "#4a443e", light: "#3a3530" },
     gray: { 50: "#24211e", 100: "#2e2a26" },
@@ -33,7 +33,10 @@ Redoc.init(
     theme: {
       ...(isDark ? dark : light),
       typography: { ...font, headings: font, fontSize: "15px", code },
-      rightPanel: { backgroundColor: "#26221e" },
+      rightPanel: {
+        backgroundColor: "#26221e",
+        servers: isDark ? { overlay: { backgroundColor: "#24211e", textColor: "#e8e3dc" }, url: { backgroundColor: "#2e2a26" } } : {},
+      },
     },
   },
   document.getElementById("redoc"),

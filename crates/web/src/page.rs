@@ -67,7 +67,8 @@ fn page(web: &Web, watching: bool) -> String {
          <link rel=\"stylesheet\" href=\"/assets/front.css\"></head><body><main><h1>Salon</h1>\
          <p>People, models and agents in conversation. This one is running.</p>{messenger}\
          <h2>Bots</h2><ul>{bots}</ul>\
-         <p class=\"more\"><a href=\"/readyz\">How it is doing</a> · <a href=\"/metrics\">What it did</a></p>\
+         <p class=\"more\"><a href=\"/readyz\">How it is doing</a> · <a href=\"/metrics\">What it did</a> · \
+         <a href=\"/docs\">Its API</a></p>\
          </main></body></html>"
     )
 }

@@ -188,7 +188,7 @@ pub async fn make_key(
 /// A key's own limit takes the place of what is said of every key for the same measure and period, so it must not allow
 /// more.
 fn narrow(own: &mut OwnLimit, of_keys: &[Limit]) {
-    let each = of_keys.iter().filter(|limit| limit.subject.is_none());
+    let each = of_keys.iter().filter(|limit| limit.subject.is_none() && limit.policy.caps());
     for each in each.filter(|each| (each.measure, each.period) == (own.measure, own.period)) {
         own.terms.amount = own.terms.amount.min(each.amount);
         own.terms.policy = each.policy;

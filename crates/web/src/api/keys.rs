@@ -97,9 +97,11 @@ pub(super) async fn add(State(web): State<Web>, request: Request) -> Response {
             let salon = &web.salon;
             let issued = make_key(&salon.store, &salon.clock, &salon.keys, Maker::Caller(&caller), new).await;
             let issued = issued.map_err(refused)?;
-            if !issued.limits.is_empty() {
-                // The key may be used as soon as it is seen.
-                web.relay.book.look().await?;
+            // The key may be used as soon as it is seen. It is made, whatever comes of this; the book looks by itself, too.
+            if !issued.limits.is_empty()
+                && let Err(error) = web.relay.book.look().await
+            {
+                tracing::warn!(%error, "the limits of a new key are not known yet");
             }
             let mut again = shown(&issued.key, &[]);
             again["limits"] = issued.limits.iter().map(limits::shown).collect();

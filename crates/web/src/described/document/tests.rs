@@ -54,13 +54,33 @@ fn every_reference_leads_somewhere_and_every_component_is_used() {
         assert!(whole.pointer(pointer).is_some(), "{reference}");
         used.insert(pointer.to_owned());
     }
-    if !NOT_THERE_YET.is_empty() {
-        return;
-    }
+    // What is not there yet uses its own components, and nobody else does.
+    let (_, waiting) = FILES.into_iter().find(|(name, _)| *name == "sessions").expect("a file");
+    let waiting: Value = serde_saphyr::from_str(waiting).expect("YAML");
     for kind in ["schemas", "responses", "parameters", "headers"] {
         for name in whole["components"][kind].as_object().expect("components").keys() {
-            assert!(used.contains(&format!("/components/{kind}/{name}")), "nobody uses {kind}/{name}");
+            let waits = !NOT_THERE_YET.is_empty() && waiting["components"][kind].get(name).is_some();
+            assert!(waits || used.contains(&format!("/components/{kind}/{name}")), "nobody uses {kind}/{name}");
         }
+    }
+}
+
+/// In YAML's braces a sentence ends at its first comma, and the rest of it becomes a name.
+#[test]
+fn no_sentence_was_cut_at_a_comma() {
+    let cut = names(openapi());
+    assert!(cut.is_empty(), "put these in quotes: {cut:?}");
+}
+
+fn names(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Object(map) => {
+            let said = map.iter().filter(|(name, _)| !["example", "examples", "value"].contains(&name.as_str()));
+            let blank = |name: &&str| name.contains(' ');
+            said.flat_map(|(name, value)| [name.as_str()].into_iter().filter(blank).chain(names(value))).collect()
+        }
+        Value::Array(list) => list.iter().flat_map(names).collect(),
+        _ => Vec::new(),
     }
 }
 
