@@ -132,6 +132,11 @@ impl Try {
         }
     }
 
+    /// Another try is about the same call, and says how it went.
+    pub fn joined(&mut self) {
+        self.open = false;
+    }
+
     /// Only what says that the upstream is ill counts against it.
     pub fn failed(&mut self, fault: Fault) {
         if std::mem::take(&mut self.open) {

@@ -111,6 +111,11 @@ impl<T> Turn<T> {
         self.under_way.succeeded();
     }
 
+    /// Several questions were asked in one call, and another one's turn says how it went.
+    pub fn joined(&mut self) {
+        self.under_way.joined();
+    }
+
     /// The answer failed after something of it was passed on, so nothing follows.
     pub fn broke(&mut self, fault: Fault) {
         self.under_way.failed(fault);
@@ -175,6 +180,8 @@ impl<T: Clone> Turns<T> {
     /// `shown` is whether anybody has seen part of this answer: then there is no second one.
     pub fn failed(&mut self, mut turn: Turn<T>, trouble: &Trouble, shown: bool) -> Option<Duration> {
         turn.under_way.failed(trouble.fault);
+        // It may have been counted on while it was part of a call for several.
+        self.number = self.number.max(turn.number);
         let at = turn.way;
         drop(turn);
         self.last = Some(*trouble);
@@ -320,6 +327,22 @@ mod tests {
         assert_eq!(room.taken(), 1);
         drop(turn);
         assert!(ask(&room).next().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_for_several_fails_once_and_is_counted_on() {
+        let settings = Settings { breaker_failures: 2, ..Settings::default() };
+        let (budget, healths) = (Arc::new(Budget::new(6)), healths(&settings));
+        let mut all: Vec<_> = (0..5).map(|_| turns(&settings, &budget, &healths)).collect();
+        let mut tried: Vec<_> = all.iter_mut().map(|turns| turns.next().expect("a turn")).collect();
+        tried.iter_mut().skip(1).for_each(Turn::joined);
+        for (turns, mut turn) in all.iter_mut().zip(tried) {
+            turn.number += 1;
+            turns.failed(turn, &Fault::Busy.into(), false);
+            assert_eq!(turns.next().expect("the sibling").number, 3);
+        }
+        let view = healths[0].view();
+        assert_eq!((view.failures, view.in_flight, view.faults), (1, 0, 1), "one of them told of it");
     }
 
     #[tokio::test(start_paused = true)]
