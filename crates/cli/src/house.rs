@@ -13,7 +13,7 @@ use salon::catalog::Catalog;
 use salon::engines::{Answers, Choice};
 use salon::idempotency::Requests;
 use salon::ledger::{Book, BookSettings};
-use salon::relay::{Cache, Relay, RelaySettings};
+use salon::relay::{Batches, Cache, Relay, RelaySettings};
 use salon::run::RunTurn;
 use salon::vault::rotate::SHOW_EVERY;
 use salon::youtube::YouTube;
@@ -121,7 +121,8 @@ impl House {
         };
         let settings = RelaySettings { anonymous, ..config.relay.clone() };
         let cache = Cache::open(&salon, settings.cache.clone()).await?;
-        let relay = Arc::new(Relay { salon: salon.clone(), catalog, book, requests, cache, settings });
+        let batches = Batches::default();
+        let relay = Arc::new(Relay { salon: salon.clone(), catalog, book, requests, cache, batches, settings });
         let crew = Crew::new(salon.clone(), jobs(&fleet, &relay, config)?, queues(config));
         let closing = CancellationToken::new();
         let mut tasks = JoinSet::new();

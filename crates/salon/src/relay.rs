@@ -5,6 +5,7 @@
 //!                             ▲             │
 //!                             └── attempt ◄─┘ it failed before anything of it was passed on
 //! ```
+//! Small requests for embeddings that come at the same moment are asked in one call: see [`batch`].
 //! A model may say that the same question gets the same answer for a while: see [`cache`].
 //!
 //! Where client and upstream speak the same protocol, the bytes of question and answer pass as they are: only the model's
@@ -13,6 +14,7 @@
 //!
 //! No answer is passed on whose call is not in the ledger, and however an answer ends, it is charged once.
 
+mod batch;
 mod cache;
 mod charge;
 mod hear;
@@ -42,6 +44,7 @@ use crate::ledger::{Book, Granted, NotReserved, Payer};
 use crate::vault::Origin;
 
 pub use crate::catalog::Listed;
+pub use batch::Batches;
 pub use cache::{Cache, CacheSettings};
 pub use hear::{Heard, Hearing};
 pub use passing::Passing;
@@ -87,6 +90,8 @@ pub struct Relay {
     pub requests: Requests,
     /// Gives answers again, for models that say so.
     pub cache: Cache,
+    /// Asks for embeddings together that are asked for at the same time.
+    pub batches: Batches,
     pub settings: RelaySettings,
 }
 

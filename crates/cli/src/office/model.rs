@@ -105,6 +105,9 @@ pub struct Change {
     /// Whether answers that somebody's own key paid for are kept too, for that person
     #[arg(long, value_name = "true|false")]
     cache_own_keys: Option<bool>,
+    /// Texts of several small requests for embeddings that are asked for in one call; 0 asks for each by itself
+    #[arg(long, value_name = "TEXTS")]
+    batch: Option<u32>,
     /// The organisations that may use it, by id, separated by commas
     #[arg(long, value_delimiter = ',')]
     org: Vec<String>,
@@ -270,6 +273,7 @@ impl Change {
         spec.cache_s = self.cache.or(spec.cache_s).filter(|seconds| *seconds > 0);
         spec.cache_for = self.cache_for.or(spec.cache_for);
         spec.cache_own_keys = self.cache_own_keys.unwrap_or(spec.cache_own_keys);
+        spec.batch = self.batch.or(spec.batch);
         spec.hidden = self.hidden.unwrap_or(spec.hidden);
         spec.unknown_price = self.unknown_price.or(spec.unknown_price);
         spec.rates = self.rates.spec().or(spec.rates.take());

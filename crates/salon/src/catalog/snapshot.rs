@@ -22,6 +22,9 @@ use super::{Sources, Wrong, is_name};
 const PASSED_ON: usize = 1_024;
 /// Nothing is given again after this long.
 const LONGEST_CACHE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Texts that are asked for in one call, if nothing is said, and the most that OpenAI takes.
+const USUAL_BATCH: usize = 128;
+const MOST_BATCH: usize = 2_048;
 /// Keys of one deployment whose health is remembered.
 const KEYS: usize = 4_096;
 
@@ -58,6 +61,8 @@ pub struct Model {
     pub quirks: BTreeSet<Quirk>,
     /// How the same answer is given to the same question, if it is.
     pub cache: Option<Caching>,
+    /// How many texts of several small requests for embeddings are asked for in one call; below two, each by itself.
+    pub batch: usize,
     /// The teams that may use it; without any, all may.
     pub orgs: Vec<OrgId>,
     /// Whether it is left out of lists.
@@ -364,6 +369,7 @@ impl Snapshot {
             made.abilities.clone_from(&known.abilities);
             made.quirks.clone_from(&known.quirks);
             made.cache = known.cache;
+            made.batch = known.batch;
         }
         let made = Arc::new(made);
         if passed_on.len() >= PASSED_ON {
@@ -415,6 +421,7 @@ impl Snapshot {
         model.abilities = spec.abilities.iter().copied().collect();
         model.quirks = spec.quirks.iter().copied().collect();
         model.cache = caching(spec);
+        model.batch = spec.batch.map_or(USUAL_BATCH, |batch| batch as usize).min(MOST_BATCH);
         model.orgs = spec.orgs.iter().map(|org| OrgId::new(org.as_str())).collect();
         model.hidden = spec.hidden;
         Ok(model)
@@ -517,6 +524,7 @@ impl Model {
             abilities: BTreeSet::new(),
             quirks: BTreeSet::new(),
             cache: None,
+            batch: USUAL_BATCH,
             orgs: Vec::new(),
             hidden: false,
             budget,

@@ -281,6 +281,9 @@ pub struct ModelSpec {
     /// Whether answers that somebody's own key paid for are kept as well, for that person alone.
     #[serde(skip_serializing_if = "is_false")]
     pub cache_own_keys: bool,
+    /// How many texts of several small requests for embeddings are asked for in one call; 0 asks for each by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u32>,
     /// The teams that may use it; without any, all may.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub orgs: Vec<String>,

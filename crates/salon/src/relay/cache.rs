@@ -286,7 +286,7 @@ pub(super) fn tell_miss(headers: &mut HeaderMap) {
 }
 
 /// The headers that go on to the upstream and may change what it says: all of them but the client's bookkeeping.
-fn decisive(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+pub(super) fn decisive(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
     let bookkeeping = |name: &str| matches!(name, "accept" | "x-client-request-id") || name.starts_with("x-stainless-");
     let mut decisive: Vec<_> = passed_on(headers)
         .iter()

@@ -8,9 +8,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use salon_engine::upstream::{Fault, Trouble, Turn, Turns};
 use salon_engine::wire::carry::{Back, Carrier, Quirks, Terms, carry_answer, carry_ask};
 use salon_engine::wire::embed;
-use salon_engine::wire::{Head, Refused, Tap, Unasked, Verdict, Wire, hide_key, judge_refusal};
+use salon_engine::wire::talk::CannotCarry;
+use salon_engine::wire::{Changes, Head, Refused, Tap, Unasked, Verdict, Wire, hide_key, judge_refusal};
 use tokio::time::Instant;
 
+use super::batch::{self, Due, Member};
 use super::cache::{self, Keeping, Place};
 use super::charge::{Bill, Ending};
 use super::passing::{Manner, Passing, Source};
@@ -21,9 +23,9 @@ use crate::catalog::{Ability, Access as Keyed, Destination, Kind, Quirk, Route};
 use crate::ledger::{Attempt, Failed, Quote, Reserved};
 
 /// The longest answer that is not a stream, in bytes.
-const MAX_ANSWER: usize = 64 << 20;
+pub(super) const MAX_ANSWER: usize = 64 << 20;
 /// As much of a refusal is looked into.
-const MAX_REFUSAL: usize = 64 << 10;
+pub(super) const MAX_REFUSAL: usize = 64 << 10;
 
 /// A question in the protocol of an upstream.
 pub(super) struct Put {
@@ -41,7 +43,7 @@ pub(super) enum Turned {
 
 impl Turned {
     /// Turns a whole answer round.
-    fn carry(&self, answer: &[u8]) -> Result<Bytes, Fault> {
+    pub(super) fn carry(&self, answer: &[u8]) -> Result<Bytes, Fault> {
         match self {
             Turned::Carried(back) => carry_answer(back, answer).map(Bytes::from).map_err(|garbled| garbled.0),
             Turned::Embedded(back) => embed::carry_answer(back, answer).map(Bytes::from),
@@ -165,7 +167,18 @@ impl Granted {
     }
 }
 
-fn attempt(turn: &Turn<Arc<Destination>>) -> Attempt {
+/// A request for embeddings in the words of a destination that has them.
+pub(super) fn put_embeddings(to: &Destination, head: &Head, body: &Bytes) -> Result<Put, CannotCarry> {
+    if to.upstream().kind == Kind::Midm {
+        let embed::Carried { body, left_out, back } = embed::carry_ask(body, &to.deployment.model, &head.model)?;
+        return Ok(Put { body: body.into(), back: Some(Turned::Embedded(back)), left_out });
+    }
+    let model = (to.deployment.model != head.model).then_some(to.deployment.model.as_str());
+    let body = head.rewrite(body, &Changes { model, ..Changes::default() });
+    Ok(Put { body, back: None, left_out: Vec::new() })
+}
+
+pub(super) fn attempt(turn: &Turn<Arc<Destination>>) -> Attempt {
     let what = &turn.what;
     Attempt {
         n: i64::from(turn.number),
@@ -182,10 +195,8 @@ type Kept = Option<(Turn<Arc<Destination>>, Reserved)>;
 impl Calling {
     /// The question in the words of a destination.
     fn put(&self, to: &Destination) -> Result<Put, Refused> {
-        if to.wire == Wire::Embeddings && to.upstream().kind == Kind::Midm {
-            let carried = embed::carry_ask(&self.ask.body, &to.deployment.model, &self.head.model);
-            let embed::Carried { body, left_out, back } = carried.map_err(refuse::cannot)?;
-            return Ok(Put { body: body.into(), back: Some(Turned::Embedded(back)), left_out });
+        if self.ask.wire == Wire::Embeddings && to.wire == Wire::Embeddings {
+            return put_embeddings(to, &self.head, &self.ask.body).map_err(refuse::cannot);
         }
         if to.line.is_none() || (to.wire == self.ask.wire && !self.wants_array()) {
             if let Some(field) = self.head.leans_on.filter(|_| !to.access.tag.starts_with("own:")) {
@@ -258,6 +269,30 @@ impl Calling {
             ($trouble:expr) => {
                 return Err((Came::Trouble($trouble.into()), Box::new(turn), Box::new(reserved)))
             };
+        }
+        if let Some(texts) = batch::small(&turn.what, &self.head, &self.ask.body).filter(|_| turn.number == 1) {
+            let headers = cache::decisive(&self.ask.headers);
+            let (head, most, deadline) = (self.head.clone(), self.most.tokens, self.deadline);
+            let member = Member { turn, reserved, texts, headers, head, most, deadline };
+            match self.relay.batches.join(&self.relay.salon, member).await {
+                Some(batch::Came::Answer(due)) => return Ok(self.due(due).await),
+                Some(batch::Came::Trouble(trouble, turn, reserved)) => return Err((Came::Trouble(trouble), turn, reserved)),
+                Some(batch::Came::Alone(again, still)) => (turn, reserved) = (*again, *still),
+                Some(batch::Came::Apart(fault, again, still)) => {
+                    (turn, reserved) = (*again, *still);
+                    let n = i64::from(turn.number);
+                    turn.number += 1;
+                    let failed = Failed { n, unknown: fault.may_cost(), note: "not_together".to_owned() };
+                    if let Err(error) = reserved.attempt(Some(failed), attempt(&turn)).await {
+                        tracing::warn!(%error, call.id = %self.ask.id, "another attempt cannot be written down, so it is not made");
+                        return Ok(Came::RefusedHere(refuse::ledger_away()));
+                    }
+                }
+                None => {
+                    let words = "Something went wrong here. Please try again.";
+                    return Ok(Came::RefusedHere(Refused::new(super::Kind::Internal, words)));
+                }
+            }
         }
         let what = turn.what.clone();
         let mut headers = if put.back.is_none() { passed_on(&self.ask.headers) } else { HeaderMap::with_capacity(8) };
@@ -388,6 +423,27 @@ impl Calling {
         (self.head.stream && usage_is_ours && told("stream_options", Quirk::NoStreamOptions))
             || (ours && told("max_completion_tokens", Quirk::MaxCompletionTokens))
             || (ours && told("temperature", Quirk::NoTemperature))
+    }
+
+    /// Tells this call's part of an answer that came for several.
+    async fn due(&self, mut due: Box<Due>) -> Came {
+        let Some(bill) = due.bill() else { return Came::RefusedHere(refuse::ledger_away()) };
+        if let Err(not) = bill.reserved.durable().await {
+            return Came::RefusedHere(not.into());
+        }
+        let (reserved, turn) = (&bill.reserved, &bill.turn);
+        let mut headers = self.headers(reserved, turn, &[]);
+        if !due.left_out.is_empty() {
+            put(&mut headers, "x-salon-left-out", &due.left_out.join(", "));
+        }
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(mut keeping) = self.listen(&headers) {
+            keeping.hear(&due.told);
+            keeping.keep(self.ask.wire);
+        }
+        let cost = due.settle();
+        put(&mut headers, "x-salon-cost", &cost.to_string());
+        Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Whole(due.told.clone()) })
     }
 
     /// Lets an engine of the house answer.
