@@ -93,13 +93,20 @@ async fn what_was_told_to_one_is_not_told_to_another_unless_they_share() {
         let counting = [("x-stainless-retry-count", "1")];
         assert_eq!(ask(&stage, &stage.key, &path, &body, &counting).await, "hit");
     }
+    // A model that was changed has not answered yet.
+    let (path, body) = question("chat", "gpt", "hi", false);
+    assert_eq!(ask(&stage, &stage.key, &path, &body, &[]).await, "hit");
+    let catalog = &stage.house.relay.catalog;
+    let mut spec = catalog.find_model_spec("gpt").unwrap();
+    spec.most_output = Some(900);
+    catalog.set_model("gpt", &spec).await.unwrap();
+    assert_eq!(ask(&stage, &stage.key, &path, &body, &[]).await, "miss");
     // Whoever may not ask hears nothing, whatever is known.
     let scopes = salon_core::Scopes {
         models: salon_core::scopes::Allowed::parse("claude*").unwrap(),
         ..salon_core::Scopes::default()
     };
     let narrow = stage.key_of(scopes).await;
-    let (path, body) = question("chat", "gpt", "hi", false);
     assert_eq!(stage.post_as(&narrow, &path, &body, &[]).await.status(), 403);
 }
 
