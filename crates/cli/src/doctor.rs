@@ -140,7 +140,7 @@ async fn database(config: &Config, sheet: &mut Sheet) {
 /// Where answers lie that are given again, if not in memory.
 async fn redis(config: &Config, sheet: &mut Sheet) {
     let Some(address) = &config.relay.cache.redis else { return };
-    match Cache::probe(address).await {
+    match Cache::probe(address, &config.relay.cache).await {
         Ok(()) => sheet.good("Redis is there, and quick enough"),
         Err(why) => sheet.bad(
             &format!("Redis: {why}"),

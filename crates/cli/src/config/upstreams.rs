@@ -88,6 +88,7 @@ const LONGEST_DRAIN: u64 = 600;
 /// The most that answers may take which are given again, and the longest of them.
 const MOST_CACHE: usize = 16 << 30;
 const LONGEST_ANSWER: usize = 64 << 20;
+const LONGEST_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -102,6 +103,7 @@ pub(super) struct FileRelay {
     cache_bytes: Option<usize>,
     cache_longest_bytes: Option<usize>,
     redis_url: Option<String>,
+    redis_patience_ms: Option<u64>,
 }
 
 /// Everything that the catalog of models is made of beside the database.
@@ -157,7 +159,13 @@ fn cache(env: &Env, file: &FileRelay) -> Result<CacheSettings> {
         redis.as_ref().is_none_or(|url| url.starts_with("redis://") || url.starts_with("rediss://")),
         "REDIS_URL is a redis:// address, or rediss:// with TLS"
     );
-    Ok(CacheSettings { bytes, longest, redis: redis.map(Secret::new) })
+    let patience = file.redis_patience_ms.map_or(usual.patience, Duration::from_millis);
+    ensure!(
+        (Duration::from_millis(1)..=LONGEST_PATIENCE).contains(&patience),
+        "[relay] redis_patience_ms is between 1 and {}",
+        LONGEST_PATIENCE.as_millis()
+    );
+    Ok(CacheSettings { bytes, longest, redis: redis.map(Secret::new), patience })
 }
 
 /// Servers that are known by their hosts, so that prices are found for them.

@@ -105,8 +105,9 @@ async fn run(port: u16, folder: &TempDir) -> Option<Child> {
     None
 }
 
-async fn stage_with(server: &Server) -> Stage {
+async fn stage_with(server: &Server, patience: Option<Duration>) -> Stage {
     Stage::with(|config| {
+        config.relay.cache.patience = patience.unwrap_or(config.relay.cache.patience);
         config.sources.file.models.get_mut("gpt").unwrap().cache_s = Some(60);
         config.relay.cache.redis = Some(Secret::new(server.url()));
     })
@@ -136,7 +137,8 @@ async fn kept(stage: &Stage, times: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_lies_in_redis_outlives_us_and_is_believed_only_if_it_is_ours() {
     let server = Server::start().await;
-    let stage = stage_with(&server).await;
+    // However busy this machine is, it is what lies there that decides.
+    let stage = stage_with(&server, Some(Duration::from_secs(5))).await;
     let (path, body) = question("chat", "gpt", "[[say:two storks]]", true);
     let (shown, told) = ask(&stage, &path, &body).await;
     assert_eq!(shown, "miss");
@@ -176,14 +178,22 @@ async fn what_lies_in_redis_outlives_us_and_is_believed_only_if_it_is_ours() {
     assert_eq!(counted(&stage, "relay_cache_away"), 0, "it was there all the time");
 }
 
+/// Asks until the answer of before is told: a busy machine may be too slow at first.
+async fn until_it_is_known(stage: &Stage, path: &str, body: &Value) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    while ask(stage, path, body).await.0 != "hit" {
+        assert!(Instant::now() < patience, "it is there, and nobody calls it");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_slow_or_away_holds_nobody_up() {
     let mut server = Server::start().await;
-    let stage = stage_with(&server).await;
+    let stage = stage_with(&server, None).await;
     let (path, body) = question("chat", "gpt", "hi", false);
     assert_eq!(ask(&stage, &path, &body).await.0, "miss");
-    server.keys(1).await;
-    assert_eq!(ask(&stage, &path, &body).await.0, "hit");
+    until_it_is_known(&stage, &path, &body).await;
     // As if it were busy with something else for half a minute.
     server.say(&[b"CLIENT", b"PAUSE", b"30000", b"ALL"]).await;
     let began = Instant::now();
@@ -196,11 +206,7 @@ async fn a_redis_that_is_slow_or_away_holds_nobody_up() {
     server.stop();
     assert_eq!(ask(&stage, &path, &body).await.0, "miss");
     server.start_again().await;
-    let patience = Instant::now() + Duration::from_secs(30);
-    while ask(&stage, &path, &body).await.0 != "hit" {
-        assert!(Instant::now() < patience, "it is back, and nobody calls it");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_it_is_known(&stage, &path, &body).await;
     let stage = stage.again().await;
     server.stop();
     drop(stage.again().await);

@@ -46,11 +46,13 @@ pub struct CacheSettings {
     pub longest: usize,
     /// The address of a Redis that keeps them instead.
     pub redis: Option<Secret>,
+    /// How long a call waits for it.
+    pub patience: Duration,
 }
 
 impl Default for CacheSettings {
     fn default() -> Self {
-        CacheSettings { bytes: 64 << 20, longest: 1 << 20, redis: None }
+        CacheSettings { bytes: 64 << 20, longest: 1 << 20, redis: None, patience: Duration::from_millis(50) }
     }
 }
 
@@ -117,7 +119,7 @@ impl Cache {
             None => Shelf::Memory(Mutex::new(Memory::new(settings.bytes))),
             Some(address) => {
                 let seal = salon.keys.answer_seal();
-                Shelf::Redis(Redis::open(address, seal, settings.longest, metrics.clone()).await?)
+                Shelf::Redis(Redis::open(address, seal, &settings, metrics.clone()).await?)
             }
         };
         let names = salon.keys.answer_names();
@@ -125,8 +127,8 @@ impl Cache {
     }
 
     /// Sees whether a Redis is there. The error says why not, without its address.
-    pub async fn probe(address: &Secret) -> Result<(), String> {
-        Redis::probe(address).await
+    pub async fn probe(address: &Secret, settings: &CacheSettings) -> Result<(), String> {
+        Redis::probe(address, settings).await
     }
 
     /// Where the answer to a question would lie; `None` if it is one that is always asked anew.

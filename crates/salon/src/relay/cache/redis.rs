@@ -2,7 +2,7 @@
 //!
 //! Redis is somebody else's program, and other programs may write to it. So what lies there is sealed under a key of the
 //! data's, and bound to its place: what was not put there by one of us does not open, and what was moved does not either.
-//! And no call waits for it longer than [`PATIENCE`]: where it is away or slow there is no answer of before, and it is
+//! And no call waits for it longer than the settings' patience: where it is away or slow there is no answer of before, and it is
 //! left alone until it answers again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,13 +18,11 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use ulid::Ulid;
 
-use super::{About, Kept, Name};
+use super::{About, CacheSettings, Kept, Name};
 use crate::keys::hex;
 use crate::metrics::Metrics;
 use crate::seal::{Blob, Key, seal};
 
-/// How long a call waits for an answer of before.
-const PATIENCE: Duration = Duration::from_millis(50);
 /// For whatever no call waits for.
 const SLOWLY: Duration = Duration::from_secs(1);
 /// The pause before it is called again; it doubles up to the longest.
@@ -50,6 +48,8 @@ struct Inner {
     lines: Mutex<Option<Lines>>,
     lost: Notify,
     seal: Key,
+    /// How long a call waits for an answer of before.
+    patience: Duration,
     /// The longest sealed answer.
     longest: usize,
     writes: Arc<Semaphore>,
@@ -78,10 +78,10 @@ impl Redis {
     pub(super) async fn open(
         address: &Secret,
         seal: Key,
-        longest: usize,
+        settings: &CacheSettings,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Redis> {
-        let inner = Arc::new(Inner::new(address, seal, longest, metrics)?);
+        let inner = Arc::new(Inner::new(address, seal, settings, metrics)?);
         if let Err(why) = inner.connect().await {
             tracing::warn!(why, "Redis is away, so no answers are given again until it is back");
             inner.lost.notify_one();
@@ -92,8 +92,8 @@ impl Redis {
     }
 
     /// Sees whether it is there.
-    pub(super) async fn probe(address: &Secret) -> Result<(), String> {
-        let inner = Inner::new(address, Key::default(), 0, Arc::default()).map_err(|error| error.to_string())?;
+    pub(super) async fn probe(address: &Secret, settings: &CacheSettings) -> Result<(), String> {
+        let inner = Inner::new(address, Key::default(), settings, Arc::default()).map_err(|error| error.to_string())?;
         inner.connect().await.map_err(str::to_owned)
     }
 
@@ -107,7 +107,7 @@ impl Redis {
         let mut command = redis::cmd("GETRANGE");
         command.arg(place(name)).arg(0).arg(inner.longest);
         let asked = command.query_async::<Vec<u8>>(&mut lines.read);
-        let found = inner.judge(lines.since, tokio::time::timeout(PATIENCE, asked).await)?;
+        let found = inner.judge(lines.since, tokio::time::timeout(inner.patience, asked).await)?;
         if found.is_empty() {
             return None;
         }
@@ -142,7 +142,7 @@ impl Redis {
 }
 
 impl Inner {
-    fn new(address: &Secret, seal: Key, longest: usize, metrics: Arc<Metrics>) -> anyhow::Result<Inner> {
+    fn new(address: &Secret, seal: Key, settings: &CacheSettings, metrics: Arc<Metrics>) -> anyhow::Result<Inner> {
         // What it says of the address may repeat a password.
         let client = Client::open(address.expose())
             .map_err(|error| anyhow::anyhow!("the address of Redis cannot be used: {}", error.category()))?;
@@ -151,7 +151,8 @@ impl Inner {
             lines: Mutex::default(),
             lost: Notify::new(),
             seal,
-            longest: longest + FRAME,
+            patience: settings.patience,
+            longest: settings.longest + FRAME,
             writes: Arc::new(Semaphore::new(WRITES)),
             metrics,
             said: Mutex::default(),
@@ -172,7 +173,7 @@ impl Inner {
         };
         let (mut read, write) = (connect().await?, connect().await?);
         let ping = redis::cmd("PING");
-        match tokio::time::timeout(PATIENCE, ping.query_async::<redis::Value>(&mut read)).await {
+        match tokio::time::timeout(self.patience, ping.query_async::<redis::Value>(&mut read)).await {
             Err(_) => return Err("it is too slow"),
             Ok(Err(error)) => return Err(why(&error)),
             Ok(Ok(_)) => {}
@@ -279,7 +280,8 @@ mod tests {
 
     fn inner(key: u8) -> Inner {
         let address = Secret::new("redis://127.0.0.1:1");
-        Inner::new(&address, Zeroizing::new([key; 32]), 1_000, Arc::default()).unwrap()
+        let settings = CacheSettings { longest: 1_000, ..CacheSettings::default() };
+        Inner::new(&address, Zeroizing::new([key; 32]), &settings, Arc::default()).unwrap()
     }
 
     #[test]
