@@ -133,9 +133,9 @@ fn shared_with(origins: &[HeaderValue]) -> CorsLayer {
         .max_age(Duration::from_secs(600))
 }
 
-/// The names of every route.
+/// The names of every route, at either listener.
 pub fn routes() -> Vec<Listed> {
-    table().into_parts().1
+    table().merge_names(api::llm::routes()).into_parts().1
 }
 
 fn table() -> Table {

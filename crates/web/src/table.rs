@@ -68,6 +68,12 @@ impl Table {
         self
     }
 
+    /// Lists another table's routes with ours, though they are not served together.
+    pub(crate) fn merge_names(mut self, other: Table) -> Table {
+        self.listed.extend(other.listed);
+        self
+    }
+
     /// The same routes behind a layer.
     pub(crate) fn map(mut self, dress: impl FnOnce(Router<Web>) -> Router<Web>) -> Table {
         self.router = dress(self.router);

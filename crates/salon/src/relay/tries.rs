@@ -276,7 +276,9 @@ impl Calling {
             let member = Member { turn, reserved, texts, headers, head, most, deadline };
             match self.relay.batches.join(&self.relay.salon, member).await {
                 Some(batch::Came::Answer(due)) => return Ok(self.due(due).await),
-                Some(batch::Came::Trouble(trouble, turn, reserved)) => return Err((Came::Trouble(trouble), turn, reserved)),
+                Some(batch::Came::Trouble(trouble, turn, reserved)) => {
+                    return Err((Came::Trouble(trouble), turn, reserved));
+                }
                 Some(batch::Came::Alone(again, still)) => (turn, reserved) = (*again, *still),
                 Some(batch::Came::Apart(fault, again, still)) => {
                     (turn, reserved) = (*again, *still);

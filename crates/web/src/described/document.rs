@@ -1,6 +1,5 @@
 //! The description, put together from a file for each family.
 
-use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
@@ -19,23 +18,6 @@ const FILES: [(&str, &str); 8] = [
 /// The other addresses of a path, as its file lists them.
 const ALSO: &str = "x-also-at";
 
-/// Paths that are described before they are there. They are left out until they are.
-const NOT_THERE_YET: &[&str] = &[
-    "/api/sessions",
-    "/api/sessions/{id}",
-    "/api/sessions/{id}/messages",
-    "/api/chat",
-    "/api/chat/stream",
-    "/api/chat/completions",
-    "/api/models",
-    "/api/models/default",
-    "/api/health",
-    "/health",
-    "/chat",
-    "/chat/stream",
-    "/embeddings",
-];
-
 /// The description of every route, as OpenAPI 3.1.
 pub fn openapi() -> &'static Value {
     static WHOLE: LazyLock<Value> = LazyLock::new(whole);
@@ -50,14 +32,6 @@ fn whole() -> Value {
     }
     let mut whole = Value::Object(whole);
     whole["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
-    let paths = whole["paths"].as_object_mut();
-    paths.into_iter().for_each(|paths| paths.retain(|path, _| !NOT_THERE_YET.contains(&path.as_str())));
-    // Of a family that is not there yet, nothing is said.
-    let operations = whole["paths"].as_object().into_iter().flatten().flat_map(|(_, item)| item.as_object()).flatten();
-    let told: HashSet<Value> = operations.filter_map(|(_, operation)| operation.pointer("/tags/0").cloned()).collect();
-    if let Some(tags) = whole["tags"].as_array_mut() {
-        tags.retain(|tag| told.contains(&tag["name"]));
-    }
     for (path, item) in whole["paths"].as_object_mut().into_iter().flatten() {
         tell_other_addresses(path, item);
     }
