@@ -65,6 +65,11 @@ impl Amounts {
             Measure::Requests => self.requests,
         }
     }
+
+    /// Whether it is no more than the other, by whatever measure.
+    pub fn fits_in(&self, other: &Amounts) -> bool {
+        Measure::ALL.into_iter().all(|measure| self.of(measure) <= other.of(measure))
+    }
 }
 
 /// Whose use a limit is about. The order is the one in which limits are asked, the narrowest first.

@@ -146,7 +146,7 @@ pub enum NotReserved {
     /// An admin has to agree first; then it may be reserved again with this id.
     #[error("the call {call} waits for an admin")]
     Held { call: CallId, limit: Option<LimitId> },
-    /// An admin said no, or nobody said anything for too long.
+    /// An admin said no, or nobody said anything for too long, or the yes was to another call than this.
     #[error("the call was denied")]
     Denied,
     /// There was a call of this id already.

@@ -93,12 +93,17 @@ async fn a_call_beyond_a_limit_can_wait_for_a_yes() {
     let call = held["held"][0]["call_id"].as_str().unwrap().to_owned();
     let (status, _) = ask(&stage, Method::POST, &format!("/api/admin/usage/held/{call}/approve"), None).await;
     assert_eq!(status, 200);
-    let again = async || {
+    let again = async |body: &Value| {
         let request = stage.http.post(format!("{}{path}", stage.base)).bearer_auth(&stage.key);
-        request.header("x-salon-call", &call).json(&body).send().await.unwrap().status().as_u16()
+        request.header("x-salon-call", &call).json(body).send().await.unwrap().status().as_u16()
     };
-    assert_eq!(again().await, 200);
-    assert_ne!(again().await, 200, "a yes is good for once");
+    let (_, other) = question("chat", "claude", "hi", false);
+    let (_, longer) = question("chat", "gpt", &"hi ".repeat(5_000), false);
+    for dearer in [other, longer] {
+        assert_eq!(again(&dearer).await, 403, "the yes was to another call");
+    }
+    assert_eq!(again(&body).await, 200);
+    assert_ne!(again(&body).await, 200, "a yes is good for once");
     assert_eq!(stage.upstream.calls().len(), 1);
 }
 

@@ -64,7 +64,7 @@ impl From<NotReserved> for Refused {
                 Refused::new(Kind::OverBudget, words).with_code("approval_required")
             }
             NotReserved::Denied => {
-                Refused::new(Kind::Permission, "An admin said no to this call.").with_code("approval_denied")
+                Refused::new(Kind::Permission, "No admin has agreed to this call.").with_code("approval_denied")
             }
             NotReserved::Duplicate => {
                 Refused::new(Kind::Conflict, "A call of this number was made already.").with_code("duplicate_call")

@@ -32,7 +32,11 @@ impl Group<'_> {
             match call.state {
                 // This very step was run before.
                 CallState::Reserved if call.nonce == nonce => return Ok(Ok(self.granted(&applying, at))),
-                CallState::Approved if same => approved = true,
+                // A yes is good for what was asked, and not for something dearer under the same number.
+                CallState::Approved if same && quote.model == call.model && quote.most.fits_in(&call.most) => {
+                    approved = true;
+                }
+                CallState::Approved if same => return Ok(Err(NotReserved::Denied)),
                 CallState::Held if same => {
                     return Ok(Err(NotReserved::Held { call: call.id.clone(), limit: call.limit.clone() }));
                 }
