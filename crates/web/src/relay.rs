@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use salon::access::{Caller, Credential};
 use salon::relay::{Answer, Ask, Count, Kind, Outside, Refused, Told, Wire};
@@ -56,6 +57,31 @@ pub(crate) fn routes() -> Table {
         .get("/health/liveliness", alive)
         .get("/health/liveness", alive)
         .any("/health/readiness", crate::health::readyz)
+        .map(|router| router.layer(middleware::from_fn(in_door_words)))
+}
+
+/// Whoever asks a door in another way than it is asked hears so in the door's own words.
+async fn in_door_words(request: Request, next: Next) -> Response {
+    let (id, path) = (RequestId::of(&request), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
+        return response;
+    }
+    let wire = match &path {
+        path if path.contains("/messages") => Wire::Messages,
+        path if path.contains("/v1beta/") || path.starts_with("/genai/") => Wire::Generate,
+        _ => Wire::Chat,
+    };
+    let allowed = response.headers().get(header::ALLOW).cloned();
+    let methods = allowed.as_ref().and_then(|allowed| allowed.to_str().ok()).unwrap_or("another method");
+    let refused = Refused::new(Kind::InvalidRequest, format!("This is asked by {methods}, and by nothing else."))
+        .with_code("method_not_supported")
+        .with_status(405);
+    let mut told = refusal(wire, &id, &refused);
+    if let Some(allowed) = allowed {
+        told.headers_mut().insert(header::ALLOW, allowed);
+    }
+    told
 }
 
 /// Some clients try a socket first; 426 sends them to the plain way at once, where 404 would make them insist.

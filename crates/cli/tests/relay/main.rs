@@ -7,6 +7,7 @@ mod cache_redis;
 mod calls;
 mod embeddings;
 mod health;
+mod hostile;
 #[path = "../house/mod.rs"]
 mod house;
 mod keys;

@@ -1,15 +1,19 @@
 //! Taking in a request's body: with an end to its length and to our patience.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
+use hyper::body::Body as _;
 use salon::relay::{Kind, Refused};
 use tokio::time::timeout;
 
 /// How long a body of any size may take, and how much longer for each piece of it.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PIECE: usize = 64 << 10;
+/// How many times as long as it may be a body is listened to, and forgotten.
+const LISTENED_TO: usize = 4;
 
 pub(crate) async fn read(body: Body, headers: &HeaderMap, most: usize) -> Result<Bytes, Refused> {
     let too_large = || Refused::new(Kind::TooLarge, format!("The request's body is larger than {} MiB.", most >> 20));
@@ -20,7 +24,11 @@ pub(crate) async fn read(body: Body, headers: &HeaderMap, most: usize) -> Result
         return Err(refused);
     }
     let stated: Option<usize> = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if stated.is_some_and(|stated| stated > most) {
+    if let Some(stated) = stated.filter(|stated| *stated > most) {
+        // Most clients listen only when they have said everything, and would see nothing but a broken connection.
+        if stated <= most.saturating_mul(LISTENED_TO) {
+            timeout(PATIENCE, hear_out(body)).await.ok();
+        }
         return Err(too_large());
     }
     let patience = PATIENCE + Duration::from_secs((stated.unwrap_or(most) / PIECE) as u64);
@@ -34,6 +42,10 @@ pub(crate) async fn read(body: Body, headers: &HeaderMap, most: usize) -> Result
             Err(refused)
         }
     }
+}
+
+async fn hear_out(mut body: Body) {
+    while let Some(Ok(_)) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {}
 }
 
 fn is_length(error: &axum::Error) -> bool {
