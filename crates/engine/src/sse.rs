@@ -348,7 +348,7 @@ mod tests {
             [b"data", b":", b" ", b"\n", b"\r", b"\r\n", b"id", b"event", b"retry", b"\xef\xbb\xbf", b"\xff", b"1"];
         let mut rng = rand::rngs::SmallRng::seed_from_u64(37);
         let mut frames = 0;
-        for round in 0..100_000 {
+        for round in 0..if crate::wire::is_fuzzed_long() { 1_000_000 } else { 100_000 } {
             let length = rng.random_range(0..64);
             let bytes: Vec<u8> = if round % 2 == 0 {
                 (0..length).map(|_| rng.random()).collect()

@@ -26,6 +26,9 @@ pub use refusal::{Kind, Refused, Verdict, hide_key, judge_refusal};
 pub use tap::{Tap, Tapped};
 pub use unasked::Unasked;
 
+#[cfg(test)]
+pub(crate) use fuzz::is_long as is_fuzzed_long;
+
 /// A protocol, and which of its calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Wire {

@@ -51,7 +51,7 @@ pub(super) fn config(runs: u32) -> ProptestConfig {
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long tests run is the environment's to say")]
-fn is_long() -> bool {
+pub(crate) fn is_long() -> bool {
     std::env::var("SALON_LONG").is_ok_and(|value| !matches!(&*value, "" | "0"))
 }
 
@@ -168,4 +168,43 @@ pub(super) fn cost(mut run: impl FnMut()) -> std::time::Duration {
         begin.elapsed() / BATCH
     };
     (0..200).map(|_| batch()).min().unwrap_or_default()
+}
+
+/// The readers that meet the world's bytes first, without the expense of properties: the head of a request, the tap on
+/// an answer, the chunk that is left out, the judge of refusals.
+#[test]
+fn a_hundred_thousand_damaged_texts_are_read_without_a_panic() {
+    use bytes::Bytes;
+    use rand::{RngExt, SeedableRng};
+
+    use super::{Head, Outside, Tap, Unasked, judge_refusal};
+
+    let mut rng = rand::rngs::SmallRng::seed_from_u64(43);
+    let texts: Vec<(Wire, &[u8])> = [REQUESTS, STREAMS, ANSWERS].concat();
+    let wires: Vec<Wire> = REQUESTS.iter().map(|(wire, _)| *wire).collect();
+    let (mut heads, mut answers) = (0, 0);
+    for run in 0..if is_long() { 1_000_000 } else { 100_000 } {
+        let (wire, text) = texts[run % texts.len()];
+        // Now and then in the ears of somebody who speaks another language.
+        let wire = if rng.random_range(0..8) == 0 { wires[rng.random_range(0..wires.len())] } else { wire };
+        // A piece of it is as good as the whole, and read faster.
+        let from = if rng.random_range(0..3) == 0 { rng.random_range(0..text.len()) } else { 0 };
+        let mut text = text[from..(from + 280).min(text.len())].to_vec();
+        for _ in 0..rng.random_range(0..4) {
+            damage(&mut text, rng.random());
+        }
+        heads += usize::from(Head::read(wire, &text, Outside { model: Some("m"), stream: false }).is_ok());
+        let cut = rng.random_range(0..=text.len());
+        let (mut tap, mut unasked) = (Tap::new(wire), Unasked::new());
+        let mut passed = 0;
+        for part in [&text[..cut], &text[cut..]] {
+            tap.push(part);
+            passed += unasked.push(Bytes::copy_from_slice(part)).len();
+        }
+        passed += unasked.finish().len();
+        assert!(passed <= text.len(), "nothing is added");
+        answers += usize::from(tap.finish().estimated.output > 0);
+        judge_refusal(wire, 400, &http::HeaderMap::new(), &text);
+    }
+    assert!(heads > 1_000 && answers > 1_000, "some make sense: {heads} {answers}");
 }

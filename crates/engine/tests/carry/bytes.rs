@@ -10,7 +10,11 @@ use crate::answers::{stream, whole};
 use crate::cast::*;
 
 /// Runs over each kind of reader.
-const RUNS: usize = 100_000;
+fn runs() -> usize {
+    #[expect(clippy::disallowed_methods, reason = "how long tests run is the environment's to say")]
+    let is_long = std::env::var("SALON_LONG").is_ok_and(|value| !matches!(&*value, "" | "0"));
+    if is_long { 1_000_000 } else { 100_000 }
+}
 
 /// Words that mean something to somebody, to be found where they do not belong.
 const WORDS: &[&str] = &[
@@ -141,7 +145,7 @@ fn a_hundred_thousand_spoilt_questions_are_carried_or_refused() {
     let asks: Vec<(Wire, Vec<u8>)> =
         ASKS.iter().map(|(wire, text)| (*wire, parse(text).to_string().into_bytes())).collect();
     let mut carried = 0;
-    for run in 0..RUNS {
+    for run in 0..runs() {
         let (from, text) = &asks[run % asks.len()];
         let spoilt = spoil(text, &mut random);
         let to = UPSTREAMS[random.random_range(0..UPSTREAMS.len())];
@@ -154,13 +158,13 @@ fn a_hundred_thousand_spoilt_questions_are_carried_or_refused() {
             Err(error) => assert!(error.message.ends_with('.'), "{error}"),
         }
     }
-    assert!(carried > RUNS / 100, "most of what is spoilt is no JSON, but some is: {carried}");
+    assert!(carried > runs() / 100, "most of what is spoilt is no JSON, but some is: {carried}");
 }
 
 #[test]
 fn a_hundred_thousand_spoilt_streams_come_to_an_end() {
     let mut random = StdRng::seed_from_u64(2);
-    for run in 0..RUNS {
+    for run in 0..runs() {
         let upstream = UPSTREAMS[run % UPSTREAMS.len()];
         let door = DOORS[random.random_range(0..DOORS.len())];
         let spoilt = spoil(&excerpt(upstream, &mut random), &mut random);
@@ -184,7 +188,7 @@ fn a_hundred_thousand_spoilt_answers_are_told_or_refused() {
     let mut random = StdRng::seed_from_u64(3);
     let wholes = thinned(&UPSTREAMS.map(|wire| (wire, whole(wire))), &mut random);
     let mut told = 0;
-    for run in 0..RUNS {
+    for run in 0..runs() {
         let (upstream, text) = &wholes[run % wholes.len()];
         let door = DOORS[random.random_range(0..DOORS.len())];
         if let Ok(body) = carry_answer(&back(*upstream, door, false), &spoil(text, &mut random)) {
@@ -192,5 +196,5 @@ fn a_hundred_thousand_spoilt_answers_are_told_or_refused() {
             assert!(run % 16 != 0 || parse(std::str::from_utf8(&body).expect("text")).is_object());
         }
     }
-    assert!(told > RUNS / 100, "{told}");
+    assert!(told > runs() / 100, "{told}");
 }
