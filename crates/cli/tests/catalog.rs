@@ -4,6 +4,7 @@
 mod house;
 
 use std::process::Output;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::Request;
@@ -12,10 +13,12 @@ use salon::catalog::{Access, NoRoute};
 use salon_cli::house::House;
 use salon_core::Micros;
 use salon_engine::wire::Wire;
+use salon_mock::upstream::{Upstream, UpstreamConfig};
 use salon_store::Place;
 use salon_store::testing::{drop_database, postgres_database};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 /// A working folder, and commands in it.
 struct Desk {
@@ -229,19 +232,52 @@ async fn the_running_salon_tells_how_its_upstreams_have_been_doing() {
     house.close().await;
 }
 
+/// How long a change may take to be heard of by another process; much more than it takes.
+const NEWS: Duration = Duration::from_secs(2);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_salon_elsewhere_hears_of_changes_in_its_database() {
+    let upstream = Upstream::start(UpstreamConfig::default()).await.expect("an upstream");
     let mut desk = Desk::new("");
     desk.place = Place::Postgres(postgres_database().await);
     let house = desk.house().await;
-    tokio::task::block_in_place(|| desk.says("model add mine --at echo"));
-    // Told at once, or seen within a second: either way it comes by itself.
-    let there = async {
-        while house.relay.catalog.route("mine", Wire::Chat, None).is_err() {
-            tokio::task::yield_now().await;
+    let says = |words: &str| tokio::task::block_in_place(|| desk.says(words));
+    says("user add alice");
+    let key = says("key add laptop --user alice --quiet");
+    let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().expect("a client");
+    let url = format!("http://{}/v1/chat/completions", house.address.expect("it listens"));
+    let question = json!({ "model": "mine", "messages": [{ "role": "user", "content": "[[say:two storks]]" }] });
+    // Status and price of an answer.
+    let ask = async || {
+        let answer = http.post(&url).bearer_auth(&key).json(&question).send().await.expect("an answer");
+        let cost = answer.headers().get("x-salon-cost").and_then(|cost| cost.to_str().ok()).map(str::to_owned);
+        (answer.status().as_u16(), cost)
+    };
+    // The commands are processes of their own; what they change is heard of here by itself.
+    let becomes = async |what: &str, status: u16, cost: Option<&str>| {
+        let since = Instant::now();
+        loop {
+            let (got, paid) = ask().await;
+            if got == status && (cost.is_none() || paid.as_deref() == cost) {
+                return;
+            }
+            assert!(since.elapsed() < NEWS, "{what}: after two seconds it is still {got}, {paid:?}");
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), there).await.expect("the change");
+    assert_eq!(ask().await.0, 404);
+    says(&format!("upstream add far --kind compatible --url {}/v1", upstream.base_url()));
+    says("model add mine --at far/mock-small --input 1 --output 1");
+    // Nine tokens are read and three written.
+    becomes("a new model", 200, Some("0.000012")).await;
+    says("model set mine --input 100 --output 0");
+    becomes("another price", 200, Some("0.0009")).await;
+    says("upstream remove far");
+    becomes("an upstream that is gone", 404, None).await;
+    says("model set mine --at echo");
+    becomes("another place", 200, None).await;
+    let id = says("key list").split_whitespace().next().expect("a key").to_owned();
+    says(&format!("key revoke {id}"));
+    becomes("a key that is revoked", 401, None).await;
     house.close().await;
     drop_database(&desk.place).await;
 }
