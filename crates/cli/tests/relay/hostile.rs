@@ -27,7 +27,7 @@ fn envelope(door: &str, status: u16, body: &Value) -> Option<(String, Option<Str
             let reason = error["details"][0]["reason"].as_str().map(str::to_lowercase);
             (error["code"] == status).then(|| Some((text(&error["status"])?, reason, message))).flatten()
         }
-        _ => error.get("param").map(|_| Some((text(&error["type"])?, text(&error["code"]), message))).flatten(),
+        _ => error.get("param").and_then(|_| Some((text(&error["type"])?, text(&error["code"]), message))),
     }
 }
 
