@@ -65,6 +65,8 @@ pub struct RelaySettings {
     pub max_body: usize,
     /// How long an upstream is heard to its end after its client has gone; zero hangs up at once.
     pub drain: Duration,
+    /// How long a stream may be silent before a comment says that somebody is still there.
+    pub silence: Duration,
     /// Who calls without a credential from this machine. `None` lets nobody in without one.
     pub anonymous: Option<Arc<Caller>>,
     pub cache: CacheSettings,
@@ -75,6 +77,7 @@ impl Default for RelaySettings {
         RelaySettings {
             max_body: 32 << 20,
             drain: Duration::from_secs(10),
+            silence: Duration::from_secs(15),
             anonymous: None,
             cache: CacheSettings::default(),
         }

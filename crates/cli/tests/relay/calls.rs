@@ -108,3 +108,25 @@ async fn nobody_comes_in_without_a_key_or_with_two() {
     assert_eq!(stage.upstream.calls().len(), 4);
     assert_eq!(stage.used().await.calls, 4, "nothing is stored for a refused request");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silence_is_bridged_by_comments_where_these_have_a_place() {
+    let stage = Stage::with(|config| config.relay.silence = std::time::Duration::from_millis(20)).await;
+    for (model, door) in [("gpt", "chat"), ("claude", "chat"), ("gemini", "generate"), ("gpt", "messages")] {
+        let (path, body) = question(door, model, "[[words=6]] [[pace=90]]", true);
+        let text = stage.post(&path, &body).await.text().await.unwrap();
+        assert!(text.contains("\n: still there\n\n"), "{door} of {model}: {text}");
+        // Comments stand between events, and not within them.
+        let events = text.replace("\r\n", "\n");
+        for event in events.split("\n\n").filter(|event| event.contains(": still there")) {
+            assert_eq!(event, ": still there", "{door} of {model}: {text}");
+        }
+    }
+    // The elements of an array have nothing like it.
+    for model in ["gpt", "gemini", "echo"] {
+        let (path, body) = question("generate", model, "[[words=6]] [[pace=90]]", true);
+        let array = stage.post(path.trim_end_matches("?alt=sse"), &body).await.text().await.unwrap();
+        let elements: Result<Vec<Value>, _> = serde_json::from_str(&array);
+        assert!(elements.is_ok_and(|elements| !elements.is_empty()), "{model}: {array}");
+    }
+}

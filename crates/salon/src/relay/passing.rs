@@ -23,14 +23,21 @@ use super::charge::{Bill, Ending};
 
 /// A comment that keeps proxies and clients patient while an upstream thinks.
 const STILL_THERE: &[u8] = b": still there\n\n";
-/// How long nothing may pass before it is said.
-const SILENCE: Duration = Duration::from_secs(15);
 
 /// Where an answer's bytes come from.
 pub(super) enum Source {
     Upstream(outbound::Body),
     /// An engine of the house, which writes the client's protocol.
     House(mpsc::Receiver<Bytes>),
+}
+
+/// How an answer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    /// How long an upstream is heard to its end after its client has gone.
+    pub patience: Duration,
+    /// How long nothing may pass before it is said that somebody is still there; `None` where a comment has no place.
+    pub silence: Option<Duration>,
 }
 
 /// What is done to them.
@@ -53,8 +60,7 @@ pub struct Passing {
     bill: Option<Box<Bill>>,
     wire: Wire,
     id: String,
-    /// How long an upstream is heard to its end after its client has gone.
-    patience: Duration,
+    waiting: Waiting,
     silence: Option<Pin<Box<Sleep>>>,
     passed: Instant,
     cost: Micros,
@@ -73,9 +79,9 @@ impl Passing {
         bill: Box<Bill>,
         wire: Wire,
         id: &str,
-        patience: Duration,
+        waiting: Waiting,
     ) -> Passing {
-        let silence = Some(Box::pin(tokio::time::sleep(SILENCE)));
+        let silence = waiting.silence.map(|silence| Box::pin(tokio::time::sleep(silence)));
         Passing {
             source: Some(source),
             first,
@@ -84,7 +90,7 @@ impl Passing {
             bill: Some(bill),
             wire,
             id: id.to_owned(),
-            patience,
+            waiting,
             silence,
             passed: Instant::now(),
             cost: Micros::ZERO,
@@ -218,7 +224,6 @@ impl http_body::Body for Passing {
             let passed = match polled {
                 Poll::Ready(Some(Ok(bytes))) => {
                     this.tap.push(&bytes);
-                    this.between = bytes.ends_with(b"\n\n");
                     match this.pass(bytes) {
                         Ok(bytes) => {
                             let bytes = this.discreet(bytes);
@@ -233,11 +238,13 @@ impl http_body::Body for Passing {
                 Poll::Ready(Some(Err(fault))) => this.end(Err(fault)),
                 Poll::Ready(None) => this.end(Ok(())),
                 Poll::Pending => {
-                    let Some(silence) = &mut this.silence else { return Poll::Pending };
+                    let (Some(silence), Some(longest)) = (&mut this.silence, this.waiting.silence) else {
+                        return Poll::Pending;
+                    };
                     ready!(silence.as_mut().poll(context));
-                    let due = this.passed + SILENCE;
+                    let due = this.passed + longest;
                     let now = Instant::now();
-                    silence.as_mut().reset(if due > now { due } else { now + SILENCE });
+                    silence.as_mut().reset(if due > now { due } else { now + longest });
                     if due > now || !this.between {
                         continue;
                     }
@@ -245,6 +252,8 @@ impl http_body::Body for Passing {
                 }
             };
             if !passed.is_empty() {
+                // What the client has, and not what came: it may be told in another form.
+                this.between = passed.ends_with(b"\n\n") || passed.ends_with(b"\r\n\r\n");
                 if this.silence.is_some() {
                     this.passed = Instant::now();
                 }
@@ -269,8 +278,8 @@ impl Drop for Passing {
         let Some(bill) = self.bill.take() else { return };
         let mut tap = std::mem::replace(&mut self.tap, Tap::new(self.wire));
         match self.source.take() {
-            Some(Source::Upstream(mut body)) if !self.patience.is_zero() => {
-                let until = Instant::now() + self.patience;
+            Some(Source::Upstream(mut body)) if !self.waiting.patience.is_zero() => {
+                let until = Instant::now() + self.waiting.patience;
                 let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
                 runtime.spawn(async move {
                     let heard = async {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::batch::{self, Due, Member};
 use super::cache::{self, Keeping, Place};
 use super::charge::{Bill, Ending};
-use super::passing::{Manner, Passing, Source};
+use super::passing::{Manner, Passing, Source, Waiting};
 use super::{
     Answer, Ask, Most, NotBegun, REAP_AFTER, Relay, Told, changes, house, passed_on, put, refuse, tell_limits,
 };
@@ -370,9 +370,9 @@ impl Calling {
             };
             let bill = Box::new(self.bill(reserved, turn));
             let (source, id) = (Source::Upstream(body), self.ask.id.as_str());
-            let passing =
-                Passing::new(source, Some(first), manner, tap, bill, self.ask.wire, id, self.relay.settings.drain)
-                    .kept(self.listen(&headers));
+            let waiting = self.waiting(self.relay.settings.drain);
+            let passing = Passing::new(source, Some(first), manner, tap, bill, self.ask.wire, id, waiting)
+                .kept(self.listen(&headers));
             return Ok(Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Stream(Box::new(passing)) }));
         }
         let bytes = match body.collect(MAX_ANSWER).await {
@@ -473,10 +473,11 @@ impl Calling {
             bill,
             self.ask.wire,
             self.ask.id.as_str(),
-            Duration::ZERO,
+            self.waiting(Duration::ZERO),
         );
         if self.head.stream {
             headers.insert(header::CONTENT_TYPE, self.stream_type());
+            headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
             let passing = passing.kept(self.listen(&headers));
             return Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Stream(Box::new(passing)) });
         }
@@ -484,6 +485,12 @@ impl Calling {
         let (bytes, cost) = passing.kept(self.listen(&headers)).collect().await;
         super::put(&mut headers, "x-salon-cost", &cost.to_string());
         Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Whole(bytes) })
+    }
+
+    /// Comments are known to events alone: in an array, or in a whole answer, they would be no JSON.
+    fn waiting(&self, patience: Duration) -> Waiting {
+        let events = self.head.stream && !self.wants_array();
+        Waiting { patience, silence: events.then_some(self.relay.settings.silence) }
     }
 
     fn bill(&self, reserved: Reserved, turn: Turn<Arc<Destination>>) -> Bill {
