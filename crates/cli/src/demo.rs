@@ -64,6 +64,7 @@ fn greet(messenger: &str, public: &str, config: &Config) {
     println!();
     println!("  Messenger   {messenger}");
     println!("  Front door  {public}");
+    println!("  API         {public}/docs, without a key from this machine");
     println!("  Data        {}", config.data.display());
     println!();
     println!("  Try: write to the parrot, ask the storyteller for a story and press Stop,");

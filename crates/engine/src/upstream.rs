@@ -1,21 +1,7 @@
-//! Steadiness around calls to a server that we do not run.
+//! Steadiness around calls to servers that we do not run.
 //!
-//! One [`Upstream`] belongs to one engine: its connections, its retry budget and its circuit breaker are shared by that
-//! engine's calls and by nobody else's. A [`Call`] is one question, which may take several tries:
-//!
-//! ```text
-//! let mut call = upstream.call();
-//! loop {
-//!     call.admit()?;                              // the breaker may say no
-//!     match one_try(&mut call).await {
-//!         Ok(answer) => { call.succeeded(); return Ok(answer) }
-//!         Err(trouble) => match call.failed(&trouble, anything_shown) {
-//!             Some(pause) => sleep(pause).await,  // worth another try
-//!             None => return Err(trouble.into()),
-//!         }
-//!     }
-//! }
-//! ```
+//! [`Turns`] are the tries of one question: whom to ask next, and how long to wait before it. [`Health`] is how a server
+//! has been doing, with a circuit breaker; [`Budget`] bounds retries. Both are shared by all questions.
 //!
 //! What goes wrong is a [`Fault`], and what people read is its fixed sentence: never an address, a key or a body. Base
 //! URLs come from the operator, so any address is allowed here, loopback included; URLs that users give have to pass a
@@ -25,13 +11,12 @@ mod fault;
 mod health;
 mod turns;
 
-use std::sync::{Arc, Once};
+use std::sync::Once;
 use std::time::Duration;
 
 use anyhow::Context;
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, RequestBuilder, Response, Url};
-use tokio::time::Instant;
+use reqwest::{Client, ClientBuilder, Url};
 
 pub use fault::{Fault, Trouble, fault_of_status, retry_after};
 pub use health::{Budget, Condition, Health, Try, View};
@@ -82,101 +67,6 @@ impl Default for Settings {
     }
 }
 
-/// A server that we do not run, and how it has been doing.
-#[derive(Debug)]
-pub struct Upstream {
-    client: Client,
-    settings: Settings,
-    health: Arc<Health>,
-    budget: Budget,
-}
-
-impl Upstream {
-    /// `base` is below which everything is asked.
-    pub fn new(base: &Url, settings: Settings) -> anyhow::Result<Upstream> {
-        let client = guarded_client(&[base], |builder| {
-            builder
-                .connect_timeout(settings.connect)
-                .pool_max_idle_per_host(16)
-                .pool_idle_timeout(Duration::from_secs(60))
-        })?;
-        let (health, budget) = (Arc::new(Health::new(&settings)), Budget::new(settings.free_retries));
-        Ok(Upstream { client, settings, health, budget })
-    }
-
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// Begins a question. Its total deadline runs from now.
-    pub fn call(&self) -> Call<'_> {
-        self.budget.count_call();
-        Call { upstream: self, deadline: Instant::now() + self.settings.total, tries: 0, under_way: None }
-    }
-}
-
-/// One question to an upstream, which may take several tries.
-///
-/// Dropping it in the middle of a try, because someone asked to stop, says nothing about the upstream's health.
-#[derive(Debug)]
-pub struct Call<'a> {
-    upstream: &'a Upstream,
-    deadline: Instant,
-    tries: u32,
-    under_way: Option<Try>,
-}
-
-impl Call<'_> {
-    /// Asks the breaker whether a try may begin.
-    pub fn admit(&mut self) -> Result<(), Fault> {
-        self.under_way = Some(self.upstream.health.admit()?);
-        self.tries += 1;
-        Ok(())
-    }
-
-    /// When the whole question has to be over.
-    pub fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    /// Sends a request and waits for the head of the response, `first_event` long at most. Any status is an answer.
-    pub async fn send(&self, request: RequestBuilder) -> Result<Response, Fault> {
-        let until = self.deadline.min(Instant::now() + self.upstream.settings.first_event);
-        let response = tokio::time::timeout_at(until, request.send())
-            .await
-            .map_err(|_| Fault::Timeout)?
-            .map_err(|error| fault_of(&error))?;
-        let headers = response.headers();
-        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        if bytes > MAX_HEADERS as usize {
-            return Err(Fault::Garbled);
-        }
-        Ok(response)
-    }
-
-    pub fn succeeded(&mut self) {
-        if let Some(mut under_way) = self.under_way.take() {
-            under_way.succeeded();
-        }
-    }
-
-    /// Takes note of a failed try. Answers how long to pause before the next one, or `None` if there should be none.
-    ///
-    /// `shown` is whether anybody has seen part of this answer: then there is no second one.
-    pub fn failed(&mut self, trouble: &Trouble, shown: bool) -> Option<Duration> {
-        if let Some(mut under_way) = self.under_way.take() {
-            under_way.failed(trouble.fault);
-        }
-        let upstream = self.upstream;
-        let pause = || health::pause_before(self.tries, trouble, &upstream.settings, self.deadline, &upstream.budget);
-        (!shown).then(pause).flatten()
-    }
-}
-
 /// Builds the only kind of client that leaves this house: it follows no redirects, knows no proxies and shares its
 /// connections with nobody. Whoever asks other servers than models starts here too.
 ///
@@ -208,29 +98,52 @@ pub fn guarded_client(
     guarded().tls_certs_only([]).build().context("cannot set up the HTTP client")
 }
 
-/// Sorts the errors of the client. What they say is not passed on: it contains the address.
-///
-/// The client decodes nothing, so its decoding errors are bodies that broke off.
-pub fn fault_of(error: &reqwest::Error) -> Fault {
-    if error.is_connect() {
-        Fault::Unreachable
-    } else if error.is_timeout() {
-        Fault::Timeout
-    } else if error.is_builder() {
-        Fault::Refused
-    } else {
-        Fault::Cut
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    /// One server, and what is known of it.
+    struct Upstream {
+        settings: Settings,
+        health: Arc<Health>,
+        budget: Arc<Budget>,
+    }
+
+    /// One question to it.
+    struct Call {
+        turns: Turns<()>,
+        turn: Option<Turn<()>>,
+    }
+
     fn upstream(settings: Settings) -> Upstream {
-        Upstream::new(&Url::parse("http://127.0.0.1:1").expect("a URL"), settings).expect("a client")
+        let (health, budget) = (Arc::new(Health::new(&settings)), Arc::new(Budget::new(settings.free_retries)));
+        Upstream { settings, health, budget }
+    }
+
+    impl Upstream {
+        fn call(&self) -> Call {
+            let way = Way { what: (), stage: 0, health: self.health.clone(), room: Arc::default() };
+            Call { turns: Turns::new(vec![way], self.settings.clone(), self.budget.clone()), turn: None }
+        }
+    }
+
+    impl Call {
+        fn admit(&mut self) -> Result<(), Fault> {
+            self.turn = Some(self.turns.next().map_err(|trouble| trouble.fault)?);
+            Ok(())
+        }
+
+        fn succeeded(&mut self) {
+            self.turn.take().expect("admitted").succeeded();
+        }
+
+        fn failed(&mut self, trouble: &Trouble, shown: bool) -> Option<Duration> {
+            self.turns.failed(self.turn.take().expect("admitted"), trouble, shown)
+        }
     }
 
     #[tokio::test(start_paused = true)]

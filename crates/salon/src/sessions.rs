@@ -7,7 +7,7 @@ use salon_core::{Channel, Dialog, DialogId, Refusal, Time, Turn, TurnId, UserId,
 use salon_store::{Error, Keeper, Request, Result, Session, Tx};
 
 use crate::Salon;
-use crate::access::Caller;
+use crate::access::{Caller, Denied};
 use crate::say::{Utterance, say};
 use crate::stop::stop_dialog;
 
@@ -77,6 +77,8 @@ pub enum Asked {
     Mismatch,
     /// There is no such session, or it is somebody else's.
     Gone,
+    /// The caller's key is not for who would answer.
+    Denied(Denied),
     /// Too much waits in the session already.
     Full(Refusal),
 }
@@ -165,11 +167,26 @@ impl Salon {
             .await
     }
 
+    /// Whether the caller's key may be used for an engine: by the engine's name, or by that of the model behind it.
+    pub fn may_ask(&self, caller: &Caller, engine: &str) -> Result<(), Denied> {
+        let model = self.engines.find(engine).and_then(|configured| configured.model);
+        // A model is also known by its own name, without the upstream before it.
+        let bare = model.as_deref().and_then(|model| model.split_once(':')).map(|(_, bare)| bare.to_owned());
+        let names = [Some(engine.to_owned()), model, bare];
+        match names.into_iter().flatten().any(|name| caller.may_use(&name).is_ok()) {
+            true => Ok(()),
+            false => Err(Denied::Model),
+        }
+    }
+
     /// Asks in a session. A request that came before finds the turn that it made.
     pub async fn ask_in_session(&self, caller: &Caller, id: &DialogId, question: Question) -> Result<Asked> {
         let keeper = self.keeper(caller).await?;
         let Some(session) = self.store.read().await?.find_session(&keeper, id).await? else { return Ok(Asked::Gone) };
         let engine = question.engine.as_deref().unwrap_or(&session.dialog.engine);
+        if let Err(denied) = self.may_ask(caller, engine) {
+            return Ok(Asked::Denied(denied));
+        }
         let utterance = self
             .utterance(id, engine, None, &question.text, None)
             .asked_by(&caller.user, caller.key.as_ref())

@@ -166,11 +166,48 @@ def refusals_are_as_described(number):
     answers(status, method, path, body, key, at=at)
 
 
-@check(*[f"{method} {path}" for method, path, operation in operations() if "security" not in operation])
+def is_here(path):
+    """The LLM server's paths have another listener, which this house does not open."""
+    return "servers" not in WHOLE["paths"][path]
+
+
+@check(*[f"{method} {path}" for method, path, operation in operations() if "security" not in operation and is_here(path)])
 def nobody_without_a_key_is_let_in(door):
     method, path = door.split(" ")
     bare = path.replace("{", "").replace("}", "")
     answers(401, method, bare, {} if method in ("post", "put") else None, key=None, at=path)
+
+
+SESSION = "/api/sessions/{session}"
+
+
+@check()
+def sessions_are_opened_asked_and_deleted():
+    session = answers(201, "post", "/api/sessions", {"engine": "gpt", "metadata": {"title": "Storks"}})["session_id"]
+    answers(200, "get", "/api/sessions?limit=5")
+    answers(200, "get", f"/api/sessions/{session}", at=SESSION)
+    question = {"session_id": session, "message": "[[say:two storks]]", "max_new_tokens": 50}
+    same(answers(200, "post", "/api/chat", question)["content"], "two storks")
+    assert '"type":"token"' in answers(200, "post", "/api/chat/stream", question)
+    assert "storks" in answers(200, "get", f"/api/sessions/{session}/stream", at=SESSION + "/stream")
+    same(answers(200, "get", f"/api/sessions/{session}/messages", at=SESSION + "/messages")["total_count"], 4)
+    answers(404, "delete", f"/api/sessions/{session}/run", at=SESSION + "/run")
+    answers(422, "post", "/api/chat", {"message": 7})
+    answers(204, "delete", f"/api/sessions/{session}", at=SESSION)
+    answers(404, "get", f"/api/sessions/{session}", at=SESSION)
+    answers(404, "post", "/api/chat", question)
+
+
+@check()
+def chats_without_a_session():
+    question = {"model": "gpt", "messages": SAID}
+    same(answers(200, "post", "/api/chat/completions", question)["choices"][0]["message"]["content"], "two storks")
+    assert "[DONE]" in answers(200, "post", "/api/chat/stream", question)
+    answers(422, "post", "/api/chat/completions", {"messages": []})
+    answers(200, "get", "/api/models")
+    answers(200, "get", "/api/models/default")
+    answers(200, "get", "/api/health", key=None)
+    answers(200, "get", "/health", key=None)
 
 
 @check()

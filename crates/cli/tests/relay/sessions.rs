@@ -2,6 +2,7 @@
 
 use salon::people::{DEFAULT_ORG, NewUser, UserChange, add_user, set_user};
 use salon_core::people::Role;
+use salon_core::scopes::Allowed;
 use salon_core::{OrgId, Scopes, Time};
 use salon_mock::upstream::Trouble;
 use salon_mock::{Mock, MockConfig};
@@ -320,6 +321,22 @@ async fn a_limit_holds_for_sessions_and_says_so() {
     let (status, over) = stage.said("/api/chat", ask).await;
     assert_eq!(status, 429, "{over}");
     assert!(over["detail"].as_str().unwrap().contains("limit"), "{over}");
+    assert_eq!(stage.upstream.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_for_other_models_opens_no_way_around_itself() {
+    let stage = stage().await;
+    let id = stage.session().await;
+    let narrow = stage.key_of(Scopes { models: Allowed::parse("mock-c*").unwrap(), ..Scopes::default() }).await;
+    let post = async |path: &str, body: Value| {
+        let request = stage.http.post(format!("{}{path}", stage.base)).bearer_auth(&narrow);
+        request.json(&body).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(post("/api/sessions", json!({})).await, 403, "gpt answers there");
+    assert_eq!(post("/api/chat", json!({ "session_id": id, "message": "hi" })).await, 403);
+    let other = json!({ "session_id": id, "message": "hi", "model": "anthropic:mock-claude" });
+    assert_eq!(post("/api/chat", other).await, 200, "in the same session, by a model that it is for");
     assert_eq!(stage.upstream.calls().len(), 1);
 }
 

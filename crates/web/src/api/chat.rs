@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use salon::access::Caller;
 use salon::idempotency::Key;
+use salon::relay::Refused;
 use salon::sessions::{Asked, Frames, Question};
 use salon_core::people::Role;
 use salon_core::{DialogId, Refusal, Reply, ReplyState, TurnId, Wishes};
@@ -172,6 +173,7 @@ fn not_asked(asked: Asked) -> No {
             "{limit} questions wait in this session already; ask again when some of them are answered"
         )),
         Asked::Full(refusal) => No::bad(refusal.to_string()),
+        Asked::Denied(denied) => Refused::from(denied).into(),
         Asked::Turn(_) | Asked::Gone => No::missing("session"),
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn open(State(web): State<Web>, request: Request) -> Response {
 
 /// Refuses an engine that is not there, or that the caller's key may not use.
 pub(super) fn may_answer(web: &Web, caller: &salon::Caller, engine: &str) -> Result<(), No> {
-    caller.may_use(engine).map_err(salon::relay::Refused::from)?;
+    web.salon.may_ask(caller, engine).map_err(salon::relay::Refused::from)?;
     match web.salon.engines.find(engine).filter(|engine| engine.selectable || engine.name == "echo") {
         Some(_) => Ok(()),
         None => Err(No::bad(format!("there is no engine or model {}", engine.chars().take(128).collect::<String>()))),
