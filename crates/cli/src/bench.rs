@@ -1,8 +1,12 @@
-//! `salon bench`: how fast the path is, measured from outside on this machine.
+//! `salon bench`: how fast the path is, measured from outside on this machine. [`relay`] does the same for the second
+//! path.
 //!
 //! A mock Telegram runs in this process, and the real program as a child, on the database that is asked for. What is
 //! printed is what was seen; nothing here passes or fails. Both share the machine's cores, so the figures are a floor.
 
+mod relay;
+
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -26,7 +30,37 @@ const CHATS: usize = 100;
 const AT_ONCE: usize = 40;
 const RATE: f64 = 200.0;
 
-/// What `salon bench` was told.
+/// What is measured: the path of bots, or the relay.
+#[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Bench {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    path: Options,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Part {
+    /// Measure the relay beside a bare reverse proxy: processor time, latency, memory
+    Relay(relay::Options),
+    /// The bare reverse proxy, as `relay` starts it
+    #[command(hide = true)]
+    Proxy {
+        #[arg(long)]
+        upstream: SocketAddr,
+    },
+}
+
+pub async fn bench(bench: &Bench) -> Result<()> {
+    match &bench.part {
+        Some(Part::Relay(options)) => relay::relay(options).await,
+        Some(Part::Proxy { upstream }) => relay::proxy::proxy(*upstream).await,
+        None => path(&bench.path).await,
+    }
+}
+
+/// What `salon bench` was told about the path of bots.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Measure on this PostgreSQL, which must be empty; otherwise on SQLite in --data
@@ -43,13 +77,13 @@ pub struct Options {
     pub starts: usize,
 }
 
-pub async fn bench(options: &Options) -> Result<()> {
+async fn path(options: &Options) -> Result<()> {
     let empty = std::fs::read_dir(&options.data).map_or(true, |mut entries| entries.next().is_none());
     ensure!(empty, "{} is not empty; name another folder with --data", options.data.display());
     std::fs::create_dir_all(&options.data)?;
     let ledger_calls = options.updates * 6 + 40_000;
     let mock = Mock::start(MockConfig { ledger_calls, ..MockConfig::default() }).await?;
-    let bench = Bench::prepare(options, &mock).await?;
+    let bench = Stage::prepare(options, &mock).await?;
     println!("salon bench on {}, {} updates over {CHATS} chats", bench.database(), options.updates);
     println!("{:<34} {:>12} {:>12} {:>12}", "", "min", "median", "max");
     bench.starts(options.starts).await?;
@@ -59,7 +93,7 @@ pub async fn bench(options: &Options) -> Result<()> {
     mock.shutdown().await
 }
 
-struct Bench {
+struct Stage {
     http: Client,
     address: String,
     folder: PathBuf,
@@ -70,8 +104,8 @@ struct Bench {
     next_update: AtomicUsize,
 }
 
-impl Bench {
-    async fn prepare(options: &Options, mock: &Mock) -> Result<Arc<Bench>> {
+impl Stage {
+    async fn prepare(options: &Options, mock: &Mock) -> Result<Arc<Stage>> {
         rustls::crypto::ring::default_provider().install_default().ok();
         let http = Client::builder().tls_certs_only([]).no_proxy().pool_max_idle_per_host(AT_ONCE).build()?;
         let (path, header) = (secret(), secret());
@@ -82,7 +116,7 @@ impl Bench {
         );
         write_private(&options.data.join("bots.yaml"), &list)?;
         let free = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
-        Ok(Arc::new(Bench {
+        Ok(Arc::new(Stage {
             http,
             address: free.to_string(),
             folder: options.data.clone(),
@@ -242,7 +276,7 @@ impl Bench {
 struct Program(Child);
 
 impl Program {
-    fn start(bench: &Bench) -> Result<Program> {
+    fn start(bench: &Stage) -> Result<Program> {
         let itself = std::env::current_exe().context("where is this program?")?;
         #[expect(clippy::disallowed_methods, reason = "a benchmark starts the program that it measures: itself")]
         let mut command = Command::new(itself);

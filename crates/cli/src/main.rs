@@ -89,7 +89,7 @@ enum Command {
         common: Common,
     },
     /// Measure this machine: updates per second, time to acknowledge, to start and to recover
-    Bench(bench::Options),
+    Bench(bench::Bench),
     /// The bridge's word for `serve`
     #[command(hide = true)]
     Supervisor(Bridge),
@@ -270,7 +270,7 @@ async fn run(command: Command) -> Result<ExitCode> {
             println!("The schema has version {}.", store.schema_version().await?);
             store.close().await;
         }
-        Command::Bench(options) => bench::bench(&options).await?,
+        Command::Bench(bench) => bench::bench(&bench).await?,
         Command::Supervisor(bridge) => serve::serve(read(&bridge.flags(None, 8600))?).await?,
         Command::RunBot { bot_id, bridge } => serve::serve(read(&bridge.flags(Some(bot_id), 8600))?).await?,
         Command::RunGateway(bridge) => serve::serve(read(&bridge.flags(None, 4312))?).await?,
