@@ -11,7 +11,7 @@
 //! So any number of processes may share a database.
 //!
 //! A call to which no limit applies is let through at once; [`Reserved::durable`] is awaited before anything of the
-//! answer is passed on. A limit that another process added a moment ago is found by the transaction, and told there.
+//! answer is passed on, or [`Reserved::settle_durable`] if it is whole by then. A limit that another process added a moment ago is found by the transaction, and told there.
 
 mod keeper;
 mod post;
@@ -219,9 +219,10 @@ impl Book {
         let waits = self.applies(&quote.payer);
         let call = quote.call.clone();
         let (tell, told) = oneshot::channel();
-        let order = Order::Reserve { quote: Box::new(quote), at: self.shared.clock.now(), passed: !waits, tell };
+        let (nonce, at) = (rand::random(), self.shared.clock.now());
+        let order = Order::Reserve { quote: Box::new(quote), at, passed: !waits, nonce, tell };
         let granted = Granted::default();
-        let mut reserved = Reserved { call, told: Some(told), granted, book: Some(self.clone()), begun: false };
+        let mut reserved = Reserved { call, nonce, told: Some(told), granted, book: Some(self.clone()), begun: false };
         if waits {
             let placed = tokio::time::timeout(PATIENCE, self.orders.send(order)).await;
             if !matches!(placed, Ok(Ok(()))) {
@@ -256,8 +257,12 @@ impl Book {
     /// Charges a call. It counts once, however often and however late it is told. Returns as soon as it is in line;
     /// what is in line is written within milliseconds, or as soon as the database can be had.
     pub async fn settle(&self, call: &CallId, spent: Spent) {
+        self.settle_reserved(call, spent, None).await;
+    }
+
+    async fn settle_reserved(&self, call: &CallId, spent: Spent, nonce: Option<i64>) {
         let at = self.shared.clock.now();
-        let order = Order::Settle { call: call.clone(), spent: Box::new(spent), at };
+        let order = Order::Settle { call: call.clone(), spent: Box::new(spent), at, nonce };
         if self.orders.send(order).await.is_err() {
             tracing::error!(call.id = %call, "a call could not be settled, because the ledger is closed");
         }
@@ -390,6 +395,8 @@ pub struct Failed {
 /// end is unknown if it may have been sent.
 pub struct Reserved {
     call: CallId,
+    /// Tells this reservation from others of its call.
+    nonce: i64,
     told: Option<oneshot::Receiver<Result<Granted, NotReserved>>>,
     granted: Granted,
     book: Option<Book>,
@@ -459,6 +466,22 @@ impl Reserved {
         if let Some(book) = self.book.take() {
             book.settle(&self.call, spent).await;
         }
+    }
+
+    /// Charges a call whose answer is whole before its reservation is known to be on the disk, and then waits as
+    /// [`Reserved::durable`] does. Both are written at once, as one row that has ended, instead of one after the other.
+    ///
+    /// A call that is refused after all is not charged. One that is refused because the database was away too long may be
+    /// charged once it is back: its answer was made, as for somebody who hung up.
+    pub async fn settle_durable(&mut self, spent: Spent) -> Result<(), NotReserved> {
+        if let Some(book) = self.book.clone() {
+            let nonce = (!self.is_durable()).then_some(self.nonce);
+            book.settle_reserved(&self.call, spent, nonce).await;
+        }
+        let told = self.durable().await.map(|_| ());
+        // It is in line to be settled, so nobody need come back for it.
+        self.book = None;
+        told
     }
 
     /// See [`Book::release`].

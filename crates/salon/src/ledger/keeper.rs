@@ -35,6 +35,7 @@ pub(super) enum Order {
         quote: Box<Quote>,
         at: Time,
         passed: bool,
+        nonce: i64,
         tell: Answer,
     },
     Attempt {
@@ -48,6 +49,8 @@ pub(super) enum Order {
         call: CallId,
         spent: Box<Spent>,
         at: Time,
+        /// The reservation that it belongs to, where that may still be refused.
+        nonce: Option<i64>,
     },
     Release {
         call: CallId,
@@ -162,15 +165,14 @@ impl Keeper {
     fn take(&mut self, order: Order) -> bool {
         let urgent = order.is_urgent();
         let (step, tell) = match order {
-            Order::Reserve { quote, at, passed, tell } => {
+            Order::Reserve { quote, at, passed, nonce, tell } => {
                 let call = quote.call.clone();
-                let nonce = rand::random();
                 (Some(Step::Reserve { quote, at, passed, nonce }), Tell::Reserve { call, passed, tell })
             }
             Order::Attempt { call, failed, next, at, tell } => {
                 (Some(Step::Attempt { call, failed, next, at }), Tell::Attempt(tell))
             }
-            Order::Settle { call, spent, at } => (Some(Step::Settle { call, spent, at }), Tell::Nobody),
+            Order::Settle { call, spent, at, nonce } => (Some(Step::Settle { call, spent, at, nonce }), Tell::Nobody),
             Order::Release { call, why } => (Some(Step::Release { call, why }), Tell::Nobody),
             Order::Reap { call, tell } => (Some(Step::Reap { call }), Tell::Reap(tell)),
             Order::Flush(tell) => (None, Tell::Flush(tell)),

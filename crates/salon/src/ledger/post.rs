@@ -23,11 +23,32 @@ const HELD: i64 = 50;
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Reserve { quote: Box<Quote>, at: Time, passed: bool, nonce: i64 },
-    Attempt { call: CallId, failed: Option<Failed>, next: Box<Attempt>, at: Time },
-    Settle { call: CallId, spent: Box<Spent>, at: Time },
-    Release { call: CallId, why: String },
-    Reap { call: CallId },
+    Reserve {
+        quote: Box<Quote>,
+        at: Time,
+        passed: bool,
+        nonce: i64,
+    },
+    Attempt {
+        call: CallId,
+        failed: Option<Failed>,
+        next: Box<Attempt>,
+        at: Time,
+    },
+    /// With a nonce it is that reservation's, and nothing happens if it was not granted.
+    Settle {
+        call: CallId,
+        spent: Box<Spent>,
+        at: Time,
+        nonce: Option<i64>,
+    },
+    Release {
+        call: CallId,
+        why: String,
+    },
+    Reap {
+        call: CallId,
+    },
 }
 
 impl Step {
@@ -250,7 +271,7 @@ impl<'a> Group<'a> {
                 return Ok(Outcome::Reserve(self.reserve(tx, &asked, *passed).await?));
             }
             Step::Attempt { call, failed, next, at } => self.attempt(call, failed.as_ref(), next, *at),
-            Step::Settle { call, spent, at } => self.settle(call, spent, *at),
+            Step::Settle { call, spent, at, nonce } => self.settle(call, spent, *at, *nonce),
             Step::Release { call, why } => self.release(call, why),
             Step::Reap { call } => self.give_up(call),
         }

@@ -9,7 +9,7 @@ use salon_engine::wire::usage::judge;
 use salon_engine::wire::{Head, Tapped};
 
 use crate::catalog::Destination;
-use crate::ledger::{Reserved, Spent};
+use crate::ledger::{NotReserved, Reserved, Spent};
 use crate::metrics::Metrics;
 
 /// How an answer ended.
@@ -47,25 +47,47 @@ impl Bill {
     ///
     /// The upstream's own count is believed within bounds. Where it never came, what passed is counted, and what was
     /// asked is charged as read: whoever hangs up has still been answered.
-    pub fn settle(self, tapped: Tapped, ending: Ending) -> Micros {
-        let Bill { reserved, mut turn, input_likely, most, metrics } = self;
+    pub fn settle(mut self, tapped: Tapped, ending: Ending) -> Micros {
+        let spent = self.spent(tapped, ending);
+        let micros = spent.micros;
+        // In line at once, or a moment later if the line is long; nobody waits for it here.
+        let mut settling = Box::pin(self.reserved.settle(spent));
+        if settling.as_mut().now_or_never().is_none()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(settling);
+        }
+        micros
+    }
+
+    /// The same for an answer that is whole, before anything of it is passed on: waits until the call is in the ledger.
+    pub async fn settle_whole(&mut self, tapped: Tapped) -> Result<Micros, NotReserved> {
+        let spent = self.spent(tapped, Ending::Whole);
+        let micros = spent.micros;
+        self.reserved.settle_durable(spent).await?;
+        Ok(micros)
+    }
+
+    /// What the call took, by all that was heard.
+    fn spent(&mut self, tapped: Tapped, ending: Ending) -> Spent {
+        let Bill { reserved, turn, input_likely, most, metrics } = self;
         match ending {
             Ending::Whole => turn.succeeded(),
             Ending::Broken(fault) => turn.broke(fault),
             // Whether it would have come to a good end is not known.
             Ending::Abandoned => {}
         }
-        let own = Tokens { input: input_likely, ..tapped.estimated };
+        let own = Tokens { input: *input_likely, ..tapped.estimated };
         let (tokens, suspect, estimated) = match tapped.tokens {
             // What was said of usage as a stream began is no bill for what came before it broke off.
             Some(claimed) if !tapped.finished && claimed.written() < own.written() => {
                 let heard =
                     Tokens { output: own.output, reasoning: own.reasoning, audio_out: own.audio_out, ..claimed };
-                let (tokens, suspect) = judge(heard, own, most);
+                let (tokens, suspect) = judge(heard, own, *most);
                 (tokens, suspect, true)
             }
             Some(claimed) => {
-                let (tokens, suspect) = judge(claimed, own, most);
+                let (tokens, suspect) = judge(claimed, own, *most);
                 (tokens, suspect, false)
             }
             None => (own, false, true),
@@ -80,7 +102,7 @@ impl Bill {
         }
         let what = &turn.what;
         let micros = what.rates.cost(&tokens);
-        let spent = Spent {
+        Spent {
             attempt: Some(i64::from(turn.number)),
             upstream: what.upstream().name.clone(),
             upstream_model: what.deployment.model.clone(),
@@ -90,14 +112,6 @@ impl Bill {
             estimated,
             suspect,
             cache_hit: false,
-        };
-        // In line at once, or a moment later if the line is long; nobody waits for it here.
-        let mut settling = Box::pin(reserved.settle(spent));
-        if settling.as_mut().now_or_never().is_none()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(settling);
         }
-        micros
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::batch::{self, Due, Member};
 use super::cache::{self, Keeping, Place};
-use super::charge::{Bill, Ending};
+use super::charge::Bill;
 use super::passing::{Manner, Passing, Source, Waiting};
 use super::{
     Answer, Ask, Most, NotBegun, REAP_AFTER, Relay, Told, changes, house, passed_on, put, refuse, tell_limits,
@@ -398,16 +398,17 @@ impl Calling {
             Ok(told) => told,
             Err(fault) => trouble!(fault),
         };
-        if let Err(not) = reserved.durable().await {
-            return Ok(Came::RefusedHere(not.into()));
-        }
-        let mut headers = self.headers(&reserved, &turn, &put.left_out);
+        let mut bill = self.bill(reserved, turn);
+        let cost = match bill.settle_whole(tapped).await {
+            Ok(cost) => cost,
+            Err(not) => return Ok(Came::RefusedHere(not.into())),
+        };
+        let mut headers = self.headers(&bill.reserved, &bill.turn, &put.left_out);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(mut keeping) = self.listen(&headers).filter(|_| is_whole) {
             keeping.hear(&told);
             keeping.keep(self.ask.wire);
         }
-        let cost = self.bill(reserved, turn).settle(tapped, Ending::Whole);
         super::put(&mut headers, "x-salon-cost", &cost.to_string());
         Ok(Came::Answer(Answer { status: StatusCode::OK, headers, told: Told::Whole(told) }))
     }

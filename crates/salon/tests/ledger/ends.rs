@@ -10,6 +10,8 @@ use crate::cast::*;
 
 on_both_databases! {
     a_call_is_charged_once_however_often_it_is_settled
+    a_whole_answer_is_settled_with_its_reservation
+    a_whole_answer_that_was_refused_after_all_is_not_charged
     a_settlement_may_exceed_its_reservation_and_the_account_says_by_how_much
     a_late_settlement_goes_to_the_window_of_its_reservation
     a_call_that_nobody_came_back_for_is_given_up_after_its_deadline
@@ -52,6 +54,49 @@ async fn a_call_is_charged_once_however_often_it_is_settled(Scratch { store, .. 
     book.settle(&CallId::new("none"), spent(1)).await;
     book.flush().await.expect("flush");
     assert_eq!(balance(&store, NOON).await, (0, 7), "what was never reserved is nobody's");
+}
+
+async fn a_whole_answer_is_settled_with_its_reservation(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    let mut reserved = book.reserve(quote("1", alice(), 10)).await.expect("let through");
+    assert!(!reserved.is_durable());
+    reserved.settle_durable(spent(7)).await.expect("granted");
+    // Nothing comes later: the call has ended when this is told.
+    let call = call(&store, "1").await;
+    assert_eq!((call.state.as_str(), call.ended_at), ("settled", Some(NOON)));
+    let attempts = read(&store).await.list_attempts(&CallId::new("1")).await.expect("attempts");
+    assert_eq!((attempts.len(), attempts[0].state, attempts[0].ended_at), (1, AttemptState::Ok, Some(NOON)));
+    drop(reserved);
+    settled(&book, "1", 8).await;
+    assert_eq!(entries(&store).await.iter().map(|entry| entry.amounts.micros).collect::<Vec<_>>(), [7]);
+    // An account that is opened later counts it.
+    add(&book, limit("mine", Scope::User, Measure::Micros, 100, Policy::Block)).await;
+    let mut next = reserve(&book, "2", 20).await.expect("reserved");
+    assert_eq!(balance(&store, NOON).await, (20, 7));
+    next.settle_durable(spent(5)).await.expect("it is durable");
+    book.flush().await.expect("flush");
+    assert_eq!(balance(&store, NOON).await, (0, 12));
+    assert_eq!(book.check().await.expect("check"), []);
+}
+
+async fn a_whole_answer_that_was_refused_after_all_is_not_charged(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    reserve(&book, "1", 10).await.expect("reserved").keep();
+    // Somebody else's number: his call is not settled by it.
+    let mut twice = book.reserve(quote("1", alice(), 10)).await.expect("let through");
+    assert_eq!(twice.settle_durable(spent(7)).await, Err(NotReserved::Duplicate));
+    book.flush().await.expect("flush");
+    assert_eq!(call(&store, "1").await.state.as_str(), "reserved");
+    // A limit that another process has added.
+    let args = (limit("mine", Scope::User, Measure::Micros, 10, Policy::Block), NOON);
+    let write = store.write(args, |tx, (limit, now)| Box::pin(async move { tx.add_limit(limit, *now).await }));
+    write.await.expect("added behind the book's back");
+    let mut refused = book.reserve(quote("2", alice(), 30)).await.expect("let through, not knowing better");
+    let Err(NotReserved::Over(_)) = refused.settle_durable(spent(7)).await else { panic!("found out") };
+    drop(refused);
+    book.flush().await.expect("flush");
+    assert_eq!(call(&store, "2").await.state.as_str(), "unknown");
+    assert_eq!(entries(&store).await, []);
 }
 
 async fn a_settlement_may_exceed_its_reservation_and_the_account_says_by_how_much(Scratch { store, .. }: Scratch) {

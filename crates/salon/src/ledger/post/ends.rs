@@ -4,7 +4,7 @@ use salon_core::limit::crossed;
 use salon_core::{Amounts, CallId, Time, Tokens};
 use salon_store::ledger::{AttemptEnd, AttemptRow, AttemptState, Call, CallState, Crossing, Entry, EntryKind};
 
-use super::{Attempt, Failed, Group, Spent, Unknown};
+use super::{Attempt, Failed, Group, Known, Spent, Unknown};
 
 impl Group<'_> {
     pub(super) fn attempt(&mut self, call: &CallId, failed: Option<&Failed>, next: &Attempt, at: Time) {
@@ -37,10 +37,19 @@ impl Group<'_> {
         for (_, row) in rows.filter(|(_, row)| row.state == AttemptState::Started) {
             (row.state, row.ended_at) = (state, Some(now));
         }
-        self.closed.insert(call.clone(), state);
+        // What is written here for the first time has no others.
+        if !self.calls.get(call).is_some_and(|known| known.fresh) {
+            self.closed.insert(call.clone(), state);
+        }
     }
 
-    pub(super) fn settle(&mut self, id: &CallId, spent: &Spent, at: Time) {
+    pub(super) fn settle(&mut self, id: &CallId, spent: &Spent, at: Time, nonce: Option<i64>) {
+        if let Some(nonce) = nonce {
+            let granted = |known: &Known| known.call.nonce == nonce;
+            if !self.calls.get(id).is_some_and(granted) {
+                return;
+            }
+        }
         let Some(known) = self.calls.get_mut(id) else {
             tracing::error!(call.id = %id, "a call that was never reserved cannot be settled");
             return;

@@ -30,8 +30,10 @@ impl Group<'_> {
         if let Some(Known { call, .. }) = self.calls.get(&quote.call) {
             let same = call.payer.org == quote.payer.org && call.payer.user == quote.payer.user;
             match call.state {
-                // This very step was run before.
-                CallState::Reserved if call.nonce == nonce => return Ok(Ok(self.granted(&applying, at))),
+                // This very step was run before, perhaps with the one that settles it.
+                CallState::Reserved | CallState::Settled if call.nonce == nonce => {
+                    return Ok(Ok(self.granted(&applying, at)));
+                }
                 // A yes is good for what was asked, and not for something dearer under the same number.
                 CallState::Approved if same && quote.model == call.model && quote.most.fits_in(&call.most) => {
                     approved = true;
@@ -147,6 +149,8 @@ impl Group<'_> {
 
     fn add_call(&mut self, asked: &Asked<'_>, state: CallState, deadline: Time, limit: Option<&Limit>) {
         let Asked { quote, at, nonce } = *asked;
+        // Where nothing was granted, whoever settles this reservation is to find none.
+        let nonce = if state == CallState::Reserved { nonce } else { !nonce };
         let call = Call {
             id: quote.call.clone(),
             state,
