@@ -19,7 +19,10 @@ use serde_json::json;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 
+use crate::Tx;
+use crate::dialect::Dialect;
 use crate::error::Result;
+use crate::many::{bundles, together};
 use crate::row::{Column, storable};
 
 pub use accounts::{Account, AccountKey, Difference, Holder, Reach};
@@ -27,6 +30,10 @@ pub use attempts::{Attempt, AttemptEnd, AttemptRow, AttemptState};
 pub use calls::{Call, CallState};
 pub use entries::{Crossing, Entry, EntryKind};
 pub use usage::{CallFilter, DayUsage, LimitUse, ModelUsage, Usage, UsageFilter, UserUsage};
+
+use attempts::{bind_attempt, insert_attempts};
+use calls::{bind_call, insert_calls};
+use entries::{bind_entry, insert_entries};
 
 type Statement = Query<'static, sqlx::Any, AnyArguments>;
 
@@ -56,6 +63,36 @@ impl Payer {
             Some((Scope::Org, self.org.as_str())),
         ];
         some.into_iter().flatten()
+    }
+}
+
+together!(insert_calls_attempts, insert_calls, insert_attempts);
+together!(insert_all, insert_calls_attempts, insert_entries);
+
+impl Tx {
+    /// [`Tx::add_calls`], [`Tx::add_attempts`] and [`Tx::add_entries`] in as few visits as the database allows.
+    pub async fn add_rows(&mut self, calls: &[Call], attempts: &[AttemptRow], entries: &[Entry]) -> Result<()> {
+        // Each call that begins has a first attempt, and where it ends in the same transaction, an entry.
+        let alike = self.dialect == Dialect::Sqlite && calls.len() == attempts.len();
+        if alike && attempts.len() == entries.len() {
+            for ((calls, attempts), entries) in bundles(calls).zip(bundles(attempts)).zip(bundles(entries)) {
+                let statement = sqlx::query(insert_all(self.dialect, calls.len()));
+                let statement = attempts.iter().fold(calls.iter().fold(statement, bind_call), bind_attempt);
+                entries.iter().fold(statement, bind_entry).execute(self.connection()).await?;
+            }
+            return Ok(());
+        }
+        if alike {
+            for (calls, attempts) in bundles(calls).zip(bundles(attempts)) {
+                let statement = sqlx::query(insert_calls_attempts(self.dialect, calls.len()));
+                let statement = attempts.iter().fold(calls.iter().fold(statement, bind_call), bind_attempt);
+                statement.execute(self.connection()).await?;
+            }
+        } else {
+            self.add_calls(calls).await?;
+            self.add_attempts(attempts).await?;
+        }
+        self.add_entries(entries).await
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn bundles<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
 /// columns, in the middle of what stands before and after them.
 macro_rules! many {
     ($name:ident, $columns:literal, $before:literal, $after:literal) => {
-        fn $name(dialect: $crate::dialect::Dialect, rows: usize) -> &'static str {
+        pub(crate) const fn $name(dialect: $crate::dialect::Dialect, rows: usize) -> &'static str {
             macro_rules! sized {
                 ($rows:literal, $marks:expr) => {{
                     const LENGTH: usize = $crate::many::length($before, $rows, $columns, $after, $marks);
@@ -50,12 +50,54 @@ macro_rules! many {
                 16 => sized!(16),
                 32 => sized!(32),
                 64 => sized!(64),
-                _ => unreachable!("bundles have the sizes above"),
+                _ => panic!("bundles have the sizes above"),
             }
         }
     };
 }
 pub(crate) use many;
+
+/// Defines a function like those: the texts of two of them behind each other, for one visit. SQLite alone takes them so;
+/// what is bound goes to the placeholders in their order.
+macro_rules! together {
+    ($name:ident, $first:ident, $second:ident) => {
+        pub(crate) const fn $name(dialect: $crate::dialect::Dialect, rows: usize) -> &'static str {
+            macro_rules! sized {
+                ($size:literal) => {{
+                    const FIRST: &str = $first($crate::dialect::Dialect::Sqlite, $size);
+                    const SECOND: &str = $second($crate::dialect::Dialect::Sqlite, $size);
+                    const BYTES: [u8; FIRST.len() + SECOND.len() + 2] = $crate::many::behind(FIRST, SECOND);
+                    const TEXT: &str = match std::str::from_utf8(&BYTES) {
+                        Ok(text) => text,
+                        Err(_) => panic!("statements are text"),
+                    };
+                    TEXT
+                }};
+            }
+            assert!(matches!(dialect, $crate::dialect::Dialect::Sqlite));
+            match rows {
+                1 => sized!(1),
+                2 => sized!(2),
+                4 => sized!(4),
+                8 => sized!(8),
+                16 => sized!(16),
+                32 => sized!(32),
+                64 => sized!(64),
+                _ => panic!("bundles have the sizes above"),
+            }
+        }
+    };
+}
+pub(crate) use together;
+
+pub(crate) const fn behind<const N: usize>(first: &str, second: &str) -> [u8; N] {
+    let mut out = [b' '; N];
+    let at = copy(&mut out, 0, first);
+    let at = copy(&mut out, at, "; ");
+    let at = copy(&mut out, at, second);
+    assert!(at == N);
+    out
+}
 
 /// How a placeholder is written. SQLite looks for each numbered one in a list of all of them, which takes most of the time
 /// where there are a thousand.
@@ -142,6 +184,7 @@ mod tests {
 
     many!(pairs, 2, "INSERT INTO a (b, c) VALUES ", " ON CONFLICT DO NOTHING");
     many!(singles, 1, "VALUES ", "");
+    together!(both, pairs, singles);
 
     #[test]
     fn every_row_has_its_own_numbers() {
@@ -152,6 +195,8 @@ mod tests {
         assert!(pairs(Postgres, 64).ends_with(",($127,$128) ON CONFLICT DO NOTHING"));
         assert_eq!(singles(Postgres, 2), "VALUES ($1),($2)");
         assert_eq!(singles(Sqlite, 4), "VALUES (?),(?),(?),(?)");
+        let expected = "INSERT INTO a (b, c) VALUES (?,?),(?,?) ON CONFLICT DO NOTHING; VALUES (?),(?)";
+        assert_eq!(both(Sqlite, 2), expected);
     }
 
     #[test]

@@ -298,10 +298,8 @@ impl<'a> Group<'a> {
         let mut fresh: Vec<Call> = fresh.into_iter().map(|known| known.call).collect();
         // In their order, for the sake of the index and of other processes.
         fresh.sort_by(|a, b| a.id.cmp(&b.id));
-        tx.add_calls(&fresh).await?;
         let rows: Vec<AttemptRow> = self.attempts.into_values().collect();
-        tx.add_attempts(&rows).await?;
-        tx.add_entries(&self.entries).await?;
+        tx.add_rows(&fresh, &rows, &self.entries).await?;
         let ended: Vec<(&CallId, CallState)> =
             known.iter().filter(|known| known.ended).map(|known| (&known.call.id, known.call.state)).collect();
         tx.end_calls(&ended, self.post.now).await?;

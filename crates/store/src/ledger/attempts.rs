@@ -84,20 +84,8 @@ impl Tx {
     /// Writes attempts down. One that is there already stays as it is.
     pub async fn add_attempts(&mut self, attempts: &[AttemptRow]) -> Result<()> {
         for bundle in bundles(attempts) {
-            let mut statement: Statement = sqlx::query(insert_attempts(self.dialect, bundle.len()));
-            for row in bundle {
-                statement = statement
-                    .bind(row.call.as_str())
-                    .bind(row.attempt.n)
-                    .bind(row.state.as_str())
-                    .bind(storable(&row.attempt.upstream))
-                    .bind(storable(&row.attempt.model))
-                    .bind(storable(&row.attempt.whose))
-                    .bind(row.attempt.secret.as_ref().map(SecretId::as_str))
-                    .bind(row.started_at.0)
-                    .bind(row.ended_at.map(|at| at.0))
-                    .bind(row.note.as_deref().map(storable));
-            }
+            let statement = sqlx::query(insert_attempts(self.dialect, bundle.len()));
+            let statement = bundle.iter().fold(statement, bind_attempt);
             statement.execute(self.connection()).await?;
         }
         Ok(())
@@ -182,4 +170,18 @@ impl Tx {
             })
             .collect()
     }
+}
+
+pub(super) fn bind_attempt(statement: Statement, row: &AttemptRow) -> Statement {
+    statement
+        .bind(row.call.as_str())
+        .bind(row.attempt.n)
+        .bind(row.state.as_str())
+        .bind(storable(&row.attempt.upstream))
+        .bind(storable(&row.attempt.model))
+        .bind(storable(&row.attempt.whose))
+        .bind(row.attempt.secret.as_ref().map(SecretId::as_str))
+        .bind(row.started_at.0)
+        .bind(row.ended_at.map(|at| at.0))
+        .bind(row.note.as_deref().map(storable))
 }

@@ -182,20 +182,8 @@ impl Tx {
     /// Writes calls down. One that is there already (it was held, and is approved) takes the new figures.
     pub async fn add_calls(&mut self, calls: &[Call]) -> Result<()> {
         for bundle in bundles(calls) {
-            let mut statement: Statement = sqlx::query(insert_calls(self.dialect, bundle.len()));
-            for call in bundle {
-                statement = bind_payer(statement.bind(call.id.as_str()).bind(call.state.as_str()), &call.payer)
-                    .bind(storable(&call.door))
-                    .bind(storable(&call.model))
-                    .bind(call.most.micros)
-                    .bind(call.most.tokens)
-                    .bind(call.most.requests)
-                    .bind(call.at.0)
-                    .bind(call.deadline.0)
-                    .bind(call.ended_at.map(|at| at.0))
-                    .bind(call.limit.as_ref().map(LimitId::as_str))
-                    .bind(call.nonce);
-            }
+            let statement = sqlx::query(insert_calls(self.dialect, bundle.len()));
+            let statement = bundle.iter().fold(statement, bind_call);
             statement.execute(self.connection()).await?;
         }
         Ok(())
@@ -216,6 +204,20 @@ impl Tx {
         sqlx::query(text).bind(json!(list).to_string()).bind(now.0).execute(self.connection()).await?;
         Ok(())
     }
+}
+
+pub(super) fn bind_call(statement: Statement, call: &Call) -> Statement {
+    bind_payer(statement.bind(call.id.as_str()).bind(call.state.as_str()), &call.payer)
+        .bind(storable(&call.door))
+        .bind(storable(&call.model))
+        .bind(call.most.micros)
+        .bind(call.most.tokens)
+        .bind(call.most.requests)
+        .bind(call.at.0)
+        .bind(call.deadline.0)
+        .bind(call.ended_at.map(|at| at.0))
+        .bind(call.limit.as_ref().map(LimitId::as_str))
+        .bind(call.nonce)
 }
 
 fn call(row: &AnyRow) -> Result<Call> {

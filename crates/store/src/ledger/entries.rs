@@ -73,40 +73,8 @@ impl Tx {
     /// Adds lines to the ledger. A line that is there already is not added.
     pub async fn add_entries(&mut self, entries: &[Entry]) -> Result<()> {
         for bundle in bundles(entries) {
-            let mut statement: Statement = sqlx::query(insert_entries(self.dialect, bundle.len()));
-            for entry in bundle {
-                let kind = match entry.kind {
-                    EntryKind::Settle => "settle",
-                    EntryKind::Adjust => "adjust",
-                };
-                statement = statement.bind(entry.key.as_str()).bind(kind).bind(entry.call.as_str());
-                statement = bind_payer(statement, &entry.payer)
-                    .bind(storable(&entry.door))
-                    .bind(storable(&entry.model))
-                    .bind(storable(&entry.upstream))
-                    .bind(storable(&entry.upstream_model))
-                    .bind(storable(&entry.whose));
-                let tokens = &entry.tokens;
-                let numbers = [
-                    tokens.input,
-                    tokens.output,
-                    tokens.reasoning,
-                    tokens.cache_read,
-                    tokens.cache_write_5m,
-                    tokens.cache_write_1h,
-                    tokens.audio_in,
-                    tokens.audio_out,
-                    entry.amounts.tokens,
-                    entry.amounts.micros,
-                    entry.amounts.requests,
-                    i64::from(entry.estimated),
-                    i64::from(entry.suspect),
-                    i64::from(entry.cache_hit),
-                    entry.at.0,
-                    entry.settled_at.0,
-                ];
-                statement = numbers.into_iter().fold(statement, Statement::bind);
-            }
+            let statement = sqlx::query(insert_entries(self.dialect, bundle.len()));
+            let statement = bundle.iter().fold(statement, bind_entry);
             statement.execute(self.connection()).await?;
         }
         Ok(())
@@ -178,4 +146,38 @@ impl Tx {
         .await?;
         Ok(told.rows_affected() == 1)
     }
+}
+
+pub(super) fn bind_entry(statement: Statement, entry: &Entry) -> Statement {
+    let kind = match entry.kind {
+        EntryKind::Settle => "settle",
+        EntryKind::Adjust => "adjust",
+    };
+    let statement = statement.bind(entry.key.as_str()).bind(kind).bind(entry.call.as_str());
+    let statement = bind_payer(statement, &entry.payer)
+        .bind(storable(&entry.door))
+        .bind(storable(&entry.model))
+        .bind(storable(&entry.upstream))
+        .bind(storable(&entry.upstream_model))
+        .bind(storable(&entry.whose));
+    let tokens = &entry.tokens;
+    let numbers = [
+        tokens.input,
+        tokens.output,
+        tokens.reasoning,
+        tokens.cache_read,
+        tokens.cache_write_5m,
+        tokens.cache_write_1h,
+        tokens.audio_in,
+        tokens.audio_out,
+        entry.amounts.tokens,
+        entry.amounts.micros,
+        entry.amounts.requests,
+        i64::from(entry.estimated),
+        i64::from(entry.suspect),
+        i64::from(entry.cache_hit),
+        entry.at.0,
+        entry.settled_at.0,
+    ];
+    numbers.into_iter().fold(statement, Statement::bind)
 }

@@ -97,12 +97,11 @@ async fn write_many(store: &Store) {
         (0..MANY).map(attempt).collect::<Vec<_>>(),
         (0..MANY).map(|n| entry(n, n)).collect::<Vec<_>>(),
     );
-    // Twice: a transaction may be run again.
-    for _ in 0..2 {
-        transact!(store, args.clone(), |tx, (calls, attempts, entries)| {
-            tx.add_calls(calls).await?;
-            tx.add_attempts(attempts).await?;
-            tx.add_entries(entries).await
+    // More than once: a transaction may be run again. First with fewer entries than calls, then with as many.
+    for entries in [3, MANY as usize, MANY as usize] {
+        let args = (args.clone(), entries);
+        transact!(store, args, |tx, ((calls, attempts, entries), many)| {
+            tx.add_rows(calls, attempts, &entries[..*many]).await
         })
         .expect("written");
     }
