@@ -11,7 +11,8 @@
 //! So any number of processes may share a database.
 //!
 //! A call to which no limit applies is let through at once; [`Reserved::durable`] is awaited before anything of the
-//! answer is passed on, or [`Reserved::settle_durable`] if it is whole by then. A limit that another process added a moment ago is found by the transaction, and told there.
+//! answer is passed on, or [`Reserved::settle_durable`] if it is whole by then. A limit that another process added a
+//! moment ago is found by the transaction, and told there.
 
 mod keeper;
 mod post;

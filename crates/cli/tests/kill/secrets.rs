@@ -66,11 +66,7 @@ fn memchr_find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 
 async fn look_everywhere(database: Database) {
     let mut stage = Stage::set(database, Intake::Webhook).await;
-    if let Some(place) = &mut stage.place {
-        // The server of the tests asks for none, and so believes any.
-        *place = place.replacen('@', &format!(":{DATABASE_PASSWORD}@"), 1);
-        assert!(place.contains(DATABASE_PASSWORD), "{place}");
-    }
+    let password = stage.place.as_mut().map_or_else(|| DATABASE_PASSWORD.to_owned(), password_of);
     let upstream = Upstream::start(UpstreamConfig::default()).await.expect("an upstream");
     let echo = Raw::start().await;
     write_catalog(&stage, &upstream, &echo);
@@ -91,9 +87,10 @@ async fn look_everywhere(database: Database) {
         start = start.with(name, value);
     }
     let run = |words: &str, input: &str| run(&stage, &start, words, input);
-    run("user add alice --role admin", "");
-    let key = run("key add laptop --user alice --quiet", "");
-    let key = key.lines().find(|line| line.starts_with("salon_")).expect("a key").trim().to_owned();
+    let user = run("user add alice --role admin", "");
+    let said = run("key add laptop --user alice --quiet", "");
+    let key = said.lines().find(|line| line.starts_with("salon_"));
+    let key = key.unwrap_or_else(|| panic!("there is no key: {user}\n{said}")).trim().to_owned();
     let stored = run(&format!("secret add vaulted --origin http://{}", echo.address), VAULT_KEY);
     seen.add("salon secret add", stored);
 
@@ -144,7 +141,7 @@ async fn look_everywhere(database: Database) {
         VAULT_KEY,
         JWT_SECRET,
         METRICS_TOKEN,
-        DATABASE_PASSWORD,
+        password.as_str(),
         MASTER_KEY,
         HEADER_SECRET,
         PATH_SECRET,
@@ -155,6 +152,16 @@ async fn look_everywhere(database: Database) {
     assert!(found.is_empty(), "{database:?}: {} times:\n{}", found.len(), found.join("\n"));
     let found = seen.find(&[WORDS], |place| place == "the log" || place.starts_with("salon "));
     assert!(found.is_empty(), "{database:?}: what people say is logged:\n{}", found.join("\n"));
+}
+
+/// The password in a database's address. A server that asks for none believes any, so it gets one.
+fn password_of(place: &mut String) -> String {
+    let (who, where_) = place.split_once('@').expect("an address with a user");
+    if let Some((_, password)) = who.split_once("://").and_then(|(_, who)| who.split_once(':')) {
+        return password.to_owned();
+    }
+    *place = format!("{who}:{DATABASE_PASSWORD}@{where_}");
+    DATABASE_PASSWORD.to_owned()
 }
 
 /// A server with the house's key, and one with a key of the vault's.

@@ -34,19 +34,22 @@ pub struct Hearing {
     id: String,
     reader: Option<Reader>,
     pieces: Vec<Piece>,
+    /// The end, while the last bytes are taken in.
+    last: Option<Vec<Heard>>,
     over: bool,
 }
 
 impl Hearing {
     /// `id` is the call's.
     pub fn new(told: Told, id: impl Into<String>) -> Hearing {
-        Hearing { told, id: id.into(), reader: None, pieces: Vec::new(), over: false }
+        Hearing { told, id: id.into(), reader: None, pieces: Vec::new(), last: None, over: false }
     }
 
     /// What comes next; perhaps nothing yet. `None` after the end. Dropping the future loses nothing; dropping this hangs up.
     pub async fn next(&mut self) -> Option<Vec<Heard>> {
         if self.over {
-            return None;
+            // Whoever let go of the future in which it ended has not heard it yet.
+            return self.last.take();
         }
         match self.bytes().await {
             Some(bytes) => {
@@ -72,7 +75,9 @@ impl Hearing {
         let heard: Vec<Heard> = self.pieces.drain(..).filter_map(heard).collect();
         if matches!(heard.last(), Some(Heard::End(_) | Heard::Broken(_))) {
             self.over = true;
+            self.last = Some(heard);
             self.hear_out().await;
+            return self.last.take();
         }
         Some(heard)
     }
