@@ -8,6 +8,7 @@ use thiserror::Error as ThisError;
 
 use crate::access::jwt::Claims;
 use crate::clock::Clock;
+use crate::sessions::ANYBODY;
 
 /// Everybody who is not said to belong elsewhere belongs here. It is there from the first start.
 pub const DEFAULT_ORG: &str = "default";
@@ -111,7 +112,8 @@ pub async fn remove_user(store: &Store, clock: &Clock, id: &UserId) -> Result<()
 /// Refuses to lose the last one who could undo it, if there are others who would be left alone.
 async fn keep_an_admin(store: &Store, except: &UserId) -> Result<(), PeopleError> {
     let users = store.read().await?.list_users(None).await?;
-    let mut others = users.iter().filter(|user| user.id != *except && user.active).peekable();
+    let is_somebody = |user: &&User| user.id != *except && user.active && user.id.as_str() != ANYBODY;
+    let mut others = users.iter().filter(is_somebody).peekable();
     if others.peek().is_none() || others.any(|user| user.role == Role::Admin) {
         return Ok(());
     }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 use salon::access::issue::{Issued, Maker, NewKey, OwnLimit, make_key, revoke_key};
 use salon::people::{self, DEFAULT_ORG, NewUser};
+use salon::sessions::ANYBODY;
 use salon_core::limit::{Limits, Measure, Period, Policy, Scope, THRESHOLDS};
 use salon_core::people::Role;
 use salon_core::scopes::{Allowed, Entry};
@@ -129,7 +130,8 @@ async fn holder(room: &Room, word: Option<&str>) -> Result<(User, bool)> {
     if let Some(word) = word {
         return Ok((people::find_user(&salon.store, word).await?, false));
     }
-    let users = salon.store.read().await?.list_users(None).await?;
+    let mut users = salon.store.read().await?.list_users(None).await?;
+    users.retain(|user| user.id.as_str() != ANYBODY);
     let mut admins = users.iter().filter(|user| user.active && user.role == Role::Admin);
     match (admins.next(), admins.next()) {
         (Some(admin), None) => Ok((admin.clone(), false)),
