@@ -3,7 +3,8 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use salon_mock::{Calls, Fault, Mock, MockConfig};
@@ -188,10 +189,16 @@ pub async fn count_jobs(port: u16, wanted: impl Fn(&str) -> bool) -> Option<i64>
     Some(jobs.filter_map(|line| line.rsplit(' ').next()?.parse::<i64>().ok()).sum())
 }
 
+/// How many ports are given out: those from 15 000 on that no system takes for outgoing connections.
+const PORTS: u16 = 17_000;
+
 /// A port that no connection takes by chance while the program is down: below those that the kernel gives out.
 pub fn free_port() -> u16 {
+    // Given out one after the other: of two that are set up at the same moment, or whose program is just being restarted,
+    // chance would now and then give both the same.
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random_range(0..PORTS)));
     loop {
-        let port = rand::random_range(15_000..32_000);
+        let port = 15_000 + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
