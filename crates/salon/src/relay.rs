@@ -119,18 +119,22 @@ pub struct Asking {
     pub chat: Option<String>,
 }
 
+/// Who pays, by the ledger's names.
+pub(crate) fn payer(caller: &Caller, asking: Option<&Asking>) -> Payer {
+    Payer {
+        org: caller.org.clone(),
+        zone: caller.zone.name().to_owned(),
+        user: caller.user.clone(),
+        key: caller.key.clone(),
+        chat: asking.and_then(|asking| asking.chat.clone()),
+        turn: asking.map(|asking| asking.turn.clone()),
+        run: None,
+    }
+}
+
 impl Ask {
     fn payer(&self) -> Payer {
-        let caller = &self.caller;
-        Payer {
-            org: caller.org.clone(),
-            zone: caller.zone.name().to_owned(),
-            user: caller.user.clone(),
-            key: caller.key.clone(),
-            chat: self.turn.as_ref().and_then(|asking| asking.chat.clone()),
-            turn: self.turn.as_ref().map(|asking| asking.turn.clone()),
-            run: None,
-        }
+        payer(&self.caller, self.turn.as_ref())
     }
 
     /// Where it came in, as the ledger calls it.

@@ -12,9 +12,9 @@ use salon_store::Result;
 
 use crate::access::Caller;
 use crate::engines::Configured;
-use crate::ledger::{Attempt, Book, NotReserved, Payer, Quote, Reserved, Spent};
+use crate::ledger::{Attempt, Book, NotReserved, Quote, Reserved, Spent};
 use crate::people::{DEFAULT_ORG, person_of_telegram};
-use crate::relay::{Asking, DOOR_OF_TURNS, Refused};
+use crate::relay::{Asking, DOOR_OF_TURNS, Refused, payer};
 use crate::say::RunPayload;
 use crate::{Salon, Work};
 
@@ -44,19 +44,6 @@ impl Asker {
         };
         let asking = Asking { turn: turn.id.clone(), chat };
         Ok(Asker { caller: Arc::new(caller(salon, payload, turn).await?), asking, call })
-    }
-
-    fn payer(&self) -> Payer {
-        let caller = &self.caller;
-        Payer {
-            org: caller.org.clone(),
-            zone: caller.zone.name().to_owned(),
-            user: caller.user.clone(),
-            key: caller.key.clone(),
-            chat: self.asking.chat.clone(),
-            turn: Some(self.asking.turn.clone()),
-            run: None,
-        }
     }
 }
 
@@ -105,7 +92,7 @@ impl Fare {
         let tokens = Tokens::new(estimate::brief_tokens(brief), brief.wishes.max_output.unwrap_or(USUAL_OUTPUT));
         let quote = Quote {
             call: asker.call.clone(),
-            payer: asker.payer(),
+            payer: payer(&asker.caller, Some(&asker.asking)),
             door: DOOR_OF_TURNS.to_owned(),
             model: configured.name.clone(),
             most: Amounts {
