@@ -61,11 +61,19 @@ fn lines(events: &[Stamped]) -> Vec<String> {
             }
             Event::Thread { id } => lines.add(at, "thread_started", &python(&json!({ "thread_id": id }))),
             Event::Note(Note::Reasoning { text }) => lines.add(at, "reasoning", text),
-            Event::Note(Note::CommandStarted { command }) => lines.add(at, "command_started", command),
-            Event::Note(Note::CommandCompleted { command, exit_code, output }) => {
+            Event::Note(Note::CommandStarted { command, .. }) => lines.add(at, "command_started", command),
+            Event::Note(Note::CommandCompleted { command, exit_code, output, .. }) => {
                 let code = exit_code.map_or("none".to_owned(), |code| code.to_string());
                 lines.add(at, "command_completed", &format!("{command}\nexit_code={code}\n{output}"));
             }
+            Event::Note(Note::FileChanged { path, change }) => {
+                lines.add(at, "file_changed", &python(&json!({ "path": path, "change": change })));
+            }
+            Event::Note(Note::Trouble { message }) => lines.add(at, "error", message),
+            Event::Note(Note::Asked { title, .. }) => lines.add(at, "approval_requested", title),
+            Event::Note(Note::Answered { verdict, .. }) => lines.add(at, "approval_answered", verdict),
+            // What nobody understands was a thought to the bridge.
+            Event::Note(Note::Raw { line }) => lines.add(at, "reasoning", &python(&json!({ "raw": line }))),
             Event::Usage(_) => {}
             Event::Done => lines.add(at, "turn_completed", &python(&json!({ "status": "success" }))),
             Event::Failed { message, .. } => {

@@ -34,9 +34,63 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "note", rename_all = "snake_case")]
 pub enum Note {
-    Reasoning { text: String },
-    CommandStarted { command: String },
-    CommandCompleted { command: String, exit_code: Option<i64>, output: String },
+    Reasoning {
+        text: String,
+    },
+    /// A tool is at work. `command` is what it runs, or what it does in a few words.
+    CommandStarted {
+        command: String,
+        /// The agent's name for the tool, where it is not a shell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tool: Option<String>,
+    },
+    CommandCompleted {
+        command: String,
+        exit_code: Option<i64>,
+        output: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tool: Option<String>,
+        /// Whether the tool itself said that it failed, whatever the code.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        failed: bool,
+    },
+    /// A file in the workspace was added, changed or deleted.
+    FileChanged {
+        path: String,
+        change: Change,
+    },
+    /// Something went wrong on the way, and the engine goes on.
+    Trouble {
+        message: String,
+    },
+    /// The engine wants to do something, and waits for somebody's answer.
+    Asked {
+        ask: String,
+        title: String,
+        detail: String,
+        /// When silence counts as no, in Unix milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until_ms: Option<i64>,
+    },
+    /// What became of such a question: `once`, `session`, `deny` or `expired`. `by` is a person's name, or nobody's.
+    Answered {
+        ask: String,
+        verdict: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// What the engine said and nobody understood.
+    Raw {
+        line: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    Added,
+    Changed,
+    Deleted,
 }
 
 /// Tokens of one answer, as the upstream reported them or as we estimated them.
@@ -134,8 +188,9 @@ impl Reply {
                 self.busy_with = None;
                 self.text.push_str(text);
             }
-            Event::Note(Note::CommandStarted { command }) => self.busy_with = Some(command.clone()),
-            Event::Note(_) => self.busy_with = None,
+            Event::Note(Note::CommandStarted { command, .. }) => self.busy_with = Some(command.clone()),
+            Event::Note(Note::CommandCompleted { .. } | Note::Reasoning { .. }) => self.busy_with = None,
+            Event::Note(_) => {}
             Event::Thread { id } => self.thread = Some(id.clone()),
             Event::Usage(usage) => self.usage = usage.clone(),
             Event::Done => self.state = ReplyState::Done,

@@ -39,7 +39,7 @@ pub mod turn;
 pub use brief::{Brief, Message, Role, Wishes};
 pub use dialog::{Channel, Dialog, View};
 pub use error::Refusal;
-pub use event::{Event, Note, Reply, ReplyState, Stamped, Usage};
+pub use event::{Change, Event, Note, Reply, ReplyState, Stamped, Usage};
 pub use id::{BotId, CallId, ChatId, DialogId, JobId, KeyId, LimitId, OrgId, SecretId, TurnId, UserId};
 pub use limit::{Amounts, Limit, Limits, Measure, Period, Policy, Scope, Window, Zone};
 pub use locale::Lang;

@@ -11,6 +11,7 @@
 //! How an answer ends is the engine's return value: `Ok` is done, [`EngineError`] is stopped or failed. The codes of
 //! failures are stable; the `upstream_…` ones are listed in [`upstream`].
 
+pub mod agent;
 pub mod echo;
 pub mod emitter;
 pub mod estimate;

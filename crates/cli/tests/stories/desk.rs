@@ -72,13 +72,19 @@ impl Desk {
                 "says" => Step::Text(text(rest)?),
                 "echoes" => Step::Question,
                 "thinks" => Step::Note(Note::Reasoning { text: text(rest)? }),
-                "runs" => Step::Note(Note::CommandStarted { command: rest.to_owned() }),
+                "runs" => Step::Note(Note::CommandStarted { command: rest.to_owned(), tool: None }),
                 "ran" => {
                     let (command, rest) = rest.split_once(" => ").context("ran <command> => <exit code> <output>")?;
                     let (code, output) = rest.split_once(' ').unwrap_or((rest, ""));
                     let exit_code = Some(code.parse().context("an exit code is a number")?);
                     let output = text(output)?;
-                    Step::Note(Note::CommandCompleted { command: command.to_owned(), exit_code, output })
+                    Step::Note(Note::CommandCompleted {
+                        command: command.to_owned(),
+                        exit_code,
+                        output,
+                        tool: None,
+                        failed: false,
+                    })
                 }
                 "names" => Step::Thread(rest.to_owned()),
                 "counts" => {

@@ -40,6 +40,8 @@ async fn events_come_back_as_they_were_written(Scratch { store, .. }: Scratch) {
             command: "ls".to_owned(),
             exit_code: Some(-1),
             output: "\u{1b}[0m".to_owned(),
+            tool: None,
+            failed: false,
         }),
         Event::Usage(Usage { tokens_out: i64::MAX, ..Usage::default() }),
         Event::Failed { code: "x".to_owned(), message: "y".to_owned() },
