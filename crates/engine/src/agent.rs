@@ -9,11 +9,19 @@
 //!                                              └──────────── Step::Write ◄──────────────┘
 //! ```
 
+pub mod codex;
+mod ending;
+mod names;
+mod telling;
+mod words;
+
 use std::path::PathBuf;
 
 use salon_core::{Note, Usage};
 
 use crate::{EngineError, Secret};
+
+pub use codex::Codex;
 
 /// Where an agent finds itself: its home, the folder that it works in, and where it leaves what people shall get.
 pub const HOME: &str = "/home/agent";
@@ -79,6 +87,11 @@ pub trait Maker: Send + Sync {
 /// A conversation with a running agent, from its first line to its last. It never fails: a line that it does not know is
 /// kept as it is.
 pub trait Talk: Send {
+    /// What the thread's earlier runs took together, as their [`Step::Usage`]s told it. There are agents that only ever
+    /// tell the sum of a thread; they need it to tell what one run took, and without it say nothing of a thread that they
+    /// go on with.
+    fn spent(&mut self, _before: &Usage) {}
+
     /// What to tell it first.
     fn open(&mut self) -> Vec<Step>;
 
