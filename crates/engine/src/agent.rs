@@ -9,9 +9,11 @@
 //!                                              └──────────── Step::Write ◄──────────────┘
 //! ```
 
+pub mod claude;
 pub mod codex;
 mod ending;
 mod names;
+mod prompt;
 mod telling;
 mod words;
 
@@ -21,6 +23,7 @@ use salon_core::{Note, Usage};
 
 use crate::{EngineError, Secret};
 
+pub use claude::Claude;
 pub use codex::Codex;
 
 /// Where an agent finds itself: its home, the folder that it works in, and where it leaves what people shall get.
