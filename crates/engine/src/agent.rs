@@ -12,6 +12,7 @@
 pub mod claude;
 pub mod codex;
 mod ending;
+pub mod gemini;
 mod names;
 mod prompt;
 mod telling;
@@ -25,6 +26,7 @@ use crate::{EngineError, Secret};
 
 pub use claude::Claude;
 pub use codex::Codex;
+pub use gemini::Gemini;
 
 /// Where an agent finds itself: its home, the folder that it works in, and where it leaves what people shall get.
 pub const HOME: &str = "/home/agent";
