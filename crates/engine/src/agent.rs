@@ -11,10 +11,13 @@
 
 pub mod claude;
 pub mod codex;
+pub mod codex_server;
 mod ending;
 pub mod gemini;
 mod names;
 mod prompt;
+mod questions;
+mod rpc;
 mod telling;
 mod words;
 
@@ -26,6 +29,7 @@ use crate::{EngineError, Secret};
 
 pub use claude::Claude;
 pub use codex::Codex;
+pub use codex_server::CodexServer;
 pub use gemini::Gemini;
 
 /// Where an agent finds itself: its home, the folder that it works in, and where it leaves what people shall get.
