@@ -9,6 +9,8 @@
 //!                                              └──────────── Step::Write ◄──────────────┘
 //! ```
 
+#[cfg(test)]
+mod asking;
 pub mod claude;
 pub mod codex;
 pub mod codex_server;

@@ -44,3 +44,5 @@ fn sandbox(policy: Policy) -> &'static str {
     }
 }
 
+#[cfg(test)]
+mod tests;
