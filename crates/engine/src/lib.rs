@@ -18,6 +18,7 @@ pub mod estimate;
 pub mod guard;
 pub mod missing;
 pub mod outbound;
+pub mod sandbox;
 pub mod scripted;
 pub mod secret;
 pub mod sse;
