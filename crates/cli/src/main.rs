@@ -90,6 +90,12 @@ enum Command {
     },
     /// Measure this machine: updates per second, time to acknowledge, to start and to recover
     Bench(bench::Bench),
+    /// What runs first in an agent's cell; nobody types it
+    #[command(hide = true)]
+    Shim {
+        #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
+        args: Vec<String>,
+    },
     /// The bridge's word for `serve`
     #[command(hide = true)]
     Supervisor(Bridge),
@@ -174,6 +180,10 @@ struct Bridge {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // It has one thread and a runtime of its own, and must be quick.
+    if let Command::Shim { args } = &cli.command {
+        return salon_engine::sandbox::shim::run(args);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -271,6 +281,7 @@ async fn run(command: Command) -> Result<ExitCode> {
             store.close().await;
         }
         Command::Bench(bench) => bench::bench(&bench).await?,
+        Command::Shim { .. } => unreachable!("it was answered before there was a runtime"),
         Command::Supervisor(bridge) => serve::serve(read(&bridge.flags(None, 8600))?).await?,
         Command::RunBot { bot_id, bridge } => serve::serve(read(&bridge.flags(Some(bot_id), 8600))?).await?,
         Command::RunGateway(bridge) => serve::serve(read(&bridge.flags(None, 4312))?).await?,

