@@ -39,6 +39,14 @@ pub fn test_sdks() -> Result<()> {
     run::run(&mut tests)
 }
 
+/// The coding agents that the tests run, and the folder in which they are. The claude package copies its program into
+/// place by a script, which would not be run here; the program is found where it came in.
+pub fn install_agents() -> Result<PathBuf> {
+    let folder = run::root().join("e2e/agents");
+    node::npm_with_packages(&node::find()?, &folder)?;
+    Ok(folder)
+}
+
 /// A Python of our own in `target/`, with exactly these packages. It is made anew when the list changes.
 fn python_with_packages(name: &str, requirements: &Path) -> Result<PathBuf> {
     let folder = run::root().join("target").join(name);

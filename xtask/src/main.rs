@@ -144,9 +144,13 @@ fn rust(plan: &Plan) -> Result<()> {
     if run::on_path("redis-server").is_none() {
         run::install("Redis", &["redis-server"])?;
     }
+    if run::on_path("bwrap").is_none() {
+        run::install("bubblewrap", &["bubblewrap"])?;
+    }
+    let agents = clients::install_agents()?;
     let server = postgres::start(plan.keep)?;
     let with_server = |mut command: std::process::Command| {
-        command.env("SALON_TEST_POSTGRES", server.url());
+        command.env("SALON_TEST_POSTGRES", server.url()).env("SALON_TEST_AGENTS", &agents);
         if plan.long {
             command.env("SALON_LONG", "1");
         }

@@ -74,6 +74,7 @@ fn lines(events: &[Stamped]) -> Vec<String> {
             Event::Note(Note::Answered { verdict, .. }) => lines.add(at, "approval_answered", verdict),
             // What nobody understands was a thought to the bridge.
             Event::Note(Note::Raw { line }) => lines.add(at, "reasoning", &python(&json!({ "raw": line }))),
+            Event::File(file) => lines.add(at, "artifact", &python(&json!({ "name": file.name, "size": file.size }))),
             Event::Usage(_) => {}
             Event::Done => lines.add(at, "turn_completed", &python(&json!({ "status": "success" }))),
             Event::Failed { message, .. } => {

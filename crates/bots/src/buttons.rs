@@ -1,7 +1,7 @@
 //! The inline buttons: what they say, the tokens behind them, and what a press means.
 
-use salon_core::{BotId, ChatId, Dialog, JobId, Lang, Refusal, Reply, Turn, TurnId, View};
-use salon_store::{Error, NewJob, NewToken, Result, Tx};
+use salon_core::{AskId, BotId, ChatId, Dialog, JobId, Lang, Refusal, Reply, Turn, TurnId, View};
+use salon_store::{AskState, Error, NewJob, NewToken, Result, Token, Tx};
 use salon_telegram::types::{InlineKeyboardButton, InlineKeyboardMarkup};
 use serde::{Deserialize, Serialize};
 
@@ -24,10 +24,43 @@ pub enum Action {
     Regen,
     Next,
     Stop,
+    /// What an agent asks for may be done, once.
+    #[serde(rename = "allow_once")]
+    AllowOnce,
+    /// The same as often as it is asked in this run.
+    #[serde(rename = "allow_session")]
+    AllowSession,
+    Deny,
+    /// An agent that was interrupted goes on.
+    Continue,
+    /// It is asked again, as if nothing had been.
+    Fresh,
+    /// It is let be.
+    Drop,
+    /// What was said while an agent worked is said once it has ended.
+    Queue,
 }
 
 impl Action {
+    /// Under every answer.
     pub const ALL: [Action; 4] = [Action::Summary, Action::Regen, Action::Next, Action::Stop];
+    /// Under what an agent asks.
+    pub const VERDICTS: [Action; 3] = [Action::AllowOnce, Action::AllowSession, Action::Deny];
+    /// Under the run of an agent that was interrupted.
+    pub const AFTERMATH: [Action; 3] = [Action::Continue, Action::Fresh, Action::Drop];
+    const EVERY: [Action; 11] = [
+        Action::Summary,
+        Action::Regen,
+        Action::Next,
+        Action::Stop,
+        Action::AllowOnce,
+        Action::AllowSession,
+        Action::Deny,
+        Action::Continue,
+        Action::Fresh,
+        Action::Drop,
+        Action::Queue,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -35,11 +68,18 @@ impl Action {
             Action::Regen => "regen",
             Action::Next => "next",
             Action::Stop => "stop",
+            Action::AllowOnce => "allow_once",
+            Action::AllowSession => "allow_session",
+            Action::Deny => "deny",
+            Action::Continue => "continue",
+            Action::Fresh => "fresh",
+            Action::Drop => "drop",
+            Action::Queue => "queue",
         }
     }
 
     fn parse(text: &str) -> Option<Action> {
-        Action::ALL.into_iter().find(|action| action.as_str() == text)
+        Action::EVERY.into_iter().find(|action| action.as_str() == text)
     }
 }
 
@@ -54,8 +94,19 @@ impl Buttons {
     /// Makes a token for each of `actions` on `turn`, good for this bot, chat and user.
     pub fn make(
         salon: &Salon,
-        (bot, chat, user): (&BotId, ChatId, i64),
+        place: (&BotId, ChatId, i64),
         turn: &TurnId,
+        lang: Lang,
+        actions: &[Action],
+    ) -> (Buttons, Vec<NewToken>) {
+        Buttons::make_about(salon, place, (Some(turn), None), lang, actions)
+    }
+
+    /// The same for what is about words, of a turn or of none.
+    pub fn make_about(
+        salon: &Salon,
+        (bot, chat, user): (&BotId, ChatId, i64),
+        (turn, text): (Option<&TurnId>, Option<&str>),
         lang: Lang,
         actions: &[Action],
     ) -> (Buttons, Vec<NewToken>) {
@@ -70,7 +121,8 @@ impl Buttons {
                 chat,
                 // In a group anybody who may use the bot may press.
                 user: chat.is_private().then_some(user),
-                turn: Some(turn.clone()),
+                turn: turn.cloned(),
+                text: text.map(str::to_owned),
                 now,
                 expires_at: now + BUTTON_LIFE,
             })
@@ -113,6 +165,16 @@ pub async fn press(tx: &mut Tx, cx: &Context, data: &str) -> Result<String> {
         return answer("expired");
     }
     let Some(action) = found.kind.strip_prefix("action:").and_then(Action::parse) else { return answer("unknown") };
+    match action {
+        Action::AllowOnce | Action::AllowSession | Action::Deny => return decide(tx, cx, words, &found, action).await,
+        Action::Drop => return answer("dropped"),
+        Action::Queue => {
+            let (Some(text), Some(dialog)) = (&found.text, dialog) else { return answer("expired") };
+            crate::update::queue(tx, cx, &dialog, text).await?;
+            return answer("deferred");
+        }
+        _ => {}
+    }
     let Some(origin) = (match &found.turn {
         Some(turn) => tx.find_turn(turn).await?,
         None => None,
@@ -147,6 +209,21 @@ pub async fn press(tx: &mut Tx, cx: &Context, data: &str) -> Result<String> {
     let text = words.say("action.deferred", &[("action", action.as_str())]);
     cx.tell(tx, Notice::plain(cx, text)).await?;
     answer("deferred")
+}
+
+/// Answers what an agent asks. Of two who press, the first counts.
+async fn decide(tx: &mut Tx, cx: &Context, words: Lang, token: &Token, action: Action) -> Result<String> {
+    let answer = |key: &str| Ok(words.say(&format!("callback.{key}"), &[]));
+    let Some(ask) = token.text.as_ref().map(|id| AskId::new(id.as_str())) else { return answer("unknown") };
+    let Some(ask) = tx.find_ask(&ask).await? else { return answer("no_prompt") };
+    let (state, said) = match action {
+        Action::AllowOnce => (AskState::Once, "allowed"),
+        Action::AllowSession => (AskState::Session, "allowed"),
+        _ => (AskState::Deny, "refused"),
+    };
+    let by = format!("telegram:{}", cx.user);
+    let counted = tx.answer_ask(&ask, state, Some(&by), cx.salon.clock.now()).await?;
+    answer(if counted { said } else { "too_late" })
 }
 
 /// An action that waits for the turns before it, as a job in the dialog's lane.
@@ -187,7 +264,14 @@ pub async fn begin(
     view: View,
 ) -> Result<()> {
     let latest = tx.find_latest_answered(&dialog.id).await?;
-    let prompt = prompt(tx, cx.lang, dialog, origin, latest.as_ref(), action).await?;
+    let prompt = match action {
+        Action::Continue => cx.lang.say("prompt.continue", &[]),
+        Action::Fresh => {
+            tx.set_thread(&dialog.id, None, cx.salon.clock.now()).await?;
+            origin.question.clone()
+        }
+        action => prompt(tx, cx.lang, dialog, origin, latest.as_ref(), action).await?,
+    };
     let utterance = cx.salon.utterance(&dialog.id, &dialog.engine, Some(cx.user), &prompt, None).for_bot(cx.bot.id());
     let said = match salon::say(tx, &utterance).await {
         Err(Error::Refused(Refusal::QueueFull { .. })) => {

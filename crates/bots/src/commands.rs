@@ -1,17 +1,36 @@
 //! The commands. Each runs inside the transaction that ends its update, so its effect, its reply and the end of the
 //! update happen together or not at all.
 
+mod agent;
 mod dialogs;
 
-use salon_core::{Dialog, Lang, View};
+use salon_core::{Chosen, Dialog, Lang, View};
 use salon_store::{Result, Tx};
 
 use crate::context::Context;
 use crate::notice::Notice;
 
 /// The commands that Telegram's menu and `/help` show, in their order.
-pub const NAMES: [&str; 12] =
-    ["start", "help", "new", "status", "reset", "summary", "mode", "providers", "stop", "youtube", "view", "dialogs"];
+pub const NAMES: [&str; 18] = [
+    "start",
+    "help",
+    "new",
+    "status",
+    "reset",
+    "summary",
+    "mode",
+    "model",
+    "project",
+    "providers",
+    "stop",
+    "resume",
+    "diff",
+    "undo",
+    "unsafe",
+    "youtube",
+    "view",
+    "dialogs",
+];
 
 /// Characters of a summary that `/summary` shows, and of the line in `/status`.
 const SUMMARY_SHOWN: usize = 3500;
@@ -65,6 +84,10 @@ pub async fn run(tx: &mut Tx, cx: &Context, command: &Command) -> Result<Option<
         "stop" => stop(tx, cx, words).await?,
         "view" => view(tx, cx, words, known.as_ref(), &command.words).await?,
         "dialogs" => dialogs::dialogs(tx, cx, words, active.as_ref(), &command.words).await?,
+        "model" => agent::model(tx, cx, words, known.as_ref(), &command.words).await?,
+        "project" => agent::project(tx, cx, words, known.as_ref(), &command.words).await?,
+        "resume" => agent::resume(tx, cx, words, known.as_ref(), &command.words).await?,
+        "unsafe" => agent::trust(tx, cx, words, known.as_ref(), &command.words).await?,
         "echo" if command.words.is_empty() => words.say("echo.empty", &[]),
         "echo" => command.words.clone(),
         unknown => {
@@ -98,7 +121,10 @@ async fn new(
         tx.close_dialog(&old.id, forget, now).await?;
     }
     let engine = known.map_or(cx.bot.config.engine.clone(), |dialog| dialog.engine.clone());
-    let dialog = cx.new_dialog(engine, known.and_then(|dialog| dialog.view));
+    let mut dialog = cx.new_dialog(engine, known.and_then(|dialog| dialog.view));
+    if let Some(known) = known {
+        dialog.chosen = Chosen { trusted_until: None, ..known.chosen.clone() };
+    }
     tx.add_dialog(&dialog).await?;
     let key = if forget { "reset" } else { "new" };
     Ok(words.say(key, &[("session", dialog.id.as_str()), ("adapter", &dialog.engine)]))
@@ -114,7 +140,7 @@ fn status(cx: &Context, words: Lang, dialog: Option<&Dialog>) -> String {
         "bot={}\nadapter={}\nmodel={}\nsession={}\nthread={}\nsummary={summary}",
         cx.bot.id(),
         dialog.engine,
-        model(cx, &dialog.engine),
+        dialog.chosen.model.clone().unwrap_or_else(|| model(cx, &dialog.engine)),
         dialog.id,
         dialog.thread.as_deref().unwrap_or("none"),
     )

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use salon::Salon;
-use salon_core::{Channel, ChatId, Dialog, DialogId, JobId, Lang, TurnId, View};
+use salon_core::{Channel, ChatId, Chosen, Dialog, DialogId, JobId, Lang, TurnId, View};
 use salon_store::{Claimed, NewJob, Result, Tx};
 
 use crate::deliver::Delivery;
@@ -54,6 +54,7 @@ impl Context {
             window_from: 1,
             turns: 0,
             active: true,
+            chosen: Chosen::default(),
             created_at: now,
             updated_at: now,
         }

@@ -4,6 +4,8 @@
 //! not happen twice; its outcome is recorded before anything else is done, and a crash in between leaves an orphan
 //! placeholder at worst. Every call is preceded by a look at the lease.
 
+mod files;
+
 use std::time::Duration;
 
 use salon::{Next, Salon, Work};

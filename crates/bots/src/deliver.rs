@@ -33,6 +33,11 @@ const DRAFT_EVERY: Duration = Duration::from_secs(20);
 /// How long a turn may be silent before its placeholder gets a stop button.
 const STOP_BUTTON_AFTER: Duration = Duration::from_millis(1200);
 
+/// Characters of what an agent wants to do.
+const DETAIL_CHARS: usize = 1500;
+/// The end of a run whose server went away.
+const INTERRUPTED: &str = "interrupted";
+
 /// What a deliver job carries.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Delivery {
@@ -76,9 +81,24 @@ impl Job for Deliver {
             View::Events => (Buttons::default(), Vec::new()),
         };
         courier.keep_tokens(tokens).await?;
-        let drafts = bot.config.drafts && chat.is_private() && view == View::Answer;
-        let reader =
-            Reader { turn, view, lang, buttons, drafts, events: Vec::new(), reply: Reply::default(), changed: true };
+        let mut drafts = bot.config.drafts && chat.is_private() && view == View::Answer;
+        if drafts {
+            // A draft has no buttons, and an agent may have to ask.
+            let found = salon.store.read().await?.find_turn(&turn).await?;
+            drafts = !found.is_some_and(|turn| salon.engines.is_agent(&turn.engine));
+        }
+        let reader = Reader {
+            turn,
+            view,
+            lang,
+            user: delivery.user,
+            buttons,
+            more: (String::new(), Buttons::default()),
+            drafts,
+            events: Vec::new(),
+            reply: Reply::default(),
+            changed: true,
+        };
         match reader.read_out(&mut courier).await {
             Ok(()) => courier.finish().await,
             Err(halt) => courier.stop_for(halt).await,
@@ -110,7 +130,10 @@ struct Reader {
     turn: TurnId,
     view: View,
     lang: Lang,
+    user: i64,
     buttons: Buttons,
+    /// Buttons for what came up on the way, such as a question of an agent, and what that was.
+    more: (String, Buttons),
     /// Whether the stream is shown as drafts, and a message placed only for the end.
     drafts: bool,
     events: Vec<Stamped>,
@@ -132,8 +155,10 @@ impl Reader {
             courier.place().await?;
         }
         loop {
+            self.prepare(courier).await?;
             if self.reply.is_final() {
-                return courier.show_final(&self.pages()).await;
+                courier.show_final(&self.pages()).await?;
+                return courier.send_files(&self.reply.files, self.view == View::Events).await;
             }
             let mut again_at = typing_at;
             if typing_at <= Instant::now() {
@@ -165,6 +190,24 @@ impl Reader {
                 () = courier.work.lease.closing.cancelled() => return Err(Halt::Wait(Duration::ZERO)),
             }
         }
+    }
+
+    /// Makes the buttons that what came up needs.
+    async fn prepare(&mut self, courier: &mut Courier<'_>) -> Result<(), Halt> {
+        let (about, actions) = match (&self.reply.pending, &self.reply.state) {
+            (Some(pending), _) => (pending.ask.clone(), Action::VERDICTS),
+            (None, ReplyState::Failed { code, .. }) if code == INTERRUPTED => (code.clone(), Action::AFTERMATH),
+            _ => return Ok(()),
+        };
+        if self.more.0 == about {
+            return Ok(());
+        }
+        let place = (courier.bot.id(), courier.chat, self.user);
+        let (buttons, tokens) =
+            Buttons::make_about(courier.salon, place, (Some(&self.turn), Some(&about)), self.lang, &actions);
+        courier.keep_tokens(tokens).await?;
+        self.more = (about, buttons);
+        Ok(())
     }
 
     /// Brings the messages up to date as far as the pace allows; answers when to try again.
@@ -239,7 +282,13 @@ impl Reader {
             (ReplyState::Failed { .. } | ReplyState::Stopped, _) => &[Action::Regen],
         };
         if let Some(last) = pages.last_mut() {
-            last.keyboard = self.buttons.keyboard(actions);
+            last.keyboard = match (&self.reply.pending, &self.reply.state) {
+                (Some(_), _) => self.more.1.keyboard(&Action::VERDICTS),
+                (None, ReplyState::Failed { code, .. }) if code == INTERRUPTED => {
+                    self.more.1.keyboard(&Action::AFTERMATH)
+                }
+                _ => self.buttons.keyboard(actions),
+            };
         }
         pages
     }
@@ -247,6 +296,13 @@ impl Reader {
     fn answer(&self) -> Formatted {
         let mut text = self.reply.text.clone();
         let tail = match &self.reply.state {
+            ReplyState::Waiting | ReplyState::Running if self.reply.pending.is_some() => {
+                self.reply.pending.as_ref().map(|pending| {
+                    let detail: String = pending.detail.chars().take(DETAIL_CHARS).collect();
+                    let asked = self.lang.say("reply.ask", &[("title", &pending.title)]);
+                    if detail.is_empty() || detail == pending.title { asked } else { format!("{asked}\n\n{detail}") }
+                })
+            }
             ReplyState::Waiting | ReplyState::Running => self.reply.busy_with.as_ref().map(|command| {
                 let command: String = command.chars().take(80).collect();
                 self.lang.say("reply.busy_with", &[("command", &command)])

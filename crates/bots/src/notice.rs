@@ -34,6 +34,9 @@ pub struct Notice {
     /// The turn whose four buttons stand below.
     #[serde(default)]
     pub buttons: Option<String>,
+    /// What a button below would have said later, and the language of that button.
+    #[serde(default)]
+    pub queue: Option<(String, String)>,
     /// The turn whose message must stand first.
     #[serde(default)]
     pub after: Option<String>,
@@ -41,7 +44,12 @@ pub struct Notice {
 
 impl Notice {
     pub fn plain(cx: &Context, text: String) -> Notice {
-        Notice { chat: cx.chat.0, topic: cx.topic, user: cx.user, text, buttons: None, after: None }
+        Notice { chat: cx.chat.0, topic: cx.topic, user: cx.user, text, buttons: None, queue: None, after: None }
+    }
+
+    pub fn with_queue(mut self, text: &str, lang: Lang) -> Notice {
+        self.queue = Some((text.to_owned(), lang.tag().to_owned()));
+        self
     }
 
     pub fn with_buttons(mut self, turn: &TurnId) -> Notice {
@@ -79,6 +87,12 @@ impl Job for ShowNotice {
                 Buttons::make(salon, place, &TurnId::new(turn.as_str()), Lang::Bridge, &Action::ALL);
             courier.keep_tokens(tokens).await?;
             keyboard = buttons.keyboard(&Action::ALL);
+        }
+        if let Some((text, lang)) = &notice.queue {
+            let (place, lang) = ((bot.id(), courier.chat, notice.user), Lang::from_tag(Some(lang)));
+            let (buttons, tokens) = Buttons::make_about(salon, place, (None, Some(text)), lang, &[Action::Queue]);
+            courier.keep_tokens(tokens).await?;
+            keyboard = buttons.keyboard(&[Action::Queue]);
         }
         let mut shown: Vec<_> =
             pages(&plain(&notice.text), MESSAGE_UNITS).into_iter().map(|body| Page { body, keyboard: None }).collect();

@@ -259,7 +259,13 @@ impl Reaction {
             }
             Wish::Say(text) => {
                 let dialog = cx.dialog(tx).await?;
-                ask(tx, cx, &dialog, text).await?;
+                // Two agents must not work in one folder, and what is meant for later is not what is meant for now.
+                if cx.salon.engines.is_agent(&dialog.engine) && tx.count_open(&say::lane(&dialog.id)).await? > 0 {
+                    let words = cx.words(cx.view(Some(&dialog)));
+                    cx.tell(tx, Notice::plain(cx, words.say("agent.busy", &[])).with_queue(text, words)).await?;
+                    return Ok(Done::default());
+                }
+                queue(tx, cx, &dialog, text).await?;
             }
         }
         Ok(Done::default())
@@ -280,7 +286,7 @@ impl Reaction {
 }
 
 /// Says something in the chat's dialog and queues what shows it.
-async fn ask(tx: &mut Tx, cx: &Context, dialog: &Dialog, text: &str) -> Result<()> {
+pub(crate) async fn queue(tx: &mut Tx, cx: &Context, dialog: &Dialog, text: &str) -> Result<()> {
     let view = cx.view(Some(dialog));
     let utterance =
         cx.salon.utterance(&dialog.id, &dialog.engine, Some(cx.user), text, cx.message).for_bot(cx.bot.id());

@@ -3,6 +3,7 @@
 //! What the command line says wins over the environment, the environment over `.env`, and that over `salon.toml`.
 //! Names that the five older systems used are read where they mean one thing only; `salon doctor` says which.
 
+mod agents;
 mod sessions;
 mod upstreams;
 
@@ -27,6 +28,8 @@ use serde::Deserialize;
 
 use crate::master::MasterSource;
 
+pub use agents::{AgentConfig, WorkspacesConfig};
+
 pub const CONFIG_FILE: &str = "salon.toml";
 const LISTEN: &str = "127.0.0.1:8080";
 
@@ -43,8 +46,8 @@ pub struct Config {
     /// Serve this bot alone.
     pub only: Option<BotId>,
     pub engines: Vec<EngineConfig>,
-    /// Programs on the path, by the agents' names.
-    pub agents: BTreeMap<&'static str, Option<PathBuf>>,
+    pub agents: Vec<AgentConfig>,
+    pub workspaces: WorkspacesConfig,
     pub settings: salon::Settings,
     /// Answers that may be written at once.
     pub runs: usize,
@@ -175,6 +178,8 @@ struct File {
     engines: BTreeMap<String, FileEngine>,
     upstreams: BTreeMap<String, UpstreamSpec>,
     models: BTreeMap<String, ModelSpec>,
+    agents: BTreeMap<String, agents::FileAgent>,
+    workspaces: agents::FileWorkspaces,
     relay: upstreams::FileRelay,
     sessions: sessions::FileSessions,
     llm_server: sessions::FileLlmServer,
@@ -285,7 +290,8 @@ impl Config {
             around,
             only: flags.only.clone().map(BotId::new),
             engines,
-            agents: agents(env),
+            agents: agents::agents(env, file.agents)?,
+            workspaces: agents::workspaces(env, &data, file.workspaces)?,
             settings,
             runs: env.number("RUN_WORKER_CONCURRENCY")?.or(file.answers.at_once).unwrap_or(16),
             metrics_token: env.text("METRICS_TOKEN").or(file.metrics_token),
@@ -422,19 +428,6 @@ fn kms(env: &Env) -> Result<Option<Kms>> {
 }
 
 /// Where the agents' programs are: named by the environment, or on the path.
-fn agents(env: &mut Env) -> BTreeMap<&'static str, Option<PathBuf>> {
-    let path = env.any("PATH").unwrap_or_default();
-    [("codex", "CODEX_BIN"), ("gemini", "GEMINI_BIN"), ("claude", "CLAUDE_BIN")]
-        .into_iter()
-        .map(|(name, variable)| {
-            let named = env.path(variable);
-            let found =
-                named.or_else(|| std::env::split_paths(&path).map(|folder| folder.join(name)).find(|p| p.is_file()));
-            (name, found.filter(|program| program.is_file()))
-        })
-        .collect()
-}
-
 fn log(env: &mut Env, file: &FileLog) -> Result<Log> {
     let form = match env.text("LOG_FORMAT").or(file.format.clone()).as_deref() {
         None | Some("text") => LogForm::Text,

@@ -34,12 +34,16 @@ pub async fn doctor(config: &Config) -> Result<bool> {
     if config.engines.is_empty() {
         sheet.note("no model is configured: set OPENAI_API_KEY or LLM_SERVER_URL, or [engines.NAME] in salon.toml");
     }
-    for (name, program) in &config.agents {
-        match program {
-            Some(program) => {
-                sheet.note(&format!("agent {name} is at {}; it is not run without a sandbox", program.display()))
+    let sandbox = crate::house::sandbox(config).await;
+    for agent in &config.agents {
+        let name = &agent.name;
+        match (&agent.program, &sandbox) {
+            (Some(program), Ok(_)) => sheet.good(&format!("agent {name} is at {}", program.display())),
+            (Some(program), Err(lack)) => {
+                let text = format!("agent {name} is at {}, and is not run: {lack}", program.display());
+                sheet.bad(&text, "install bubblewrap (Debian: apt install bubblewrap), or see docs/guide/agents.md");
             }
-            None => sheet.note(&format!("agent {name} is not installed")),
+            (None, _) => sheet.note(&format!("agent {name} is not installed")),
         }
     }
     println!();

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use async_trait::async_trait;
+use salon::agents::{Agents, Installed, Pass, Porter};
 use salon::arrive::Rejected;
 use salon::catalog::Catalog;
 use salon::engines::{Answers, Choice};
@@ -21,7 +23,13 @@ use salon::{Clock, Configured, Crew, Engines, Queue, Salon};
 use salon_bots::roster::Intake;
 use salon_bots::{Fleet, Source};
 use salon_core::{BotId, Tariff};
+use salon_engine::agent::claude::Claude;
+use salon_engine::agent::codex::Codex;
+use salon_engine::agent::codex_server::CodexServer;
+use salon_engine::agent::gemini::Gemini;
+use salon_engine::agent::{Maker, Policy};
 use salon_engine::outbound::Outbound;
+use salon_engine::sandbox::{Sandbox, Settings};
 use salon_engine::{Missing, Spec, build};
 use salon_store::{Dialect, Place, Worker};
 use salon_web::{BotHealth, Disk, Doors, Probed, Web};
@@ -31,7 +39,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, EngineConfig, MODEL};
+use crate::config::{AgentConfig, Config, EngineConfig, MODEL, WorkspacesConfig};
 use crate::master::{self, MasterSource};
 use crate::office::{Desk, Room, open_data};
 
@@ -84,7 +92,8 @@ impl House {
         let clock = staged.clock;
         let (store, keys) = open_data(config, &owner, &clock).await?;
         let jwt = config.jwt.open(&clock).await?;
-        let engines = Engines::new([engines(config)?.all(), &staged.engines].concat());
+        let sandbox = sandbox(config).await;
+        let engines = Engines::new([engines(config, &sandbox)?.all(), &staged.engines].concat());
         let worker = Worker { owner, boot: clock.id(), only: config.only.clone() };
         let salon = Salon::new(store, clock, engines, keys, config.settings.clone(), worker);
         if let Some(jwt) = jwt {
@@ -127,20 +136,28 @@ impl House {
         let closing = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let mut llm_address = None;
+        let web = Web {
+            salon: salon.clone(),
+            relay: relay.clone(),
+            doors: Arc::new(FrontDoors { fleet: fleet.clone(), data: config.data.clone() }),
+            metrics_token: config.metrics_token.clone(),
+            messenger: config.messenger.clone(),
+            closing: closing.clone(),
+            probed: Probed::default(),
+            sessions: config.sessions.clone(),
+            origins: salon_web::origins(&config.origins)?,
+        };
+        let agents = Agents::new(
+            config.workspaces.folder.clone(),
+            config.workspaces.projects.clone(),
+            doors_of_runs(&salon.worker.boot),
+            sandbox.ok(),
+        );
+        agents.employ(Arc::new(HousePorter { web: web.clone() }));
+        salon.agents.set(Arc::new(agents)).ok();
         let address = if config.roles.http {
             let listener = listen_at(config.listen).await?;
             let address = listener.local_addr().context("the listener has no address")?;
-            let web = Web {
-                salon: salon.clone(),
-                relay: relay.clone(),
-                doors: Arc::new(FrontDoors { fleet: fleet.clone(), data: config.data.clone() }),
-                metrics_token: config.metrics_token.clone(),
-                messenger: config.messenger.clone(),
-                closing: closing.clone(),
-                probed: Probed::default(),
-                sessions: config.sessions.clone(),
-                origins: salon_web::origins(&config.origins)?,
-            };
             if let Some(listen) = config.llm_listen {
                 let listener = listen_at(listen).await?;
                 llm_address = Some(listener.local_addr().context("the listener has no address")?);
@@ -264,8 +281,25 @@ fn queues(config: &Config) -> Vec<Queue> {
     queues
 }
 
+/// Opens doors of runs, at which the relay answers.
+struct HousePorter {
+    web: Web,
+}
+
+#[async_trait]
+impl Porter for HousePorter {
+    async fn open(&self, path: &Path, pass: Arc<Pass>, closing: CancellationToken) -> std::io::Result<()> {
+        salon_web::door::keep(self.web.clone(), path, pass, closing).await
+    }
+}
+
+/// Where the doors of this process's runs are: in a short path, because a socket's name has room for a hundred bytes.
+fn doors_of_runs(boot: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("salon-{boot}"))
+}
+
 /// Who can answer. Offline engines are always there; the others say why they are not.
-pub fn engines(config: &Config) -> Result<Engines> {
+pub fn engines(config: &Config, sandbox: &Result<Arc<Sandbox>, String>) -> Result<Engines> {
     let offline = |name: &str, spec: Spec, selectable: bool| Configured {
         name: name.to_owned(),
         answers: Answers::Engine(build(&spec)),
@@ -281,7 +315,8 @@ pub fn engines(config: &Config) -> Result<Engines> {
         offline("storyteller", Spec::Storyteller { pace: STORY_PACE }, true),
     ];
     for engine in &config.engines {
-        let built_in = list.iter().any(|known| known.name == engine.name) || config.agents.contains_key(&*engine.name);
+        let built_in = list.iter().any(|known| known.name == engine.name)
+            || config.agents.iter().any(|agent| agent.name == engine.name);
         ensure!(!built_in, "[engines.{}]: that name is taken by an engine that is always there", engine.name);
         list.push(model(engine));
     }
@@ -298,8 +333,8 @@ pub fn engines(config: &Config) -> Result<Engines> {
             selectable: true,
         });
     }
-    for (name, program) in &config.agents {
-        list.push(agent(name, program.is_some()));
+    for agent in &config.agents {
+        list.push(agent_engine(agent, &config.workspaces, sandbox));
     }
     Ok(Engines::new(list))
 }
@@ -321,23 +356,83 @@ fn model(engine: &EngineConfig) -> Configured {
     }
 }
 
-/// Coding agents run in a sandbox or not at all, and this version has none yet.
-fn agent(name: &str, installed: bool) -> Configured {
-    let engine = if installed {
-        let message =
-            format!("provider={name} is installed but is not run without a sandbox; switch with /mode storyteller");
-        Missing { code: "no_sandbox", message }
-    } else {
-        Missing::executable(name)
+/// The cell that agents are run in, or why there is none.
+pub async fn sandbox(config: &Config) -> Result<Arc<Sandbox>, String> {
+    if config.agents.iter().all(|agent| agent.program.is_none()) {
+        return Err("no agent is installed".to_owned());
+    }
+    let settings = Settings {
+        bwrap: config.workspaces.bwrap.clone(),
+        shim: config.workspaces.shim.clone(),
+        folder: config.workspaces.folder.join(".cells"),
     };
-    Configured {
-        name: name.to_owned(),
-        answers: Answers::Engine(Arc::new(engine)),
-        model: None,
+    if config.workspaces.bare {
+        tracing::warn!("agents are run WITHOUT A SANDBOX, as the configuration says: they can do whatever we can");
+        return Ok(Arc::new(Sandbox::none(settings)));
+    }
+    match Sandbox::probe(settings).await {
+        Ok(sandbox) => Ok(Arc::new(sandbox)),
+        Err(lack) => {
+            tracing::warn!(%lack, "agents are not run, because there is no sandbox for them");
+            Err(lack.to_string())
+        }
+    }
+}
+
+/// A coding agent. It is run in a sandbox, or not at all unless somebody says so.
+fn agent_engine(
+    agent: &AgentConfig,
+    workspaces: &WorkspacesConfig,
+    sandbox: &Result<Arc<Sandbox>, String>,
+) -> Configured {
+    let name = &agent.name;
+    let configured = |answers: Answers, installed: bool, why_not: Option<String>| Configured {
+        name: name.clone(),
+        answers,
+        model: agent.model.clone(),
         rates: Tariff::default(),
         installed,
-        why_not: installed.then(|| "not run: no sandbox".to_owned()),
+        why_not,
         selectable: true,
+    };
+    let missing = |missing: Missing, why: Option<String>| {
+        let installed = why.is_some();
+        configured(Answers::Engine(Arc::new(missing)), installed, why)
+    };
+    let Some(program) = &agent.program else { return missing(Missing::executable(name), None) };
+    if let Err(lack) = sandbox {
+        let message = format!("provider={name} is installed but is not run without a sandbox: {lack}");
+        return missing(Missing { code: "no_sandbox", message }, Some(format!("not run: {lack}")));
+    }
+    let installed = match Installed::find(program, &workspaces.path) {
+        Ok(installed) => installed,
+        Err(error) => {
+            let message = format!("provider={name} cannot be run: {error}");
+            return missing(Missing { code: "agent_unusable", message }, Some(format!("not run: {error}")));
+        }
+    };
+    let maker = maker(agent);
+    let found = salon::agents::Agent {
+        name: name.clone(),
+        maker,
+        program: installed.program,
+        before: installed.before,
+        show: [installed.show, agent.show.clone()].concat(),
+        model: agent.model.clone(),
+        policy: agent.policy,
+    };
+    let bare = workspaces.bare.then(|| "runs WITHOUT A SANDBOX".to_owned());
+    configured(Answers::Agent(Arc::new(found)), true, bare)
+}
+
+/// How an agent is talked to. Those that can ask are talked to in another way where they are to ask.
+fn maker(agent: &AgentConfig) -> Arc<dyn Maker> {
+    let asks = agent.policy == Policy::Ask;
+    match (agent.name.as_str(), &agent.acp) {
+        ("codex", None) if asks => Arc::new(CodexServer),
+        ("codex", None) => Arc::new(Codex),
+        ("claude", None) => Arc::new(Claude),
+        _ => Arc::new(Gemini),
     }
 }
 

@@ -96,7 +96,7 @@ pub fn compose(instruction: &str, dialog: &Dialog, earlier: &[Turn], turn: &Turn
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BotId, Channel, ChatId, DialogId, Time, Usage};
+    use crate::{BotId, Channel, ChatId, Chosen, DialogId, Time, Usage};
 
     fn dialog(summary: &str, window_from: i64) -> Dialog {
         Dialog {
@@ -110,6 +110,7 @@ mod tests {
             window_from,
             turns: 0,
             active: true,
+            chosen: Chosen::default(),
             created_at: Time(0),
             updated_at: Time(0),
         }

@@ -60,6 +60,18 @@ pub struct Dialog {
     /// How many turns have been said; the newest turn's number.
     pub turns: i64,
     pub active: bool,
+    pub chosen: Chosen,
     pub created_at: Time,
     pub updated_at: Time,
+}
+
+/// What people chose for the agent of a dialog.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chosen {
+    /// The agent's own model, if not its usual one.
+    pub model: Option<String>,
+    /// A folder of the administrator's list, if not the chat's own.
+    pub project: Option<String>,
+    /// Until when nobody is asked before something is done.
+    pub trusted_until: Option<Time>,
 }

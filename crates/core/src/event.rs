@@ -18,6 +18,8 @@ pub enum Event {
     Text { text: String },
     /// Something beside the answer: a thought, a tool at work.
     Note(Note),
+    /// A file for people, kept beside the log.
+    File(LeftFile),
     /// The engine named its thread after it started.
     Thread { id: String },
     /// What the answer cost, as far as it is known. A later one replaces an earlier one.
@@ -28,6 +30,17 @@ pub enum Event {
     Failed { code: String, message: String },
     /// Someone asked for silence.
     Stopped,
+}
+
+/// A file that an engine left for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftFile {
+    pub id: String,
+    pub name: String,
+    /// Its media type, as its bytes say.
+    pub media: String,
+    /// Bytes.
+    pub size: i64,
 }
 
 /// Something an engine tells beside its answer.
@@ -145,6 +158,15 @@ pub enum ReplyState {
     Stopped,
 }
 
+/// Something that an engine waits to be allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    pub ask: String,
+    pub title: String,
+    pub detail: String,
+    pub until_ms: Option<i64>,
+}
+
 /// What a reader shows now: the fold of a turn's log so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
@@ -153,6 +175,9 @@ pub struct Reply {
     pub text: String,
     /// The command that is running now, if one is.
     pub busy_with: Option<String>,
+    /// What it waits to be allowed, if it does.
+    pub pending: Option<Pending>,
+    pub files: Vec<LeftFile>,
     pub thread: Option<String>,
     pub usage: Usage,
     /// The number of the last event folded in; `follow` after this one.
@@ -190,7 +215,15 @@ impl Reply {
             }
             Event::Note(Note::CommandStarted { command, .. }) => self.busy_with = Some(command.clone()),
             Event::Note(Note::CommandCompleted { .. } | Note::Reasoning { .. }) => self.busy_with = None,
+            Event::Note(Note::Asked { ask, title, detail, until_ms }) => {
+                let (ask, title, detail) = (ask.clone(), title.clone(), detail.clone());
+                self.pending = Some(Pending { ask, title, detail, until_ms: *until_ms });
+            }
+            Event::Note(Note::Answered { ask, .. }) => {
+                self.pending.take_if(|pending| pending.ask == *ask);
+            }
             Event::Note(_) => {}
+            Event::File(file) => self.files.push(file.clone()),
             Event::Thread { id } => self.thread = Some(id.clone()),
             Event::Usage(usage) => self.usage = usage.clone(),
             Event::Done => self.state = ReplyState::Done,
@@ -200,6 +233,9 @@ impl Reply {
             Event::Stopped => self.state = ReplyState::Stopped,
         }
         self.attempt = stamped.attempt;
+        if self.is_final() {
+            (self.busy_with, self.pending) = (None, None);
+        }
     }
 
     pub fn is_final(&self) -> bool {

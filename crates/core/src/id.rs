@@ -59,6 +59,14 @@ text_id!(
     JobId
 );
 text_id!(
+    /// Something that a running engine wants to be allowed.
+    AskId
+);
+text_id!(
+    /// A file that an engine left for people.
+    FileId
+);
+text_id!(
     /// A bot's name in the configuration, such as `bot-1`; never its Telegram token.
     BotId
 );

@@ -37,10 +37,10 @@ pub mod time;
 pub mod turn;
 
 pub use brief::{Brief, Message, Role, Wishes};
-pub use dialog::{Channel, Dialog, View};
+pub use dialog::{Channel, Chosen, Dialog, View};
 pub use error::Refusal;
-pub use event::{Change, Event, Note, Reply, ReplyState, Stamped, Usage};
-pub use id::{BotId, CallId, ChatId, DialogId, JobId, KeyId, LimitId, OrgId, SecretId, TurnId, UserId};
+pub use event::{Change, Event, LeftFile, Note, Pending, Reply, ReplyState, Stamped, Usage};
+pub use id::{AskId, BotId, CallId, ChatId, DialogId, FileId, JobId, KeyId, LimitId, OrgId, SecretId, TurnId, UserId};
 pub use limit::{Amounts, Limit, Limits, Measure, Period, Policy, Scope, Window, Zone};
 pub use locale::Lang;
 pub use money::{LongRates, Micros, Rates, Tariff, Tokens};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use salon_core::{Event, Note, Usage};
+use salon_core::{Event, LeftFile, Note, Usage};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,10 @@ impl Emitter {
 
     pub async fn note(&mut self, note: Note) -> Result<(), EngineError> {
         self.emit(Event::Note(note)).await
+    }
+
+    pub async fn file(&mut self, file: LeftFile) -> Result<(), EngineError> {
+        self.emit(Event::File(file)).await
     }
 
     pub async fn thread(&mut self, id: impl Into<String>) -> Result<(), EngineError> {

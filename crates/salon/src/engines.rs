@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use salon_core::Tariff;
 use salon_engine::Engine;
 
+use crate::agents::Agent;
 use crate::catalog::Catalog;
 
 /// One name that a bot, a session or `/mode` may choose.
@@ -30,6 +31,8 @@ pub enum Answers {
     Engine(Arc<dyn Engine>),
     /// A model of the catalog, which is asked by way of the relay: with its keys, its retries and its bill.
     Model(Choice),
+    /// A program of somebody else, in a cell.
+    Agent(Arc<Agent>),
 }
 
 /// Which model is meant.
@@ -61,6 +64,11 @@ impl Engines {
     pub fn find(&self, name: &str) -> Option<Configured> {
         let configured = self.list.iter().find(|engine| engine.name == name).cloned();
         configured.or_else(|| self.catalog.get()?.snapshot().knows(name).then(|| of_catalog(name)))
+    }
+
+    /// Whether the engine of this name is a program that works in a folder.
+    pub fn is_agent(&self, name: &str) -> bool {
+        self.list.iter().any(|engine| engine.name == name && matches!(engine.answers, Answers::Agent(_)))
     }
 
     /// Those that are configured by name, without the catalog's models.

@@ -15,6 +15,7 @@
 //! - [`clock`] is the one place that reads the time.
 
 pub mod access;
+pub mod agents;
 pub mod arrive;
 pub mod catalog;
 pub mod clock;
@@ -39,13 +40,14 @@ pub mod vault;
 pub mod worker;
 pub mod youtube;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use salon_core::brief::Window;
 use salon_store::{PEOPLE, Signal, Store, Worker};
 
 pub use access::{Access, BadCredential, Caller, Credential, Denied};
+pub use agents::Agents;
 pub use clock::Clock;
 pub use engines::{Configured, Engines};
 pub use job::{Job, Lease, Next, Work};
@@ -114,6 +116,8 @@ pub struct Salon {
     pub settings: Settings,
     /// Who we are among the processes that share the database.
     pub worker: Worker,
+    /// Where agents work, if they do so here.
+    pub agents: OnceLock<Arc<Agents>>,
 }
 
 impl Salon {
@@ -136,6 +140,7 @@ impl Salon {
         });
         let parts = || (store.clone(), clock.clone(), keys.clone(), metrics.clone(), revision.clone());
         let (access, vault) = (Arc::new(Access::new(parts())), Arc::new(Vault::new(parts())));
-        Arc::new(Salon { store, clock, hub, metrics, engines, keys, access, vault, settings, worker })
+        let agents = OnceLock::new();
+        Arc::new(Salon { store, clock, hub, metrics, engines, keys, access, vault, settings, worker, agents })
     }
 }

@@ -117,6 +117,8 @@ pub struct Asking {
     pub turn: TurnId,
     /// The chat in which it was said, if it was one.
     pub chat: Option<String>,
+    /// Whether an agent asks on its behalf, as often as it likes: then the turn is a run, which may have limits of its own.
+    pub run: bool,
 }
 
 /// Who pays, by the ledger's names.
@@ -128,7 +130,7 @@ pub(crate) fn payer(caller: &Caller, asking: Option<&Asking>) -> Payer {
         key: caller.key.clone(),
         chat: asking.and_then(|asking| asking.chat.clone()),
         turn: asking.map(|asking| asking.turn.clone()),
-        run: None,
+        run: asking.filter(|asking| asking.run).map(|asking| asking.turn.to_string()),
     }
 }
 
@@ -139,7 +141,10 @@ impl Ask {
 
     /// Where it came in, as the ledger calls it.
     fn door(&self) -> &'static str {
-        if self.turn.is_some() { DOOR_OF_TURNS } else { self.wire.as_str() }
+        match &self.turn {
+            Some(asking) if !asking.run => DOOR_OF_TURNS,
+            _ => self.wire.as_str(),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! it to the turn's log. Every write is fenced by the lease. The end of the turn, its last events, the dialog's new
 //! summary and the end of the job are one transaction, so a reply is never final without all of them.
 
+pub(crate) mod agent;
 mod fare;
 mod model;
 
@@ -14,12 +15,13 @@ use async_trait::async_trait;
 use salon_core::summary::{Happened, roll};
 use salon_core::{Brief, Dialog, Event, Note, Reply, Stamped, Turn, TurnId, TurnState, brief};
 use salon_engine::{Emitter, Engine, EngineError};
-use salon_store::{Append, Error, Finished, fail_point};
+use salon_store::{Append, Error, Finished, Thread, fail_point};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::agent::{Errands, Remains};
 use self::fare::{Asker, Boarding, Fare};
 use self::model::Model;
 use crate::Salon;
@@ -36,8 +38,17 @@ const BUNDLE_CHARS: usize = 256;
 /// How long an engine may take to end once it was told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Events of a log that are looked through for what an agent did.
+const LOG: i64 = 10_000;
+
+/// Characters of a question that name its thread.
+const TITLE_CHARS: usize = 80;
+
 /// How often a turn that waits for an admin looks whether there is an answer.
 const LOOK_FOR_CONSENT: Duration = Duration::from_secs(5);
+
+/// Attempts at a turn of an agent that died with their process. More are not made.
+const DEATHS: i64 = 2;
 
 /// Answers one turn, and charges it.
 pub struct RunTurn {
@@ -70,6 +81,24 @@ impl Job for RunTurn {
         if let (Answers::Engine(engine), false) = (&configured.answers, configured.installed) {
             return run.answer(engine.clone(), brief, None).await;
         }
+        let epoch = work.lease.ticket.epoch;
+        if let Answers::Agent(_) = &configured.answers
+            && epoch > 1
+        {
+            // What an agent did is not done again unasked.
+            let remains = Remains::of(&salon.store.read().await?.list_events(&run.turn.id, 0, LOG).await?);
+            let error = match remains.acted {
+                true => Some(EngineError::failed("interrupted", "The server went away while this was being done.")),
+                false if epoch > DEATHS => {
+                    Some(EngineError::failed("quarantined", "This ended the server twice and is not tried again."))
+                }
+                false => None,
+            };
+            if let Some(error) = error {
+                run.push(Event::Started { engine: name, thread: remains.thread });
+                return run.finish(Err(error), None).await;
+            }
+        }
         let asker = Asker::of(salon, work, &payload, &run.turn, &run.dialog).await?;
         let boarding: Boarding<(Arc<dyn Engine>, Option<Fare>)> = match &configured.answers {
             Answers::Engine(engine) => {
@@ -80,6 +109,17 @@ impl Job for RunTurn {
                 let model = Model::begin(&self.relay, asker, choice, &brief).await?;
                 model.map(|model| (Arc::new(model) as Arc<dyn Engine>, None))
             }
+            // What it asks of models is charged call by call, at its door.
+            Answers::Agent(agent) => match salon.agents.get() {
+                Some(agents) => {
+                    let errands = Errands::new(salon, agents, agent, &self.relay.book, asker, &run.dialog, epoch);
+                    Boarding::Granted((Arc::new(errands) as Arc<dyn Engine>, None))
+                }
+                None => {
+                    let words = "Agents cannot be run in this process.";
+                    Boarding::Refused(EngineError::failed("agent_unavailable", words))
+                }
+            },
         };
         match boarding {
             Boarding::Granted((engine, fare)) => {
@@ -330,6 +370,11 @@ impl<'a> Run<'a> {
             summary,
             engine: self.turn.engine.clone(),
             thread: self.reply.thread.clone(),
+            noted: self.reply.thread.clone().map(|thread| Thread {
+                thread,
+                title: self.turn.question.chars().take(TITLE_CHARS).collect(),
+                used_at: now,
+            }),
             last: self.last,
         };
         fail_point!("run.before_finish");
@@ -342,6 +387,9 @@ impl<'a> Run<'a> {
                     tx.append_after(&held, &end.finished.turn, end.last, &end.bundle).await?;
                     tx.finish_turn(&held, &end.finished).await?;
                     tx.remember(&end.dialog.id, &end.summary, &end.engine, end.thread.as_deref(), now).await?;
+                    if let Some(thread) = &end.noted {
+                        tx.note_thread(&held, &end.dialog.id, &end.engine, thread).await?;
+                    }
                     match end.finished.state {
                         TurnState::Stopped => tx.finish_stopped(held, now).await,
                         _ => tx.finish(held, now).await,
@@ -367,6 +415,8 @@ struct End {
     summary: String,
     engine: String,
     thread: Option<String>,
+    /// The same for those who look for it later.
+    noted: Option<Thread>,
     last: i64,
 }
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use salon_core::{Channel, Dialog, DialogId, Refusal, Time, Turn, TurnId, UserId, Wishes};
-use salon_store::{Error, Keeper, Request, Result, Session, Tx};
+use salon_core::{AskId, Channel, Chosen, Dialog, DialogId, FileId, Refusal, Time, Turn, TurnId, UserId, Wishes};
+use salon_store::{AskState, Error, Keeper, Request, Result, Session, StoredFile, Tx};
 
 use crate::Salon;
 use crate::access::{Caller, Denied};
@@ -104,6 +104,7 @@ impl Salon {
             window_from: 1,
             turns: 0,
             active: true,
+            chosen: Chosen::default(),
             created_at: now,
             updated_at: now,
         };
@@ -162,6 +163,45 @@ impl Salon {
                         Some(_) => stop_dialog(tx, id, *now).await.map(Some),
                         None => Ok(None),
                     }
+                })
+            })
+            .await
+    }
+
+    /// A file that was left in a session. `None` if there is no such file there, or no such session.
+    pub async fn find_left_file(&self, caller: &Caller, id: &DialogId, file: &FileId) -> Result<Option<StoredFile>> {
+        let keeper = self.keeper(caller).await?;
+        let mut tx = self.store.read().await?;
+        if tx.find_session(&keeper, id).await?.is_none() {
+            return Ok(None);
+        }
+        let Some(file) = tx.find_file(file).await? else { return Ok(None) };
+        let turn = tx.find_turn(&file.turn).await?;
+        Ok(turn.is_some_and(|turn| turn.dialog == *id).then_some(file))
+    }
+
+    /// Answers what an agent asks in a session. `None` if it asks no such thing there, `false` if that was answered already
+    /// or nobody waits any more.
+    pub async fn answer_in_session(
+        &self,
+        caller: &Caller,
+        id: &DialogId,
+        ask: &AskId,
+        state: AskState,
+    ) -> Result<Option<bool>> {
+        let keeper = self.keeper(caller).await?;
+        let args = (keeper, id.clone(), ask.clone(), state, caller.user.clone(), self.clock.now());
+        self.store
+            .write(args, |tx, (keeper, id, ask, state, by, now)| {
+                Box::pin(async move {
+                    if tx.find_session(keeper, id).await?.is_none() {
+                        return Ok(None);
+                    }
+                    let Some(ask) = tx.find_ask(ask).await? else { return Ok(None) };
+                    if tx.find_turn(&ask.turn).await?.is_none_or(|turn| turn.dialog != *id) {
+                        return Ok(None);
+                    }
+                    tx.answer_ask(&ask, *state, Some(by.as_str()), *now).await.map(Some)
                 })
             })
             .await

@@ -1,6 +1,6 @@
 //! Dialogs. At most one of a chat is active; making one active is what the partial unique index guards.
 
-use salon_core::{BotId, Channel, ChatId, Dialog, DialogId, Time, UserId, View};
+use salon_core::{BotId, Channel, ChatId, Chosen, Dialog, DialogId, Time, UserId, View};
 
 use crate::Tx;
 use crate::error::Result;
@@ -11,7 +11,7 @@ impl Tx {
     pub async fn find_active_dialog(&mut self, bot: &BotId, chat: ChatId) -> Result<Option<Dialog>> {
         let row = sqlx::query(
             "SELECT id, channel, bot_id, chat_id, user_id, engine, view, thread, summary, window_from, turns, active, \
-                    created_at, updated_at FROM dialogs WHERE bot_id = $1 AND chat_id = $2 AND active = 1",
+                    model, project, trusted_until, created_at, updated_at FROM dialogs WHERE bot_id = $1 AND chat_id = $2 AND active = 1",
         )
         .bind(bot.as_str())
         .bind(chat.0)
@@ -23,7 +23,7 @@ impl Tx {
     pub async fn find_dialog(&mut self, id: &DialogId) -> Result<Option<Dialog>> {
         let row = sqlx::query(
             "SELECT id, channel, bot_id, chat_id, user_id, engine, view, thread, summary, window_from, turns, active, \
-                    created_at, updated_at FROM dialogs WHERE id = $1 AND removed_at IS NULL",
+                    model, project, trusted_until, created_at, updated_at FROM dialogs WHERE id = $1 AND removed_at IS NULL",
         )
         .bind(id.as_str())
         .fetch_optional(self.connection())
@@ -35,7 +35,7 @@ impl Tx {
     pub async fn find_latest_dialog(&mut self, bot: &BotId, chat: ChatId) -> Result<Option<Dialog>> {
         let row = sqlx::query(
             "SELECT id, channel, bot_id, chat_id, user_id, engine, view, thread, summary, window_from, turns, active, \
-                    created_at, updated_at FROM dialogs WHERE bot_id = $1 AND chat_id = $2 ORDER BY active DESC, updated_at DESC, id DESC LIMIT 1",
+                    model, project, trusted_until, created_at, updated_at FROM dialogs WHERE bot_id = $1 AND chat_id = $2 ORDER BY active DESC, updated_at DESC, id DESC LIMIT 1",
         )
         .bind(bot.as_str())
         .bind(chat.0)
@@ -52,8 +52,8 @@ impl Tx {
         };
         let added = sqlx::query(
             "INSERT INTO dialogs (id, channel, bot_id, chat_id, engine, thread, summary, window_from, turns, active, \
-                                  created_at, updated_at, view, user_id) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12, $13) ON CONFLICT DO NOTHING",
+                                  created_at, updated_at, view, user_id, model, project) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12, $13, $14, $15) ON CONFLICT DO NOTHING",
         )
         .bind(dialog.id.as_str())
         .bind(channel)
@@ -68,6 +68,8 @@ impl Tx {
         .bind(dialog.updated_at.0)
         .bind(dialog.view.map(View::as_str))
         .bind(dialog.owner.as_ref().map(UserId::as_str))
+        .bind(dialog.chosen.model.as_deref().map(storable))
+        .bind(dialog.chosen.project.as_deref().map(storable))
         .execute(self.connection())
         .await?;
         Ok(added.rows_affected() == 1)
@@ -90,7 +92,8 @@ impl Tx {
     /// Gives the dialog another engine: the summary stays, the thread starts anew.
     pub async fn switch_engine(&mut self, id: &DialogId, engine: &str, now: Time) -> Result<()> {
         sqlx::query(
-            "UPDATE dialogs SET engine = $2, thread = NULL, window_from = turns + 1, updated_at = $3 WHERE id = $1",
+            "UPDATE dialogs SET engine = $2, thread = NULL, window_from = turns + 1, updated_at = $3, model = NULL, \
+                                trusted_until = NULL WHERE id = $1",
         )
         .bind(id.as_str())
         .bind(engine)
@@ -105,6 +108,34 @@ impl Tx {
         sqlx::query("UPDATE dialogs SET view = $2 WHERE id = $1")
             .bind(id.as_str())
             .bind(view.as_str())
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    /// Writes down what people chose for the dialog's agent. With `renew` the thread starts anew.
+    pub async fn choose(&mut self, id: &DialogId, chosen: &Chosen, renew: bool, now: Time) -> Result<()> {
+        sqlx::query(
+            "UPDATE dialogs SET model = $2, project = $3, trusted_until = $4, updated_at = $5, \
+                                thread = CASE WHEN $6 = 1 THEN NULL ELSE thread END WHERE id = $1",
+        )
+        .bind(id.as_str())
+        .bind(chosen.model.as_deref().map(storable))
+        .bind(chosen.project.as_deref().map(storable))
+        .bind(chosen.trusted_until.map(|until| until.0))
+        .bind(now.0)
+        .bind(i64::from(renew))
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+
+    /// Goes on with another thread of the same engine.
+    pub async fn set_thread(&mut self, id: &DialogId, thread: Option<&str>, now: Time) -> Result<()> {
+        sqlx::query("UPDATE dialogs SET thread = $2, updated_at = $3 WHERE id = $1")
+            .bind(id.as_str())
+            .bind(thread.map(storable))
+            .bind(now.0)
             .execute(self.connection())
             .await?;
         Ok(())
@@ -152,6 +183,11 @@ pub(crate) fn dialog(row: &sqlx::any::AnyRow) -> Result<Dialog> {
         window_from: row.int("window_from")?,
         turns: row.int("turns")?,
         active: row.flag("active")?,
+        chosen: Chosen {
+            model: row.maybe_text("model")?,
+            project: row.maybe_text("project")?,
+            trusted_until: row.maybe_int("trusted_until")?.map(Time),
+        },
         created_at: Time(row.int("created_at")?),
         updated_at: Time(row.int("updated_at")?),
     })

@@ -16,6 +16,7 @@
 //! Every method is exercised on both databases by `tests/conformance.rs`.
 
 mod api_keys;
+mod asks;
 mod bots;
 mod catalog;
 mod chats;
@@ -25,6 +26,7 @@ mod dialogs;
 mod error;
 mod events;
 pub mod failpoint;
+mod files;
 mod idempotency;
 mod jobs;
 pub mod ledger;
@@ -39,6 +41,7 @@ mod settings;
 mod signal;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod threads;
 mod tokens;
 mod turns;
 mod writer;
@@ -56,12 +59,14 @@ use sqlx::{AnyConnection, AnyPool, Connection, Executor, Row, Transaction, raw_s
 use tokio::task::AbortHandle;
 
 pub use api_keys::{ApiKey, Shown};
+pub use asks::{AskState, StoredAsk};
 pub use bots::Seat;
 pub use catalog::{CATALOG, CatalogRows, Entry, PriceRow};
 pub use chats::Chat;
 pub use dialect::Dialect;
 pub use error::{Error, Result};
 pub use events::Append;
+pub use files::StoredFile;
 pub use idempotency::{BegunRequest, DoneRequest, NewRequest, RequestTicket};
 pub use jobs::{Claimed, Enqueued, Held, JobCounts, JobState, NewJob, Ticket, Worker};
 pub use limits::Terms;
@@ -70,6 +75,7 @@ pub use people::PEOPLE;
 pub use secrets::{Dek, Keyring, Sealed};
 pub use sessions::{Keeper, Session};
 pub use signal::Signal;
+pub use threads::Thread;
 pub use tokens::{NewToken, Token};
 pub use turns::{Finished, NewTurn, Request};
 pub use writer::Operation;

@@ -48,7 +48,7 @@ impl Tx {
     pub async fn find_session(&mut self, keeper: &Keeper, id: &DialogId) -> Result<Option<Session>> {
         let row = sqlx::query(
             "SELECT id, channel, bot_id, chat_id, user_id, engine, view, thread, summary, window_from, turns, active, \
-                    created_at, updated_at, metadata, seen_at FROM dialogs \
+                    model, project, trusted_until, created_at, updated_at, metadata, seen_at FROM dialogs \
              WHERE id = $1 AND removed_at IS NULL \
                AND (user_id = $2 OR (user_id IS NULL AND chat_id = CAST($3 AS BIGINT)))",
         )
@@ -64,7 +64,7 @@ impl Tx {
     pub async fn list_sessions(&mut self, keeper: &Keeper, before: (Time, &str), limit: i64) -> Result<Vec<Session>> {
         let rows = sqlx::query(
             "SELECT id, channel, bot_id, chat_id, user_id, engine, view, thread, summary, window_from, turns, active, \
-                    created_at, updated_at, metadata, seen_at FROM dialogs \
+                    model, project, trusted_until, created_at, updated_at, metadata, seen_at FROM dialogs \
              WHERE removed_at IS NULL AND (user_id = $1 OR (user_id IS NULL AND chat_id = CAST($2 AS BIGINT))) \
                AND (updated_at < $3 OR (updated_at = $3 AND id < $4)) \
              ORDER BY updated_at DESC, id DESC LIMIT CAST($5 AS BIGINT)",
@@ -170,7 +170,10 @@ impl Tx {
             "DELETE FROM events WHERE turn_id IN (SELECT id FROM turns WHERE dialog_id = $1)",
             "DELETE FROM outbox WHERE owner IN (SELECT id FROM turns WHERE dialog_id = $1)",
             "DELETE FROM tokens WHERE turn_id IN (SELECT id FROM turns WHERE dialog_id = $1)",
+            "DELETE FROM asks WHERE turn_id IN (SELECT id FROM turns WHERE dialog_id = $1)",
+            "DELETE FROM files WHERE turn_id IN (SELECT id FROM turns WHERE dialog_id = $1)",
             "DELETE FROM turns WHERE dialog_id = $1",
+            "DELETE FROM threads WHERE dialog_id = $1",
             "DELETE FROM lanes WHERE lane = 'dialog:' || CAST($1 AS TEXT)",
             "DELETE FROM dialogs WHERE id = $1",
         ] {

@@ -4,7 +4,7 @@ use salon_core::{BotId, ChatId, Time, TurnId};
 
 use crate::Tx;
 use crate::error::Result;
-use crate::row::Column;
+use crate::row::{Column, storable};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewToken {
@@ -16,6 +16,8 @@ pub struct NewToken {
     /// Who may use it; anyone in the chat if `None`.
     pub user: Option<i64>,
     pub turn: Option<TurnId>,
+    /// Words that it stands for.
+    pub text: Option<String>,
     pub now: Time,
     pub expires_at: Time,
 }
@@ -25,6 +27,7 @@ pub struct NewToken {
 pub struct Token {
     pub kind: String,
     pub turn: Option<TurnId>,
+    pub text: Option<String>,
     pub expires_at: Time,
     pub used: bool,
 }
@@ -32,8 +35,8 @@ pub struct Token {
 impl Tx {
     pub async fn add_token(&mut self, token: &NewToken) -> Result<()> {
         sqlx::query(
-            "INSERT INTO tokens (hash, kind, bot_id, chat_id, user_id, turn_id, created_at, expires_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+            "INSERT INTO tokens (hash, kind, bot_id, chat_id, user_id, turn_id, created_at, expires_at, text) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
         )
         .bind(&token.hash)
         .bind(&token.kind)
@@ -43,6 +46,7 @@ impl Tx {
         .bind(token.turn.as_ref().map(TurnId::as_str))
         .bind(token.now.0)
         .bind(token.expires_at.0)
+        .bind(token.text.as_deref().map(storable))
         .execute(self.connection())
         .await?;
         Ok(())
@@ -51,7 +55,7 @@ impl Tx {
     /// The token as it stands, if it was made for this bot, chat and user.
     pub async fn find_token(&mut self, hash: &str, bot: &BotId, chat: ChatId, user: i64) -> Result<Option<Token>> {
         let row = sqlx::query(
-            "SELECT kind, turn_id, expires_at, used_at FROM tokens \
+            "SELECT kind, turn_id, text, expires_at, used_at FROM tokens \
              WHERE hash = $1 AND bot_id = $2 AND chat_id = $3 AND (user_id IS NULL OR user_id = $4)",
         )
         .bind(hash)
@@ -64,6 +68,7 @@ impl Tx {
         Ok(Some(Token {
             kind: row.text("kind")?,
             turn: row.maybe_text("turn_id")?.map(TurnId::new),
+            text: row.maybe_text("text")?,
             expires_at: Time(row.int("expires_at")?),
             used: row.maybe_int("used_at")?.is_some(),
         }))

@@ -1,5 +1,7 @@
 //! Every method of the store, on both databases, by subject.
 
+#[path = "conformance/agents.rs"]
+mod agents;
 #[path = "conformance/cast.rs"]
 mod cast;
 #[path = "conformance/catalog.rs"]

@@ -2,6 +2,7 @@
 //!
 //! Every route is there below `/api` and below `/api/v1`. Errors are the family's `{"detail": …}`.
 
+mod agents;
 mod chat;
 mod form;
 mod frames;
@@ -47,6 +48,8 @@ pub(crate) fn routes() -> Table {
             .get(&at("/sessions/{session}/messages"), sessions::messages)
             .get(&at("/sessions/{session}/stream"), chat::again)
             .delete(&at("/sessions/{session}/run"), sessions::stop)
+            .get(&at("/sessions/{session}/files/{file}"), agents::file)
+            .post(&at("/sessions/{session}/asks/{ask}"), agents::answer)
             .post(&at("/chat"), chat::whole)
             .post(&at("/chat/stream"), chat::stream)
             .post(&at("/chat/completions"), stateless::completions)

@@ -59,6 +59,7 @@ impl Web {
         match engine.answers {
             Answers::Model(choice) => Some(self.relay.name_of(&choice).await),
             // Some engines of this house are models as well.
+            Answers::Agent(_) => None,
             Answers::Engine(_) => self.relay.catalog.snapshot().knows(&engine.name).then_some(Ok(engine.name)),
         }
     }

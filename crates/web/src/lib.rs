@@ -5,6 +5,7 @@
 
 mod api;
 mod described;
+pub mod door;
 pub mod error;
 mod health;
 mod once;

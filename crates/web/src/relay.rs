@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use salon::access::{Caller, Credential};
+use salon::agents::Pass;
 use salon::relay::{Answer, Ask, Count, Kind, Outside, Refused, Told, Wire};
 use salon_core::CallId;
 use std::sync::Arc;
@@ -117,9 +118,22 @@ async fn count_messages(State(web): State<Web>, request: Request) -> Response {
 /// One call, in whichever protocol.
 async fn call(web: Web, wire: Wire, request: Request) -> Response {
     let id = RequestId::of(&request);
-    match read(&web, wire, request, &id).await {
-        Ok(ask) => numbered(once::answer(&web, ask, route(wire), &id).await, wire, &id),
-        Err(refused) => refusal(wire, &id, &refused),
+    let pass = request.extensions().get::<Arc<Pass>>().cloned();
+    let response = call_as(&web, wire, request, &id).await;
+    if let (Some(pass), Some(Dearth(words))) = (pass, response.extensions().get()) {
+        pass.tell(words);
+    }
+    response
+}
+
+/// Marks an answer that says that there is no money for it.
+#[derive(Clone)]
+struct Dearth(String);
+
+async fn call_as(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Response {
+    match read(web, wire, request, id).await {
+        Ok(ask) => numbered(once::answer(web, ask, route(wire), id).await, wire, id),
+        Err(refused) => refusal(wire, id, &refused),
     }
 }
 
@@ -148,6 +162,7 @@ async fn count(web: Web, wire: Wire, request: Request) -> Response {
 /// Takes in a call: who, then what. A body is not read for somebody who may not call.
 async fn read(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Result<Ask, Refused> {
     let (head, body) = request.into_parts();
+    let pass = head.extensions.get::<Arc<Pass>>().cloned();
     let caller = caller(web, &head, route(wire)).await?;
     if web.closing.is_cancelled() {
         let mut refused = Refused::new(Kind::Overloaded, "This server is closing; please ask again in a moment.");
@@ -157,13 +172,17 @@ async fn read(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Result
     let outside = outside(wire, head.uri.path(), head.uri.query());
     let body = body::read(body, &head.headers, web.relay.settings().max_body).await?;
     let call = approved(&head.headers).unwrap_or_else(|| id.call());
-    Ok(Ask { id: call, wire, caller, outside, headers: head.headers, body, turn: None })
+    let turn = pass.map(|pass| pass.asking.clone());
+    Ok(Ask { id: call, wire, caller, outside, headers: head.headers, body, turn })
 }
 
 /// Who calls. The one way in for every protocol, so that every header meets the same checks.
 pub(crate) async fn caller(web: &Web, head: &axum::http::request::Parts, door: &str) -> Result<Arc<Caller>, Refused> {
     let peer = head.extensions.get::<Peer>().map(|peer| peer.0.ip());
     let credential = Credential::read(&head.headers, head.uri.query()).map_err(Refused::from)?;
+    if let Some(pass) = head.extensions.get::<Arc<Pass>>() {
+        return pass.admit(credential.as_ref());
+    }
     web.relay.admit(credential, peer, is_of_this_machine(head), door).await
 }
 
@@ -254,6 +273,9 @@ pub(crate) fn refusal(wire: Wire, id: &RequestId, refused: &Refused) -> Response
     let status = StatusCode::from_u16(refused.status_on(wire)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = refused.body(wire, id.as_str());
     let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+    if matches!(refused.kind, Kind::OverBudget | Kind::Unpaid) {
+        response.extensions_mut().insert(Dearth(refused.message.clone()));
+    }
     let headers = response.headers_mut();
     for (name, value) in refused.headers() {
         if let Ok(value) = HeaderValue::try_from(value) {

@@ -23,7 +23,7 @@ use tower::ServiceExt;
 const CONNECTIONS: usize = 8_000;
 const CONNECTIONS_OF_ONE: usize = 256;
 /// For a whole request head, and for the time between two requests.
-const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long open requests are waited for once we are closing.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(5);
 

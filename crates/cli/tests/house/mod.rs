@@ -1,11 +1,13 @@
 //! What tests of the whole house share: a configuration that reaches nothing outside.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use salon_bots::Surroundings;
-use salon_cli::config::{Config, Flags, JwtConfig, Log, LogForm, Roles};
+use salon_cli::config::{AgentConfig, Config, Flags, JwtConfig, Log, LogForm, Roles, WorkspacesConfig};
 use salon_cli::master::MasterSource;
+use salon_engine::agent::Policy;
 use salon_store::Place;
 
 /// A house on this machine whose bots are in `bots.yaml` beside the data, and whose Telegram is at `telegram`.
@@ -20,7 +22,16 @@ pub fn config(folder: &Path, place: Place, telegram: &str) -> Config {
         only: None,
         engines: Vec::new(),
         // As on a machine where somebody has installed one agent of three.
-        agents: [("codex", None), ("gemini", None), ("claude", Some("/usr/bin/claude".into()))].into(),
+        agents: [("claude", Some("/usr/bin/claude")), ("codex", None), ("gemini", None)].map(agent).into(),
+        // And nothing to put it into.
+        workspaces: WorkspacesConfig {
+            folder: folder.join("agents"),
+            projects: BTreeMap::new(),
+            bare: false,
+            bwrap: None,
+            shim: env!("CARGO_BIN_EXE_salon").into(),
+            path: String::new(),
+        },
         settings: salon::Settings {
             poll_interval: Duration::from_millis(50),
             drain: Duration::from_millis(200),
@@ -44,5 +55,16 @@ pub fn config(folder: &Path, place: Place, telegram: &str) -> Config {
         flags: Flags::default(),
         log: Log { form: LogForm::Text, filter: "info".to_owned() },
         old_names: Vec::new(),
+    }
+}
+
+fn agent((name, program): (&str, Option<&str>)) -> AgentConfig {
+    AgentConfig {
+        name: name.to_owned(),
+        program: program.map(Into::into),
+        model: None,
+        policy: Policy::Ask,
+        show: Vec::new(),
+        acp: None,
     }
 }

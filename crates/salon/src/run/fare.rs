@@ -42,7 +42,7 @@ impl Asker {
             Channel::Telegram { bot, chat } => Some(format!("{bot}:{chat}")),
             Channel::Api => None,
         };
-        let asking = Asking { turn: turn.id.clone(), chat };
+        let asking = Asking { turn: turn.id.clone(), chat, run: false };
         Ok(Asker { caller: Arc::new(caller(salon, payload, turn).await?), asking, call })
     }
 }

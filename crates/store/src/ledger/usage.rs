@@ -150,6 +150,13 @@ fn bound(text: &'static str, filter: &UsageFilter) -> Statement {
 }
 
 impl Tx {
+    /// What the calls of a run took so far, as far as it is settled.
+    pub async fn usage_of_run(&mut self, run: &str) -> Result<Usage> {
+        let text = concat!("SELECT ", sums!(), " FROM entries WHERE run = $1");
+        let row = sqlx::query(text).bind(run).fetch_one(self.connection()).await?;
+        usage(&row)
+    }
+
     /// Everything together.
     pub async fn usage(&mut self, filter: &UsageFilter) -> Result<Usage> {
         let text = filtered!(filter, concat!("SELECT ", sums!()), "");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use salon_core::{BotId, Channel, ChatId, Dialog, DialogId, JobId, Time, TurnId};
+use salon_core::{BotId, Channel, ChatId, Chosen, Dialog, DialogId, JobId, Time, TurnId};
 use salon_store::{Claimed, Enqueued, Error, NewJob, NewTurn, Result, Store, Ticket, Tx, Worker};
 
 /// Runs an operation: `transact!(store, args, |tx, args| tx.method(args).await)`.
@@ -122,6 +122,7 @@ pub fn dialog(id: &str, chat: ChatId) -> Dialog {
         window_from: 1,
         turns: 0,
         active: true,
+        chosen: Chosen::default(),
         created_at: Time(1_000),
         updated_at: Time(1_000),
     }

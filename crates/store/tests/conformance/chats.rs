@@ -149,6 +149,7 @@ async fn a_chat_that_moved_takes_its_dialogs_and_buttons_along(Scratch { store, 
             chat,
             user: None,
             turn: Some(TurnId::new("t")),
+            text: None,
             now: Time(1_000),
             expires_at: Time(5_000),
         };

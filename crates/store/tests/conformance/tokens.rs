@@ -20,6 +20,7 @@ fn token(hash: &str) -> NewToken {
         chat: ALICE,
         user: Some(42),
         turn: Some(TurnId::new("t")),
+        text: None,
         now: Time(1_000),
         expires_at: Time(5_000),
     }

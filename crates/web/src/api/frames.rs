@@ -11,7 +11,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use salon::sessions::Frames as Dialect;
-use salon_core::{Event, Reply, Stamped, TurnId};
+use salon_core::{Event, Note, Reply, Stamped, TurnId};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -157,6 +157,16 @@ impl Teller {
             Event::Done => Some(self.complete()),
             Event::Failed { message, .. } => Some(json!({ "type": "error", "message": message })),
             Event::Stopped => Some(json!({ "type": "stopped", "message": "The answer was stopped" })),
+            Event::File(file) => Some(json!({
+                "type": "file", "id": file.id, "name": file.name, "media": file.media, "size": file.size,
+            })),
+            Event::Note(Note::CommandStarted { command, .. }) => Some(json!({ "type": "tool", "title": command })),
+            Event::Note(Note::Asked { ask, title, detail, until_ms }) => Some(json!({
+                "type": "ask", "ask": ask, "title": title, "detail": detail, "until_ms": until_ms,
+            })),
+            Event::Note(Note::Answered { ask, verdict, .. }) => {
+                Some(json!({ "type": "answered", "ask": ask, "verdict": verdict }))
+            }
             Event::Note(_) | Event::Thread { .. } | Event::Usage(_) => None,
         };
         match frame.filter(|_| stamped.seq > self.after) {

@@ -1,0 +1,120 @@
+//! Coding agents and where they work: from `salon.toml`, and from the names that the bridge used.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use salon_core::BotId;
+use salon_engine::agent::Policy;
+use serde::Deserialize;
+
+use super::Env;
+
+/// The agents that are known by name, and the variables that say where they are.
+pub const KNOWN: [(&str, &str); 3] = [("codex", "CODEX_BIN"), ("gemini", "GEMINI_BIN"), ("claude", "CLAUDE_BIN")];
+
+/// An agent of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentConfig {
+    pub name: String,
+    /// Where it is; `None` if it was not found.
+    pub program: Option<PathBuf>,
+    pub model: Option<String>,
+    pub policy: Policy,
+    /// Folders of the host that it is shown beside what it is installed in.
+    pub show: Vec<PathBuf>,
+    /// Arguments with which a program speaks the Agent Client Protocol. `None` for those that are known by name.
+    pub acp: Option<Vec<String>>,
+}
+
+/// Where agents work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkspacesConfig {
+    pub folder: PathBuf,
+    /// Folders that people may choose, by their names.
+    pub projects: BTreeMap<String, PathBuf>,
+    /// Whether agents may be run with nothing around them.
+    pub bare: bool,
+    /// bubblewrap, if it is on the path.
+    pub bwrap: Option<PathBuf>,
+    /// The program that a cell begins with: this one.
+    pub shim: PathBuf,
+    /// Where `node` is looked for.
+    pub path: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct FileAgent {
+    program: Option<PathBuf>,
+    model: Option<String>,
+    policy: Option<String>,
+    show: Vec<PathBuf>,
+    acp: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct FileWorkspaces {
+    folder: Option<PathBuf>,
+    projects: BTreeMap<String, PathBuf>,
+    sandbox: Option<String>,
+}
+
+pub(super) fn agents(env: &mut Env, mut file: BTreeMap<String, FileAgent>) -> Result<Vec<AgentConfig>> {
+    let path = env.any("PATH").unwrap_or_default();
+    let on_path = |name: &Path| {
+        if name.components().count() > 1 {
+            return Some(name.to_owned());
+        }
+        std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
+    };
+    let mut agents = Vec::new();
+    for (name, variable) in KNOWN {
+        let file = file.remove(name).unwrap_or_default();
+        ensure!(file.acp.is_none(), "[agents.{name}] is known by name; give an agent of another name `acp`");
+        let named = env.path(variable).or(file.program.clone()).unwrap_or_else(|| name.into());
+        agents.push(agent(name.to_owned(), on_path(&named), file)?);
+    }
+    for (name, file) in file {
+        ensure!(BotId::is_valid(&name), "[agents.{name}]: a name has letters, digits, '-', '_' and '.'");
+        let program = file.program.clone().with_context(|| format!("[agents.{name}] needs a program"))?;
+        ensure!(file.acp.is_some(), "[agents.{name}] needs `acp`: its arguments to speak the Agent Client Protocol");
+        agents.push(agent(name, on_path(&program), file)?);
+    }
+    agents.sort_by(|a: &AgentConfig, b| a.name.cmp(&b.name));
+    Ok(agents)
+}
+
+fn agent(name: String, program: Option<PathBuf>, file: FileAgent) -> Result<AgentConfig> {
+    let policy = match file.policy.as_deref() {
+        None | Some("ask") => Policy::Ask,
+        Some("read-only") => Policy::ReadOnly,
+        Some("workspace") => Policy::Workspace,
+        Some(other) => bail!("[agents.{name}] policy is ask, read-only or workspace, not {other}"),
+    };
+    let program = program.filter(|program| program.is_file());
+    Ok(AgentConfig { name, program, model: file.model, policy, show: file.show, acp: file.acp })
+}
+
+pub(super) fn workspaces(env: &mut Env, data: &Path, file: FileWorkspaces) -> Result<WorkspacesConfig> {
+    // Beside the data, not in it: an agent's folder must not lead to the database.
+    let usual = || {
+        let name = data.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned());
+        data.with_file_name(format!("{name}-agents"))
+    };
+    let folder = env.path("SALON_AGENTS").or(file.folder).unwrap_or_else(usual);
+    let bare = match env.text("SALON_SANDBOX").or(file.sandbox).as_deref() {
+        None | Some("required") => false,
+        Some("none") => true,
+        Some(other) => bail!("the sandbox is `required` or `none`, not {other}"),
+    };
+    for (name, path) in &file.projects {
+        ensure!(BotId::is_valid(name), "[workspaces.projects] {name}: a name has letters, digits, '-', '_' and '.'");
+        ensure!(path.is_absolute(), "[workspaces.projects] {name}: the folder is written from the root on");
+    }
+    let path = env.any("PATH").unwrap_or_default();
+    let bwrap = std::env::split_paths(&path).map(|folder| folder.join("bwrap")).find(|program| program.is_file());
+    let shim = std::env::current_exe().context("where is this program?")?;
+    Ok(WorkspacesConfig { folder, projects: file.projects, bare, bwrap, shim, path })
+}

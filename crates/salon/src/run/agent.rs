@@ -1,0 +1,389 @@
+//! A turn that a coding agent answers: a process in a cell, whose calls of models come to the relay by a door of its own.
+//!
+//! ```text
+//!  errand ─► cell ─► line ─► steps ─► events             the agent's words become the turn's log
+//!             │ ▲                └──► ask ─► a person    what it wants to be allowed waits for an answer
+//!             │ └──── line ◄─────────────────┘
+//!             └─► door ─► relay ─► ledger                what it asks of models is a call like any other
+//! ```
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use salon_core::brief::Role;
+use salon_core::{AskId, Brief, Dialog, Event, Note, Stamped, TurnId, Usage};
+use salon_engine::agent::{Ask, Door, Errand, Policy, Step, Talk, Verdict};
+use salon_engine::sandbox::{Cell, Confined, How, Show};
+use salon_engine::{Emitter, Engine, EngineError};
+use salon_store::{AskState, Result};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::fare::Asker;
+use crate::Salon;
+use crate::agents::{Agent, Agents, Pass, Place};
+use crate::ledger::Book;
+
+/// How long somebody may think about what an agent wants.
+const THINKING: Duration = Duration::from_secs(10 * 60);
+/// How often an answer is looked for that nobody told us of.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long an agent that has said everything may take to end.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// What every agent finds in its environment, if it is not told otherwise.
+const ENVIRONMENT: [(&str, &str); 4] = [
+    ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+    ("HOME", salon_engine::agent::HOME),
+    ("LANG", "C.UTF-8"),
+    ("TERM", "dumb"),
+];
+
+/// What an earlier attempt left behind.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Remains {
+    /// Whether something was done that must not be done again unasked.
+    pub acted: bool,
+    /// The thread that it was in.
+    pub thread: Option<String>,
+}
+
+impl Remains {
+    pub fn of(log: &[Stamped]) -> Remains {
+        let mut remains = Remains::default();
+        for stamped in log {
+            match &stamped.event {
+                Event::Note(Note::CommandStarted { .. } | Note::CommandCompleted { .. } | Note::FileChanged { .. }) => {
+                    remains.acted = true;
+                }
+                Event::Started { thread: Some(thread), .. } | Event::Thread { id: thread } => {
+                    remains.thread = Some(thread.clone());
+                }
+                _ => {}
+            }
+        }
+        remains
+    }
+}
+
+/// The engine of one turn.
+pub(super) struct Errands {
+    salon: Arc<Salon>,
+    agents: Arc<Agents>,
+    agent: Arc<Agent>,
+    turn: TurnId,
+    attempt: i64,
+    place: Place,
+    policy: Policy,
+    model: Option<String>,
+    book: Book,
+    asker: Mutex<Option<Asker>>,
+}
+
+impl Errands {
+    pub fn new(
+        salon: &Arc<Salon>,
+        agents: &Arc<Agents>,
+        agent: &Arc<Agent>,
+        book: &Book,
+        asker: Asker,
+        dialog: &Dialog,
+        attempt: i64,
+    ) -> Errands {
+        let trusted = dialog.chosen.trusted_until.is_some_and(|until| until > salon.clock.now());
+        Errands {
+            salon: salon.clone(),
+            agents: agents.clone(),
+            agent: agent.clone(),
+            turn: asker.asking.turn.clone(),
+            attempt,
+            place: agents.place(asker.caller.org.as_str(), dialog, &agent.name),
+            policy: if trusted { Policy::Full } else { agent.policy },
+            model: dialog.chosen.model.clone().or_else(|| agent.model.clone()),
+            book: book.clone(),
+            asker: Mutex::new(Some(asker)),
+        }
+    }
+
+    /// Opens the door and starts the process.
+    async fn start(&self, brief: &Brief) -> std::result::Result<Begun, EngineError> {
+        let asker = self.asker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let asker = asker.ok_or_else(broken)?;
+        let porter = self.agents.porter().ok_or_else(broken)?;
+        let sandbox = self.agents.sandbox().ok_or_else(broken)?;
+        let asking = crate::relay::Asking { run: true, ..asker.asking };
+        let (pass, dearth) = Pass::new(asker.caller, asking);
+        let port = sandbox.door_port();
+        let door = Door { port, key: pass.key().clone() };
+        let errand = Errand {
+            prompt: prompt(brief),
+            thread: brief.thread.clone(),
+            model: self.model.clone(),
+            policy: self.policy,
+            door,
+        };
+        let launch = self.agent.maker.launch(&errand)?;
+        self.place.make().map_err(|error| away(&error))?;
+        let socket = self.agents.socket(&self.turn, self.attempt).map_err(|error| away(&error))?;
+        let closing = CancellationToken::new();
+        let opened = porter.open(&socket.0, Arc::new(pass), closing.clone()).await;
+        opened.map_err(|error| away(&error))?;
+        let mut env = launch.env;
+        for (name, value) in ENVIRONMENT {
+            if !env.iter().any(|(known, _)| known == name) {
+                env.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        let cell = Cell {
+            args: self.agent.before.iter().cloned().chain(launch.args).collect(),
+            env,
+            files: launch.files,
+            shows: self.agent.show.iter().cloned().map(Show::there).collect(),
+            door: Some((socket.0.clone(), port)),
+            ..Cell::new(&self.agent.program, self.place.home.clone(), self.place.workspace.clone())
+        };
+        let confined = sandbox.start(cell).await.map_err(|error| away(&error))?;
+        let talk = self.agent.maker.talk(&errand);
+        Ok(Begun { confined, talk, dearth, _socket: socket, _closing: closing.drop_guard() })
+    }
+
+    async fn work(&self, mut run: Begun, out: &mut Emitter) -> std::result::Result<(), EngineError> {
+        let mut state = AtWork { errands: self, asks: BTreeMap::new(), allowed: HashSet::new(), finished: None };
+        let mut woken = self.salon.hub.turn(&self.turn);
+        let first = run.talk.open();
+        state.take(first, &mut run, out).await?;
+        loop {
+            let look_at = (!state.asks.is_empty()).then(|| Instant::now() + LOOK_EVERY);
+            tokio::select! {
+                biased;
+                () = out.stopped() => {
+                    let last = run.talk.stop();
+                    for step in last {
+                        if let Step::Write(line) = step {
+                            run.confined.write(&line).await;
+                        }
+                    }
+                    run.confined.stop().await;
+                    return Err(EngineError::Stopped);
+                }
+                Some(words) = run.dearth.recv() => {
+                    run.confined.stop().await;
+                    return Err(EngineError::failed("over_limit", words));
+                }
+                line = run.confined.next() => match line {
+                    Some(line) => {
+                        let steps = run.talk.hear(&line.text);
+                        state.take(steps, &mut run, out).await?;
+                    }
+                    None => break,
+                },
+                () = wait(state.finished) => {
+                    run.confined.stop().await;
+                    break;
+                }
+                () = wait(look_at) => state.answers(&mut run, out).await?,
+                Ok(()) = woken.changed(), if !state.asks.is_empty() => state.answers(&mut run, out).await?,
+            }
+        }
+        let ended = run.confined.ended().await;
+        match ended.how {
+            How::Exit(_) | How::Signal(_) | How::Stopped => run.talk.ended(ended.code, &ended.errors),
+            how => Err(EngineError::failed("agent_ended", format!("The agent was ended: {how}."))),
+        }
+    }
+
+    /// What the run took of models, by the ledger.
+    async fn usage(&self) -> Option<Usage> {
+        self.book.flush().await.ok();
+        let used = async { self.salon.store.read().await?.usage_of_run(self.turn.as_str()).await };
+        match used.await {
+            Ok(used) if used.calls > 0 => Some(Usage {
+                model: self.model.clone().or_else(|| Some(self.agent.name.clone())),
+                tokens_in: used.tokens.read(),
+                tokens_out: used.tokens.written(),
+                estimated: used.estimated > 0,
+                suspect: used.suspect > 0,
+            }),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::warn!(turn.id = %self.turn, %error, "what a run took cannot be read");
+                None
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for Errands {
+    async fn answer(&self, brief: &Brief, out: &mut Emitter) -> std::result::Result<(), EngineError> {
+        let run = self.start(brief).await?;
+        let worked = self.work(run, out).await;
+        // Whatever became of it, what it asked of models is paid for.
+        if let Some(usage) = self.usage().await {
+            out.usage(usage).await?;
+        }
+        worked
+    }
+}
+
+/// A run under way. Dropping it ends the process and closes the door.
+struct Begun {
+    confined: Confined,
+    talk: Box<dyn Talk>,
+    dearth: mpsc::Receiver<String>,
+    _socket: Socket,
+    _closing: DropGuard,
+}
+
+/// A socket's path; dropping it removes the socket.
+pub(crate) struct Socket(pub PathBuf);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).ok();
+    }
+}
+
+/// What a run waits for.
+struct AtWork<'a> {
+    errands: &'a Errands,
+    /// The agent's questions that nobody has answered, by our names for them.
+    asks: BTreeMap<String, Ask>,
+    /// What was allowed for the rest of the run.
+    allowed: HashSet<String>,
+    /// When an agent that has said everything is ended.
+    finished: Option<Instant>,
+}
+
+impl AtWork<'_> {
+    async fn take(
+        &mut self,
+        steps: Vec<Step>,
+        run: &mut Begun,
+        out: &mut Emitter,
+    ) -> std::result::Result<(), EngineError> {
+        let mut steps = std::collections::VecDeque::from(steps);
+        while let Some(step) = steps.pop_front() {
+            match step {
+                // A process that has ended reads nothing; how it ended is told elsewhere.
+                Step::Write(line) => run.confined.write(&line).await,
+                Step::CloseInput => run.confined.close_input().await,
+                Step::Text(text) => out.text(text).await?,
+                Step::Note(note) => out.note(note).await?,
+                Step::Thread(id) => out.thread(id).await?,
+                // What it took is known better here than there.
+                Step::Usage(_) => {}
+                Step::Ask(ask) if self.allowed.contains(&ask.what) => {
+                    steps.extend(run.talk.decide(&ask.id, Verdict::Session));
+                }
+                Step::Ask(ask) => self.ask(ask, run, out).await?,
+                Step::Finished => self.finished = self.finished.or(Some(Instant::now() + FAREWELL)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a question to people.
+    async fn ask(&mut self, ask: Ask, run: &mut Begun, out: &mut Emitter) -> std::result::Result<(), EngineError> {
+        let salon = &self.errands.salon;
+        let (id, now) = (AskId::new(salon.clock.id()), salon.clock.now());
+        let until = now + THINKING;
+        let args = (id.clone(), self.errands.turn.clone(), now, until);
+        salon
+            .store
+            .write(args, |tx, (id, turn, now, until)| Box::pin(async move { tx.add_ask(id, turn, *now, *until).await }))
+            .await
+            .map_err(|error| away(&error))?;
+        let (title, detail) = (ask.title.clone(), ask.detail.clone());
+        self.asks.insert(id.to_string(), ask);
+        run.confined.hold(true);
+        out.note(Note::Asked { ask: id.to_string(), title, detail, until_ms: Some(until.0) }).await
+    }
+
+    /// Looks which questions were answered, and tells the agent.
+    async fn answers(&mut self, run: &mut Begun, out: &mut Emitter) -> std::result::Result<(), EngineError> {
+        let salon = &self.errands.salon;
+        let ids: Vec<String> = self.asks.keys().cloned().collect();
+        for id in ids {
+            let found = look(salon, &AskId::new(id.as_str())).await.map_err(|error| away(&error))?;
+            let Some((state, by)) = found else { continue };
+            let Some(ask) = self.asks.remove(&id) else { continue };
+            run.confined.hold(!self.asks.is_empty());
+            let verdict = match state {
+                AskState::Once => Verdict::Once,
+                AskState::Session => Verdict::Session,
+                AskState::Open | AskState::Deny | AskState::Expired => Verdict::Deny,
+            };
+            if verdict == Verdict::Session {
+                self.allowed.insert(ask.what.clone());
+            }
+            out.note(Note::Answered { ask: id, verdict: state.as_str().to_owned(), by }).await?;
+            let steps = run.talk.decide(&ask.id, verdict);
+            self.take(steps, run, out).await?;
+        }
+        Ok(())
+    }
+}
+
+/// How a question was answered; `None` as long as it was not and there is time. Silence becomes no here.
+async fn look(salon: &Salon, id: &AskId) -> Result<Option<(AskState, Option<String>)>> {
+    let Some(ask) = salon.store.read().await?.find_ask(id).await? else {
+        return Ok(Some((AskState::Expired, None)));
+    };
+    let now = salon.clock.now();
+    match ask.state {
+        AskState::Open if ask.expires_at > now => Ok(None),
+        AskState::Open => {
+            let args = (ask, now);
+            let expired = salon.store.write(args, |tx, (ask, now)| {
+                Box::pin(async move { tx.answer_ask(ask, AskState::Expired, None, *now).await })
+            });
+            // Somebody may have been faster by a hair; then the next look finds it.
+            Ok(expired.await?.then_some((AskState::Expired, None)))
+        }
+        state => Ok(Some((state, ask.by))),
+    }
+}
+
+/// What the agent is told: its own thread knows what was said before, and without one the summary does.
+fn prompt(brief: &Brief) -> String {
+    let mut parts = Vec::new();
+    if !brief.instructions.is_empty() {
+        parts.push(brief.instructions.clone());
+    }
+    if brief.thread.is_none() && !brief.history.is_empty() {
+        let mut earlier = "[Earlier in this conversation]".to_owned();
+        for message in &brief.history {
+            let who = match message.role {
+                Role::User => "user",
+                Role::Assistant => "assistant",
+            };
+            earlier.push_str(&format!("\n{who}: {}", message.text));
+        }
+        parts.push(earlier);
+    }
+    if parts.is_empty() {
+        return brief.question.clone();
+    }
+    parts.push(format!("[User Message]\n{}", brief.question));
+    parts.join("\n\n")
+}
+
+fn broken() -> EngineError {
+    EngineError::failed("engine_fault", "The engine broke down.")
+}
+
+fn away(error: &dyn std::fmt::Display) -> EngineError {
+    tracing::error!(%error, "an agent cannot be run");
+    EngineError::failed("agent_unavailable", "The agent cannot be started here now.")
+}
+
+async fn wait(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
