@@ -51,9 +51,13 @@ pub(super) fn env(door: &Door) -> Vec<(String, String)> {
 }
 
 /// With a base URL and no chosen way to prove itself it would choose a gateway's, and end with code 41. The relay behind
-/// the door tries again by itself; gemini's own attempts are five seconds apart at least.
+/// the door tries again by itself; gemini's own attempts are five seconds apart at least. Commands do not get the door's
+/// key into their environment.
 pub(super) const SETTINGS: &str = r#"{
-  "security": { "auth": { "selectedType": "gemini-api-key" } },
+  "security": {
+    "auth": { "selectedType": "gemini-api-key" },
+    "environmentVariableRedaction": { "enabled": true }
+  },
   "privacy": { "usageStatisticsEnabled": false },
   "telemetry": { "enabled": false },
   "general": { "disableAutoUpdate": true, "disableUpdateNag": true, "maxAttempts": 2 }
