@@ -52,7 +52,7 @@ fn permissions(policy: Policy) -> &'static [&'static str] {
     match policy {
         // What was not allowed beforehand is denied at once. `plan` would look no further either, but answers with a plan.
         Policy::Ask | Policy::ReadOnly => &["--permission-mode", "dontAsk", "--allowedTools", "Read", "Glob", "Grep"],
-        Policy::Workspace => &["--permission-mode", "acceptEdits", "--allowedTools", "Bash"],
+        Policy::Workspace => &["--permission-mode", "acceptEdits", "--allowedTools", "Bash", "Read", "Glob", "Grep"],
         Policy::Full => &["--permission-mode", "bypassPermissions"],
     }
 }
