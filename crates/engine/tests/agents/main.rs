@@ -3,6 +3,8 @@
 //! The lines are recordings of real programs (`tests/fixtures/agents`); beside each stands what is told of it, in words.
 #![expect(clippy::unwrap_used, reason = "the helpers below are test code, but no `#[test]` functions")]
 
+mod launch;
+mod lines;
 mod recordings;
 mod told;
 
