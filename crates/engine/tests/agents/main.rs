@@ -3,6 +3,7 @@
 //! The lines are recordings of real programs (`tests/fixtures/agents`); beside each stands what is told of it, in words.
 #![expect(clippy::unwrap_used, reason = "the helpers below are test code, but no `#[test]` functions")]
 
+mod damage;
 mod launch;
 mod lines;
 mod recordings;
