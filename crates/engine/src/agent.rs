@@ -23,6 +23,7 @@ mod rpc;
 mod telling;
 mod words;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use salon_core::{Note, Usage};
@@ -73,12 +74,20 @@ pub struct Door {
 }
 
 /// How an agent is started. All of it is made of fixed words and of what was checked; nothing in it is a person's text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Launch {
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
     /// Files in its home, by their paths in there.
     pub files: Vec<(PathBuf, String)>,
+}
+
+/// One of the variables is the door's key.
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Launch").field("args", &self.args).field("env", &names).field("files", &self.files).finish()
+    }
 }
 
 /// An agent's kind: how it is started, and how it talks.

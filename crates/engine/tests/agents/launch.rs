@@ -75,6 +75,7 @@ fn models_are_asked_at_the_door_with_its_key_alone() {
         assert_eq!(keys, [key]);
         let texts: Vec<_> = env.iter().map(|(_, value)| value).chain(files.iter().map(|(_, text)| text)).collect();
         assert!(texts.iter().any(|text| text.contains(address)), "{agent}");
+        assert!(!format!("{:?}", launch(agent, &errand("hi"))).contains("key-of-this-run"));
         let elsewhere = args.join(" ") + &files.iter().map(|(_, text)| text.as_str()).collect::<String>();
         assert!(!elsewhere.contains("key-of-this-run"), "{agent}: arguments can be seen by others, files stay");
     }
