@@ -17,10 +17,10 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    /// A failure in an agent's words; `status` is the HTTP status behind it, if it said one.
+    /// A failure in an agent's words; `status` is the HTTP status behind it, if it is known otherwise.
     pub(super) fn new(words: &str, status: Option<i64>) -> Fault {
         let (words, inner) = unwrapped(words);
-        Fault { code: code(&words, status.or(inner)), words }
+        Fault { code: code(&words, inner.or(status)), words }
     }
 
     pub(super) fn told(&self, key: &str) -> EngineError {

@@ -181,6 +181,19 @@ fn a_message_of_gemini_that_came_whole_needs_no_last_word() {
 }
 
 #[test]
+fn what_gemini_failed_at_is_in_its_exit_code_where_its_words_do_not_say_it() {
+    let lines =
+        json!({ "type": "result", "status": "error", "error": { "message": "[API Error: not now]" } }).to_string();
+    for (exit, code) in
+        [(173, "agent_rate_limited"), (145, "agent_unauthorized"), (244, "agent_failed"), (1, "agent_failed")]
+    {
+        let mut talk = maker("gemini").talk(&errand("hi"));
+        let told = told(talk.as_mut(), &lines, Some(exit), "");
+        assert!(told.contains(&format!("= {code}: ")) && told.ends_with(": not now\n"), "{told}");
+    }
+}
+
+#[test]
 fn no_failure_tells_a_key_an_address_or_a_path() {
     let errors = "Error: key-of-this-run at http://10.1.2.3:8080/x, see /home/agent/.codex/log/a.txt and sk-abc\n";
     for agent in ["codex", "claude", "gemini"] {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use salon_core::{Change, Note, Usage};
 use serde_json::Value;
 
-use crate::agent::ending::{Fault, Silence, Word};
+use crate::agent::ending::{self, Fault, Silence};
 use crate::agent::telling::Telling;
 use crate::agent::words::{self, COMMAND, OUTPUT, SENTENCE, shown};
 use crate::agent::{Errand, Step, Talk, Verdict, names};
@@ -20,7 +20,8 @@ pub(in crate::agent) struct GeminiTalk {
     whole: bool,
     open: HashMap<String, Tool>,
     fault: Option<String>,
-    word: Option<Word>,
+    /// Its last word: that it is done, or why not.
+    word: Option<Result<(), String>>,
 }
 
 struct Tool {
@@ -76,8 +77,10 @@ impl GeminiTalk {
                     Some(output) => output.to_owned(),
                     None => words::compact(value["error"].get("message").unwrap_or(&value["error"])),
                 };
-                // A command's exit code is not told, and whatever it was, the tool is taken to have succeeded.
-                let (exit_code, output) = (None, shown(&output, OUTPUT));
+                // Whatever a command's exit code was, the tool has succeeded; it is told only where nothing was printed.
+                let code = output.strip_prefix("Command exited with code: ").filter(|_| name.is_none());
+                let exit_code = code.and_then(|code| code.trim().parse().ok());
+                let output = shown(&output, OUTPUT);
                 steps.push(Step::Note(Note::CommandCompleted { command, exit_code, output, tool: name, failed }));
                 if let Some(path) = path.filter(|_| !failed) {
                     steps.push(Step::Note(Note::FileChanged { path, change: Change::Changed }));
@@ -92,8 +95,8 @@ impl GeminiTalk {
                 steps.extend(self.usage(&value["stats"]).map(Step::Usage));
                 self.word = Some(match text("status") {
                     "error" => {
-                        let message = value["error"]["message"].as_str().or(self.fault.as_deref()).unwrap_or_default();
-                        Err(Fault::new(message, value["error"]["code"].as_i64()))
+                        let message = value["error"]["message"].as_str().or(self.fault.as_deref());
+                        Err(message.unwrap_or_default().to_owned())
                     }
                     _ => Ok(()),
                 });
@@ -158,22 +161,19 @@ impl Talk for GeminiTalk {
 
     fn ended(&mut self, code: Option<i32>, errors: &str) -> Result<(), EngineError> {
         let key = self.key.expose();
-        if let Some(word) = &self.word {
-            return word.as_ref().map_err(|fault| fault.told(key)).copied();
-        }
-        // Told to go, it goes with code 0 in the middle of a sentence; so pieces are no whole answer.
-        let whole = self.whole && self.open.is_empty();
         // Its codes are statuses of HTTP, of which the system keeps the last eight bits.
         let status = match code {
             Some(41) => Some(401),
             Some(code @ 144..=255) => Some(i64::from(code) + 256),
             _ => None,
         };
-        let fault = match (self.fault.take(), status) {
-            (Some(words), status) => Some(Fault::new(&words, status)),
-            (None, Some(_)) => Some(Fault::new(&crate::agent::ending::tail(errors), status)),
-            (None, None) => None,
-        };
+        if let Some(word) = &self.word {
+            return word.as_ref().map_err(|words| Fault::new(words, status).told(key)).copied();
+        }
+        // Told to go, it goes with code 0 in the middle of a sentence; so pieces are no whole answer.
+        let whole = self.whole && self.open.is_empty();
+        let words = self.fault.take().or_else(|| status.map(|_| ending::tail(errors)));
+        let fault = words.map(|words| Fault::new(&words, status));
         Silence { code, errors, whole, fault, key }.judged()
     }
 }
