@@ -90,7 +90,7 @@ impl CodexTalk {
     }
 
     fn complain(&mut self, steps: &mut Vec<Step>) {
-        if let Some(words) = self.held.take() {
+        if let Some(words) = self.held.take().filter(|words| !words.trim().is_empty()) {
             let message = words::redacted(&words, self.key.expose());
             steps.push(Step::Note(Note::Trouble { message }));
         }
