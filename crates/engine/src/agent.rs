@@ -12,6 +12,7 @@
 #[cfg(test)]
 mod asking;
 pub mod claude;
+pub mod claude_asks;
 pub mod codex;
 pub mod codex_server;
 mod ending;
@@ -31,6 +32,7 @@ use salon_core::{Note, Usage};
 use crate::{EngineError, Secret};
 
 pub use claude::Claude;
+pub use claude_asks::ClaudeAsks;
 pub use codex::Codex;
 pub use codex_server::CodexServer;
 pub use gemini::Gemini;

@@ -19,12 +19,18 @@ pub(super) fn errand(prompt: &str) -> Errand {
 pub(super) fn replay(maker: &dyn Maker, errand: &Errand, transcript: &str) {
     let mut talk = maker.talk(errand);
     let mut played = String::new();
+    let recorded = names(transcript);
     for line in transcript.lines() {
         match line.split_at_checked(2) {
             Some(("! ", word)) => outside(talk.as_mut(), word, &mut played),
             Some(("< ", said)) => {
                 writeln!(played, "< {said}").expect("a string takes all");
-                tell(talk.hear(said), &mut played);
+                // A name that is made up anew each time is another one now than it was then.
+                let said = names(&played)
+                    .iter()
+                    .zip(&recorded)
+                    .fold(said.to_owned(), |said, (now, then)| said.replace(then, now));
+                tell(talk.hear(&said), &mut played);
             }
             _ => {}
         }
@@ -34,6 +40,15 @@ pub(super) fn replay(maker: &dyn Maker, errand: &Errand, transcript: &str) {
         assert_eq!(played, expected, "line {}", number + 1);
     }
     assert_eq!(played.len(), expected.len());
+}
+
+/// The names that our lines give to what they tell.
+fn names(transcript: &str) -> Vec<String> {
+    let name = |line: &str| {
+        let value: Value = serde_json::from_str(line.strip_prefix("> ")?).ok()?;
+        Some(value["uuid"].as_str()?.to_owned())
+    };
+    transcript.lines().filter_map(name).collect()
 }
 
 fn outside(talk: &mut dyn Talk, word: &str, played: &mut String) {

@@ -5,8 +5,8 @@
 
 use std::collections::HashSet;
 
-use super::words::shown;
-use super::{Ask, Policy, Verdict};
+use super::words::{inside, shown};
+use super::{Ask, Policy, Verdict, WORKSPACE};
 
 /// Most characters of a title and of a detail that are shown.
 const TITLE: usize = 200;
@@ -128,6 +128,12 @@ fn what(text: &str, id: &str) -> String {
         true => text.to_owned(),
         false => format!("{} ({})", line(text), line(id)),
     }
+}
+
+/// Whether a path is where an agent may be expected to write: in the workspace, or in the cell's own temporary folder.
+pub(super) fn is_near(path: &str) -> bool {
+    let temporary = path.strip_prefix("/tmp/").is_some_and(|rest| inside(rest).is_some());
+    path == WORKSPACE || path == "/tmp" || temporary || inside(path).is_some()
 }
 
 fn is_whole(text: &str) -> bool {

@@ -6,7 +6,7 @@ use salon_core::{Change, Note, Usage};
 use serde_json::{Value, json};
 
 use crate::agent::ending::{Fault, Silence};
-use crate::agent::questions::{Next, Questions, Wish};
+use crate::agent::questions::{Next, Questions, Wish, is_near};
 use crate::agent::rpc::{self, Message, Refusal};
 use crate::agent::telling::Telling;
 use crate::agent::words::{self, COMMAND, OUTPUT, SENTENCE, shown};
@@ -455,7 +455,7 @@ impl ServerTalk {
             let path = change["path"].as_str()?;
             let (verb, moved) = (kind(&change["kind"]), change["kind"]["move_path"].as_str());
             let name = |path: &str| words::inside(path).unwrap_or_else(|| path.to_owned());
-            more |= words::inside(path).is_none() || moved.is_some_and(|path| words::inside(path).is_none());
+            more |= !is_near(path) || moved.is_some_and(|path| !is_near(path));
             let file = match moved {
                 Some(moved) => format!("{verb} {} as {}", name(path), name(moved)),
                 None => format!("{verb} {}", name(path)),
