@@ -9,6 +9,7 @@
 //!                                              └──────────── Step::Write ◄──────────────┘
 //! ```
 
+pub mod acp;
 #[cfg(test)]
 mod asking;
 pub mod claude;
@@ -31,6 +32,7 @@ use salon_core::{Note, Usage};
 
 use crate::{EngineError, Secret};
 
+pub use acp::Acp;
 pub use claude::Claude;
 pub use claude_asks::ClaudeAsks;
 pub use codex::Codex;

@@ -99,7 +99,7 @@ fn settled(transcript: &str) -> Vec<String> {
         .collect()
 }
 
-/// Damages the agent's lines of a transcript, thousands of times. Whatever it says then: nothing panics, nothing is
+/// Damages the agent's lines of a transcript again and again. Whatever it says then: nothing panics, nothing is
 /// allowed that nobody allowed (`allows` tells whether a line does that), and what is open at a stop is not allowed later.
 pub(super) fn damage(maker: &dyn Maker, errand: &Errand, transcript: &str, allows: fn(&Value) -> bool, rounds: u64) {
     let lines: Vec<&str> = transcript.lines().filter_map(|line| line.strip_prefix("< ")).collect();

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::Step;
+use super::ending::Fault;
+use crate::EngineError;
 
 /// A message of an agent.
 #[derive(Debug, PartialEq)]
@@ -20,6 +22,23 @@ pub(super) struct Refusal {
     pub code: i64,
     pub message: String,
     pub data: Value,
+}
+
+/// How a conversation ended, by its own words.
+pub(super) enum End {
+    Done,
+    Stopped,
+    Failed(Fault),
+}
+
+impl End {
+    pub(super) fn told(&self, key: &str) -> Result<(), EngineError> {
+        match self {
+            End::Done => Ok(()),
+            End::Stopped => Err(EngineError::Stopped),
+            End::Failed(fault) => Err(fault.told(key)),
+        }
+    }
 }
 
 const METHOD_NOT_FOUND: i64 = -32601;

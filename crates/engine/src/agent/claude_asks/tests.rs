@@ -79,7 +79,7 @@ fn it_says_why_it_failed() {
 fn nothing_that_is_damaged_is_allowed() {
     let allows = |value: &Value| value["response"]["response"]["behavior"] == "allow";
     for transcript in [transcript!("once"), transcript!("session"), transcript!("write"), transcript!("edit-denied")] {
-        damage(&ClaudeAsks, &claude(CALL), transcript, allows, 1_000);
+        damage(&ClaudeAsks, &claude(CALL), transcript, allows, 300);
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::agent::ending::{Fault, Silence};
 use crate::agent::questions::{Next, Questions, Wish, is_near};
-use crate::agent::rpc::{self, Message, Refusal};
+use crate::agent::rpc::{self, End, Message, Refusal};
 use crate::agent::telling::Telling;
 use crate::agent::words::{self, COMMAND, OUTPUT, SENTENCE, shown};
 use crate::agent::{Errand, Policy, Step, Talk, Verdict, WORKSPACE, names};
@@ -81,12 +81,6 @@ pub(super) struct ServerTalk {
     stopping: bool,
     fault: Option<Fault>,
     end: Option<End>,
-}
-
-enum End {
-    Done,
-    Stopped,
-    Failed(Fault),
 }
 
 /// How a question is answered.
@@ -657,9 +651,7 @@ impl Talk for ServerTalk {
     fn ended(&mut self, code: Option<i32>, errors: &str) -> Result<(), EngineError> {
         let key = self.key.expose();
         match &self.end {
-            Some(End::Done) => Ok(()),
-            Some(End::Stopped) => Err(EngineError::Stopped),
-            Some(End::Failed(fault)) => Err(fault.told(key)),
+            Some(end) => end.told(key),
             None if self.stopping => Err(EngineError::Stopped),
             // It ends well whenever its input does; without its last word the answer is not whole.
             None => Silence { code, errors, whole: false, fault: self.fault.take(), key }.judged(),

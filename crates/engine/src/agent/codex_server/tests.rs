@@ -80,7 +80,7 @@ fn nothing_that_is_damaged_is_allowed() {
     let allows = |value: &Value| value["result"]["decision"] == "accept" || value["result"]["scope"] == "session";
     for transcript in [transcript!("once"), transcript!("session"), transcript!("change"), transcript!("change-denied")]
     {
-        damage(&CodexServer, &codex(CALL), transcript, allows, 1_000);
+        damage(&CodexServer, &codex(CALL), transcript, allows, 300);
     }
 }
 
