@@ -28,7 +28,7 @@ use serde::Deserialize;
 
 use crate::master::MasterSource;
 
-pub use agents::{AgentConfig, WorkspacesConfig};
+pub use agents::{AcpConfig, AgentConfig, WorkspacesConfig};
 
 pub const CONFIG_FILE: &str = "salon.toml";
 const LISTEN: &str = "127.0.0.1:8080";

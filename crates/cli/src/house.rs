@@ -23,7 +23,9 @@ use salon::{Clock, Configured, Crew, Engines, Queue, Salon};
 use salon_bots::roster::Intake;
 use salon_bots::{Fleet, Source};
 use salon_core::{BotId, Tariff};
+use salon_engine::agent::acp::{Acp, Entry};
 use salon_engine::agent::claude::Claude;
+use salon_engine::agent::claude_asks::ClaudeAsks;
 use salon_engine::agent::codex::Codex;
 use salon_engine::agent::codex_server::CodexServer;
 use salon_engine::agent::gemini::Gemini;
@@ -39,7 +41,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{AgentConfig, Config, EngineConfig, MODEL, WorkspacesConfig};
+use crate::config::{AcpConfig, AgentConfig, Config, EngineConfig, MODEL, WorkspacesConfig};
 use crate::master::{self, MasterSource};
 use crate::office::{Desk, Room, open_data};
 
@@ -428,11 +430,20 @@ fn agent_engine(
 /// How an agent is talked to. Those that can ask are talked to in another way where they are to ask.
 fn maker(agent: &AgentConfig) -> Arc<dyn Maker> {
     let asks = agent.policy == Policy::Ask;
-    match (agent.name.as_str(), &agent.acp) {
-        ("codex", None) if asks => Arc::new(CodexServer),
-        ("codex", None) => Arc::new(Codex),
-        ("claude", None) => Arc::new(Claude),
-        _ => Arc::new(Gemini),
+    if let Some(acp) = &agent.acp {
+        let AcpConfig { args, model_args, env } = acp.clone();
+        return Arc::new(Acp::new(Entry { args, model_args, env, ..Entry::default() }));
+    }
+    match agent.name.as_str() {
+        "codex" if asks => Arc::new(CodexServer),
+        "codex" => Arc::new(Codex),
+        "claude" if asks => Arc::new(ClaudeAsks),
+        "claude" => Arc::new(Claude),
+        "gemini" if asks => Arc::new(Acp::gemini()),
+        "gemini" => Arc::new(Gemini),
+        "goose" => Arc::new(Acp::goose()),
+        "opencode" => Arc::new(Acp::opencode()),
+        _ => Arc::new(Acp::qwen()),
     }
 }
 

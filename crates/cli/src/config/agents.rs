@@ -13,6 +13,9 @@ use super::Env;
 /// The agents that are known by name, and the variables that say where they are.
 pub const KNOWN: [(&str, &str); 3] = [("codex", "CODEX_BIN"), ("gemini", "GEMINI_BIN"), ("claude", "CLAUDE_BIN")];
 
+/// Those that speak the Agent Client Protocol and need nothing but their name.
+pub const PRESETS: [&str; 3] = ["goose", "opencode", "qwen"];
+
 /// An agent of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentConfig {
@@ -23,8 +26,17 @@ pub struct AgentConfig {
     pub policy: Policy,
     /// Folders of the host that it is shown beside what it is installed in.
     pub show: Vec<PathBuf>,
-    /// Arguments with which a program speaks the Agent Client Protocol. `None` for those that are known by name.
-    pub acp: Option<Vec<String>>,
+    /// How a program is started that speaks the Agent Client Protocol. `None` for those that are known by name.
+    pub acp: Option<AcpConfig>,
+}
+
+/// `{url}`, `{key}` and `{model}` in it are the way to the models and what is asked of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcpConfig {
+    pub args: Vec<String>,
+    /// Added where a model is asked for.
+    pub model_args: Vec<String>,
+    pub env: Vec<(String, String)>,
 }
 
 /// Where agents work.
@@ -51,6 +63,8 @@ pub(super) struct FileAgent {
     policy: Option<String>,
     show: Vec<PathBuf>,
     acp: Option<Vec<String>>,
+    model_args: Vec<String>,
+    env: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -78,8 +92,13 @@ pub(super) fn agents(env: &mut Env, mut file: BTreeMap<String, FileAgent>) -> Re
     }
     for (name, file) in file {
         ensure!(BotId::is_valid(&name), "[agents.{name}]: a name has letters, digits, '-', '_' and '.'");
-        let program = file.program.clone().with_context(|| format!("[agents.{name}] needs a program"))?;
-        ensure!(file.acp.is_some(), "[agents.{name}] needs `acp`: its arguments to speak the Agent Client Protocol");
+        let preset = PRESETS.contains(&name.as_str());
+        ensure!(
+            preset || file.acp.is_some(),
+            "[agents.{name}] needs `acp`: its arguments to speak the Agent Client Protocol"
+        );
+        let program = file.program.clone().or_else(|| preset.then(|| name.as_str().into()));
+        let program = program.with_context(|| format!("[agents.{name}] needs a program"))?;
         agents.push(agent(name, on_path(&program), file)?);
     }
     agents.sort_by(|a: &AgentConfig, b| a.name.cmp(&b.name));
@@ -94,7 +113,9 @@ fn agent(name: String, program: Option<PathBuf>, file: FileAgent) -> Result<Agen
         Some(other) => bail!("[agents.{name}] policy is ask, read-only or workspace, not {other}"),
     };
     let program = program.filter(|program| program.is_file());
-    Ok(AgentConfig { name, program, model: file.model, policy, show: file.show, acp: file.acp })
+    let (model_args, env) = (file.model_args, file.env.into_iter().collect());
+    let acp = file.acp.map(|args| AcpConfig { args, model_args, env });
+    Ok(AgentConfig { name, program, model: file.model, policy, show: file.show, acp })
 }
 
 pub(super) fn workspaces(env: &mut Env, data: &Path, file: FileWorkspaces) -> Result<WorkspacesConfig> {

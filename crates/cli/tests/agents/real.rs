@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use salon_cli::config::{AgentConfig, Config};
+use salon_core::{Chosen, DialogId};
 use salon_engine::agent::Policy;
 use serde_json::{Value, json};
 
@@ -63,39 +64,218 @@ impl<'a> Talk<'a> {
         Talk { stage, session }
     }
 
-    /// The frames of the answer.
-    async fn ask(&self, text: &str) -> Vec<Value> {
+    /// The frames of the answer, each as it comes.
+    async fn begin(&self, text: &str) -> Frames {
         let body = json!({ "session_id": self.session, "message": text });
-        let answer = self.stage.post("/api/chat/stream", &body).await;
-        let text = tokio::time::timeout(Duration::from_secs(120), answer.text()).await.expect("in time").unwrap();
-        text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect()
+        Frames { response: self.stage.post("/api/chat/stream", &body).await, rest: String::new() }
+    }
+
+    /// All frames of the answer.
+    async fn ask(&self, text: &str) -> Vec<Value> {
+        self.begin(text).await.all().await
+    }
+
+    async fn decide(&self, ask: &Value, verdict: &str) {
+        let ask = ask["ask"].as_str().unwrap();
+        let path = format!("/api/sessions/{}/asks/{ask}", self.session);
+        let answered = self.stage.post(&path, &json!({ "verdict": verdict })).await;
+        assert_eq!(answered.status(), 200, "{}", answered.text().await.unwrap());
+    }
+
+    fn workspace(&self) -> PathBuf {
+        self.stage.house.salon.agents.get().unwrap().folder.join("default/api").join(&self.session).join("workspace")
     }
 }
 
-fn last(frames: &[Value]) -> &Value {
-    frames.last().unwrap_or_else(|| panic!("no frames"))
+struct Frames {
+    response: reqwest::Response,
+    rest: String,
+}
+
+impl Frames {
+    /// The next frame; `None` at the end.
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some((frame, rest)) = self.rest.split_once("\n\n") {
+                let data = frame.lines().find_map(|line| line.strip_prefix("data: ")).map(str::to_owned);
+                self.rest = rest.to_owned();
+                if let Some(data) = data {
+                    return Some(serde_json::from_str(&data).unwrap());
+                }
+                continue;
+            }
+            let chunk = tokio::time::timeout(Duration::from_secs(90), self.response.chunk()).await.expect("in time");
+            self.rest.push_str(std::str::from_utf8(&chunk.unwrap()?).unwrap());
+        }
+    }
+
+    async fn until(&mut self, kind: &str) -> Value {
+        let mut seen = Vec::new();
+        while let Some(frame) = self.next().await {
+            if frame["type"] == kind {
+                return frame;
+            }
+            seen.push(frame);
+        }
+        panic!("no {kind} came: {seen:#?}")
+    }
+
+    async fn all(mut self) -> Vec<Value> {
+        let mut all = Vec::new();
+        while let Some(frame) = self.next().await {
+            all.push(frame);
+        }
+        all
+    }
+}
+
+fn end(agent: &str, frames: &[Value]) -> String {
+    let last = frames.last().unwrap_or_else(|| panic!("{agent} said nothing"));
+    assert_eq!(last["type"], "complete", "{agent}: {frames:#?}");
+    last["full_response"].as_str().unwrap().to_owned()
+}
+
+/// What makes an agent's model want to run a command.
+fn command(agent: &str, command: &str) -> String {
+    let (tool, call) = match agent {
+        "codex" => ("exec_command", json!({ "cmd": command })),
+        "claude" => ("Bash", json!({ "command": command, "description": "What was asked for" })),
+        _ => ("run_shell_command", json!({ "command": command, "description": "What was asked for" })),
+    };
+    format!("[[call:{tool} {call}]]")
+}
+
+async fn upstream(stage: &Stage, path: &str) -> Value {
+    let url = format!("{}/_mock/upstream/{path}", stage.upstream.base_url());
+    stage.http.get(url).send().await.unwrap().json().await.unwrap()
+}
+
+async fn trouble(stage: &Stage, rule: Value) {
+    let url = format!("{}/_mock/upstream/troubles", stage.upstream.base_url());
+    let set = stage.http.post(url).json(&rule).send().await.unwrap();
+    assert!(set.status().is_success(), "{}", set.text().await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_says_what_its_model_says_and_the_ledger_has_it() {
+async fn each_says_what_its_model_says_and_the_ledger_has_it_all() {
     let stage = stage(Policy::Workspace).await;
     for (agent, _) in AGENTS {
         let talk = Talk::open(&stage, agent).await;
-        let frames = talk.ask("[[say:Good morning from the other side.]]").await;
-        let end = last(&frames);
-        assert_eq!(end["type"], "complete", "{agent}: {frames:#?}");
-        assert!(end["full_response"].as_str().unwrap().contains("Good morning from the other side."), "{agent}: {end}");
+        let said = end(agent, &talk.ask("[[say:Good morning from the other side.]]").await);
+        assert!(said.contains("Good morning from the other side."), "{agent}: {said}");
     }
-    let calls: Value = stage
-        .http
-        .get(format!("{}/_mock/upstream/calls", stage.upstream.base_url()))
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
-    eprintln!("{}", serde_json::to_string_pretty(&calls["by_key"]).unwrap());
+    let calls = upstream(&stage, "calls").await;
+    let calls = calls["calls"].as_array().unwrap_or_else(|| panic!("{calls}"));
+    let sum = |name: &str| calls.iter().map(|call| call["usage"][name].as_i64().unwrap_or_default()).sum::<i64>();
     let used = stage.used().await;
-    eprintln!("{used:?}");
+    assert_eq!(used.calls, calls.len() as i64);
+    assert_eq!((used.tokens.read(), used.tokens.written()), (sum("input"), sum("output")), "{calls:#?}");
+    // Nobody but the relay was shown the provider's key.
+    let keys: Vec<_> = calls.iter().map(|call| call["key"].as_str().unwrap_or_default()).collect();
+    assert!(keys.iter().all(|key| !key.starts_with("salon_")), "{keys:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_runs_a_command_and_goes_on_with_its_thread() {
+    let stage = stage(Policy::Workspace).await;
+    for (agent, _) in AGENTS {
+        let talk = Talk::open(&stage, agent).await;
+        let frames = talk.ask(&command(agent, "echo storks > note.txt && cat note.txt")).await;
+        end(agent, &frames);
+        assert!(frames.iter().any(|frame| frame["type"] == "tool"), "{agent}: {frames:#?}");
+        assert_eq!(std::fs::read_to_string(talk.workspace().join("note.txt")).unwrap(), "storks\n", "{agent}");
+        let said = end(agent, &talk.ask("[[say:I remember.]]").await);
+        assert!(said.contains("I remember."), "{agent}: {said}");
+        let calls = upstream(&stage, "calls").await;
+        let last = calls["calls"].as_array().unwrap().iter().map(|call| call["body"].to_string());
+        assert!(last.last().unwrap().contains("note.txt"), "{agent} began anew");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_asks_before_it_does_something_and_hears_the_answer() {
+    let stage = stage(Policy::Ask).await;
+    for (agent, _) in AGENTS {
+        let talk = Talk::open(&stage, agent).await;
+        for (verdict, file) in [("deny", false), ("once", true)] {
+            let mut frames = talk.begin(&command(agent, "touch made.txt")).await;
+            let ask = frames.until("ask").await;
+            assert!(ask.to_string().contains("touch made.txt"), "{agent}: {ask}");
+            assert!(!talk.workspace().join("made.txt").exists(), "{agent} did not wait");
+            talk.decide(&ask, verdict).await;
+            let rest = frames.all().await;
+            assert!(rest.iter().any(|frame| frame["type"] == "answered"), "{agent}: {rest:#?}");
+            assert_eq!(talk.workspace().join("made.txt").exists(), file, "{agent}, {verdict}: {rest:#?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_is_stopped_in_the_middle_with_all_that_it_started() {
+    let stage = stage(Policy::Workspace).await;
+    for (agent, _) in AGENTS {
+        let talk = Talk::open(&stage, agent).await;
+        let mut frames = talk.begin(&command(agent, "sleep 61.5; true")).await;
+        frames.until("tool").await;
+        let url = format!("{}/api/sessions/{}/run", stage.base, talk.session);
+        let stopped = std::time::Instant::now();
+        stage.http.delete(url).bearer_auth(&stage.key).send().await.unwrap();
+        frames.until("stopped").await;
+        assert!(stopped.elapsed() < Duration::from_secs(6), "{agent} took {:?}", stopped.elapsed());
+        assert_eq!(running("61.5"), Vec::<String>::new(), "{agent}");
+    }
+}
+
+/// The processes with these words in their command lines.
+fn running(words: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
+    lines.map(|line| line.replace('\0', " ")).filter(|line| line.contains(&format!("sleep {words}"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_fails_once_is_asked_again_and_one_that_always_fails_is_said_to() {
+    let stage = stage(Policy::Workspace).await;
+    for mode in ["429:1", "status:500"] {
+        for (agent, _) in AGENTS {
+            trouble(&stage, json!({ "mode": mode, "count": 1 })).await;
+            let said = end(agent, &Talk::open(&stage, agent).await.ask("[[say:Here I am.]]").await);
+            assert!(said.contains("Here I am."), "{agent}, {mode}: {said}");
+        }
+    }
+    trouble(&stage, json!({ "mode": "status:500" })).await;
+    let frames = Talk::open(&stage, "codex").await.ask("hello").await;
+    assert_eq!(frames.last().unwrap()["type"], "error", "{frames:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_ends_at_its_cap_and_says_so() {
+    let stage = stage(Policy::Workspace).await;
+    let limit = json!({ "scope": "run", "measure": "requests", "period": "day", "amount": 1 });
+    let added = stage.post("/api/admin/usage/limits", &limit).await;
+    assert_eq!(added.status(), 201, "{}", added.text().await.unwrap());
+    for (agent, _) in AGENTS {
+        let talk = Talk::open(&stage, agent).await;
+        // One call to hear of the command, and another one to tell what came of it, for which there is no room.
+        let frames = talk.ask(&command(agent, "echo done > done.txt")).await;
+        let last = frames.last().unwrap();
+        assert_eq!(last["type"], "error", "{agent}: {frames:#?}");
+        assert!(last["message"].as_str().unwrap().contains("run's limit"), "{agent}: {last}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dialog_may_have_a_model_of_its_own() {
+    let stage = stage(Policy::Workspace).await;
+    let salon = &stage.house.salon;
+    let talk = Talk::open(&stage, "codex").await;
+    let chosen = Chosen { model: Some("openai:another-gpt".to_owned()), ..Chosen::default() };
+    let args = (DialogId::new(talk.session.as_str()), chosen, salon.clock.now());
+    let choose = salon
+        .store
+        .write(args, |tx, (id, chosen, now)| Box::pin(async move { tx.choose(id, chosen, false, *now).await }));
+    choose.await.unwrap();
+    talk.ask("[[say:It is me.]]").await;
+    let calls = upstream(&stage, "calls").await;
+    assert_eq!(calls["calls"][0]["model"], "another-gpt", "{calls:#?}");
 }
