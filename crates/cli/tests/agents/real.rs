@@ -33,6 +33,11 @@ fn on_path(name: &str) -> PathBuf {
 const AGENTS: [(&str, &str); 3] = [("codex", "gpt"), ("claude", "claude"), ("gemini", "gemini")];
 
 async fn stage(policy: Policy) -> Stage {
+    stage_with(policy, |_| {}).await
+}
+
+/// A stage on which the three agents are installed.
+pub async fn stage_with(policy: Policy, change: impl FnOnce(&mut Config)) -> Stage {
     Stage::with(|config: &mut Config| {
         config.agents = AGENTS
             .map(|(name, model)| AgentConfig {
@@ -46,6 +51,7 @@ async fn stage(policy: Policy) -> Stage {
             .into();
         config.workspaces.bwrap = Some(on_path("bwrap"));
         config.workspaces.path = std::env::var_os("PATH").expect("a path").into_string().expect("in Unicode");
+        change(config);
     })
     .await
 }
@@ -137,7 +143,7 @@ fn end(agent: &str, frames: &[Value]) -> String {
 }
 
 /// What makes an agent's model want to run a command.
-fn command(agent: &str, command: &str) -> String {
+pub fn command(agent: &str, command: &str) -> String {
     let (tool, call) = match agent {
         "codex" => ("exec_command", json!({ "cmd": command })),
         "claude" => ("Bash", json!({ "command": command, "description": "What was asked for" })),

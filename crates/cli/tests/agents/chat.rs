@@ -1,0 +1,127 @@
+//! An agent in a chat: what it asks is a button, what is said meanwhile waits, and what it leaves arrives.
+
+use std::time::Duration;
+
+use salon_engine::agent::Policy;
+use salon_mock::{Mock, MockConfig, Press};
+use serde_json::Value;
+
+use crate::real::{command, stage_with};
+use crate::stage::Stage;
+
+const TOKEN: &str = "1001:parrot-token";
+const CHAT: i64 = 1001;
+const ALICE: i64 = 9001;
+
+/// A chat with a bot behind which claude sits.
+struct Chat {
+    mock: Mock,
+    stage: Stage,
+}
+
+impl Chat {
+    async fn open(policy: Policy) -> Chat {
+        let mock = Mock::start(MockConfig::default()).await.unwrap();
+        let telegram = mock.base_url().to_owned();
+        let stage = stage_with(policy, |config| {
+            config.around.api_base = telegram;
+            let list = format!(
+                "bots:\n  - bot_id: parrot\n    adapter: claude\n    telegram_token: \"{TOKEN}\"\n    owner_user_id: {ALICE}\n"
+            );
+            std::fs::write(&config.bots_file, list).unwrap();
+        })
+        .await;
+        Chat { mock, stage }
+    }
+
+    fn says(&self, text: &str) {
+        self.mock.says(TOKEN, CHAT, ALICE, text);
+    }
+
+    async fn messages(&self) -> Vec<Value> {
+        let url = format!("{}/_mock/messages?token={TOKEN}&chat_id={CHAT}", self.mock.base_url());
+        let page: Value = self.stage.http.get(url).send().await.unwrap().json().await.unwrap();
+        page["result"]["messages"].as_array().unwrap().clone()
+    }
+
+    /// Waits for a message of the bot that has this in it.
+    async fn hears(&self, words: &str) -> Value {
+        let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let messages = self.messages().await;
+            let found = messages.iter().rev().find(|message| {
+                message["direction"] == "bot" && message["text"].as_str().is_some_and(|text| text.contains(words))
+            });
+            if let Some(found) = found {
+                return found.clone();
+            }
+            let texts: Vec<_> = messages.iter().map(|message| &message["text"]).collect();
+            assert!(tokio::time::Instant::now() < patience, "nobody said {words}: {texts:#?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Presses a button of the newest message that has this in it.
+    async fn presses(&self, words: &str, button: &str) {
+        let press = self.finds(words, button).await;
+        self.mock.controls().press(press).unwrap();
+    }
+
+    /// Waits for a button under the newest message that has this in it.
+    async fn finds(&self, words: &str, button: &str) -> Press {
+        let patience = tokio::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let message = self.hears(words).await;
+            let rows = message["reply_markup"]["inline_keyboard"].as_array().cloned().unwrap_or_default();
+            let mut buttons = rows.iter().flat_map(|row| row.as_array().cloned().unwrap_or_default());
+            if let Some(found) = buttons.find(|found| found["text"] == button) {
+                return Press {
+                    token: TOKEN.to_owned(),
+                    chat_id: CHAT,
+                    message_id: message["message_id"].as_i64().unwrap(),
+                    user_id: ALICE,
+                    callback_data: found["callback_data"].as_str().unwrap().to_owned(),
+                };
+            }
+            assert!(tokio::time::Instant::now() < patience, "there is no [{button}] under {words}: {message:#}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_asks_is_a_button_and_what_is_said_meanwhile_waits() {
+    let chat = Chat::open(Policy::Ask).await;
+    chat.says(&command("claude", "echo eggs > nest.txt; cat nest.txt"));
+    let asked = chat.hears("🔐").await;
+    assert!(asked["text"].as_str().unwrap().contains("echo eggs > nest.txt"), "{asked:#}");
+    chat.says("[[say:I waited for this.]]");
+    chat.presses("An agent is at work here.", "Queue it").await;
+    chat.presses("🔐", "Allow once").await;
+    chat.hears("I waited for this.").await;
+    chat.says("/resume");
+    let threads = chat.hears("Threads of claude").await;
+    assert!(threads["text"].as_str().unwrap().contains("←"), "{threads:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_choose_what_an_agent_thinks_with_and_that_it_need_not_ask() {
+    let chat = Chat::open(Policy::Ask).await;
+    chat.says("/model");
+    chat.hears("model=claude").await;
+    chat.says("/model --dangerous");
+    chat.hears("That is not the name of a model.").await;
+    chat.says("/model anthropic:another-claude");
+    chat.hears("model=anthropic:another-claude").await;
+    chat.says("/unsafe 31");
+    chat.hears("at most 30").await;
+    chat.says("/unsafe 5");
+    chat.hears("For 5 minutes").await;
+    chat.says(&command("claude", "echo eggs > nest.txt"));
+    let workspace = chat.stage.house.salon.agents.get().unwrap().folder.join("default/parrot/1001/workspace/nest.txt");
+    // It has ended when one may ask what is next.
+    chat.finds("The tool said", "What next?").await;
+    assert_eq!(std::fs::read_to_string(workspace).unwrap(), "eggs\n");
+    chat.says("-v --help is only a text");
+    chat.hears("only a text").await;
+}
