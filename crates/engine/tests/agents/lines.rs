@@ -99,10 +99,10 @@ worked [birds.find] {\"name\":\"kea\"}: here
 failed [birds.find] {\"name\":\"kea\"}: away
 thought [ ] look
 thought [x] look
-worked [web_search] kea: 
+worked [web_search] kea
 file src/a.rs Changed
-worked [file_change] update /workspace/../etc/passwd: 
-failed [file_change] update /workspace/b.rs: 
+worked [file_change] update /workspace/../etc/passwd
+failed [file_change] update /workspace/b.rs
 raw {\"type\":\"item.completed\",\"item\":{\"id\":\"x\",\"type\":\"dance\"}}
 text One.|⏎⏎Two.| And more.
 = done

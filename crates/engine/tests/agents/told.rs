@@ -49,7 +49,8 @@ fn line(step: &Step) -> String {
         Step::Note(Note::CommandCompleted { command, exit_code, output, tool, failed }) => {
             let how = if *failed { "failed" } else { "worked" };
             let code = exit_code.map(|code| format!(" ({code})")).unwrap_or_default();
-            format!("{how}{code} {}{command}: {output}", named(tool))
+            let gap = if output.is_empty() { "" } else { ": " };
+            format!("{how}{code} {}{command}{gap}{output}", named(tool))
         }
         Step::Note(Note::FileChanged { path, change }) => format!("file {path} {change:?}"),
         Step::Note(Note::Trouble { message }) => format!("trouble {message}"),
