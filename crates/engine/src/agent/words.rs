@@ -189,9 +189,10 @@ fn is_key(word: &str) -> bool {
 
 fn is_host(word: &str) -> bool {
     const ENDS: [&str; 8] = ["com", "net", "org", "io", "ai", "dev", "local", "internal"];
-    let (host, port) = match word.rsplit_once(':') {
-        Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => (host, true),
-        _ => (word, false),
+    let (host, port) = match word.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?))) {
+        // A number below is more likely to be a line of a file.
+        Some((host, port)) => (host, port >= 1_000 || [80, 443].contains(&port)),
+        None => (word, false),
     };
     if host == "localhost" {
         return true;
@@ -264,6 +265,7 @@ mod tests {
             ),
             ("connect ECONNREFUSED 127.0.0.1:9", "connect ECONNREFUSED …"),
             ("getaddrinfo ENOTFOUND api.example.com", "getaddrinfo ENOTFOUND …"),
+            ("panicked in main.rs:12 on birds.test:8080", "panicked in main.rs:12 on …"),
             ("at open (/py/lib/python3/bin/node:12:3)", "at open (…)"),
             ("cannot write /workspace/out/a.txt", "cannot write /workspace/out/a.txt"),
             ("key=abcdef123456xyz; token=short", "key=…; token=short"),
