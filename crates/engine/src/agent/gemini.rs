@@ -52,7 +52,7 @@ pub(super) fn env(door: &Door) -> Vec<(String, String)> {
 
 /// With a base URL and no chosen way to prove itself it would choose a gateway's, and end with code 41. The relay behind
 /// the door tries again by itself; gemini's own attempts are five seconds apart at least. Commands do not get the door's
-/// key into their environment.
+/// key into their environment. What it calls old sessions it would remove, among them the one that it goes on with.
 pub(super) const SETTINGS: &str = r#"{
   "security": {
     "auth": { "selectedType": "gemini-api-key" },
@@ -60,7 +60,12 @@ pub(super) const SETTINGS: &str = r#"{
   },
   "privacy": { "usageStatisticsEnabled": false },
   "telemetry": { "enabled": false },
-  "general": { "disableAutoUpdate": true, "disableUpdateNag": true, "maxAttempts": 2 }
+  "general": {
+    "disableAutoUpdate": true,
+    "disableUpdateNag": true,
+    "maxAttempts": 2,
+    "sessionRetention": { "enabled": false }
+  }
 }
 "#;
 
