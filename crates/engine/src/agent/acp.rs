@@ -42,21 +42,15 @@ impl Acp {
     ///
     /// When it goes on with a thread it first begins a file of the thread's name, and minute, and then looks for the
     /// thread: within the minute in which the thread began, it finds its own new file and knows no such thread. It takes
-    /// the name without blanks around it, but names the file with them. And what it calls old sessions it removes, among
-    /// them the one that it goes on with.
+    /// the name without blanks around it, but names the file with them.
     pub fn gemini() -> Acp {
         let url = ("GOOGLE_GEMINI_BASE_URL", "{url}");
         let env = [url, ("GEMINI_API_KEY", "{key}"), ("GEMINI_CLI_NO_RELAUNCH", "true"), ("NO_COLOR", "1")];
-        let settings = gemini::SETTINGS.replacen(
-            "\"general\": {",
-            "\"general\": { \"sessionRetention\": { \"enabled\": false },",
-            1,
-        );
         Acp::new(Entry {
             args: words(&["--acp", "--skip-trust", "--approval-mode", "default"]),
             model_args: words(&["-m", "{model}"]),
             env: pairs(&env),
-            files: vec![(".gemini/settings.json".into(), settings)],
+            files: vec![(".gemini/settings.json".into(), gemini::SETTINGS.to_owned())],
             auth: None,
             read_only: Some("plan".into()),
             thread_prefix: " ".into(),
