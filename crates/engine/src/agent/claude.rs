@@ -83,9 +83,9 @@ pub(super) fn env(errand: &Errand) -> Vec<(String, String)> {
 }
 
 /// Its home lives on from run to run, so that threads can; what an agent wrote into its own settings, hooks for example,
-/// does not.
+/// does not. It forgets threads after so many days, and after thirty if nothing is said.
 pub(super) fn files() -> Vec<(std::path::PathBuf, String)> {
-    vec![(".claude/settings.json".into(), "{}\n".to_owned())]
+    vec![(".claude/settings.json".into(), "{ \"cleanupPeriodDays\": 3650 }\n".to_owned())]
 }
 
 struct ClaudeTalk {

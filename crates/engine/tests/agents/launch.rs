@@ -95,8 +95,9 @@ fn nothing_about_a_start_is_left_to_chance_and_files_stay_at_home() {
     let settings = &launch("gemini", &errand("hi")).files[0].1;
     let settings: serde_json::Value = serde_json::from_str(settings).unwrap();
     assert_eq!(settings["security"]["auth"]["selectedType"], "gemini-api-key");
-    let settings = &launch("claude", &errand("hi")).files[0];
-    assert_eq!(settings, &(".claude/settings.json".into(), "{}\n".to_owned()), "no hook outlives its run");
+    let [(path, settings)] = &launch("claude", &errand("hi")).files[..] else { panic!("one file") };
+    assert_eq!(path.to_str(), Some(".claude/settings.json"), "no hook outlives its run");
+    assert_eq!(settings, "{ \"cleanupPeriodDays\": 3650 }\n");
 }
 
 #[test]
