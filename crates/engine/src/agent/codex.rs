@@ -35,10 +35,10 @@ impl Maker for Codex {
     }
 }
 
-/// What codex holds its own commands to. Its sandbox is made of the very thing that our cell is made of, and a cell within
-/// a cell is not always to be had (never for root, nor where user namespaces are forbidden): then no command runs at all.
-/// So where commands may run and files may change, the cell alone is around them. Where they must not, codex's own
-/// sandbox is the only thing that says so; one that breaks refuses every command, which is the safe side.
+/// What codex holds its own commands to. Its sandbox is made of the very thing that our cell is made of, and within a cell
+/// nobody can make another one: then no command runs at all. So where commands may run and files may change, the cell
+/// alone is around them. Where they must not, codex's own sandbox is the only thing that says so; one that breaks refuses
+/// every command, those that only look as well, which is the safe side.
 pub(super) fn sandbox(policy: Policy) -> &'static str {
     match policy {
         // Nobody can be asked in this mode.
