@@ -122,6 +122,6 @@ async fn people_choose_what_an_agent_thinks_with_and_that_it_need_not_ask() {
     // It has ended when one may ask what is next.
     chat.finds("The tool said", "What next?").await;
     assert_eq!(std::fs::read_to_string(workspace).unwrap(), "eggs\n");
-    chat.says("-v --help is only a text");
-    chat.hears("only a text").await;
+    chat.says("-v --help [[say:It was only a text.]]");
+    chat.hears("It was only a text.").await;
 }
