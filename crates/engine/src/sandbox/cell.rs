@@ -115,7 +115,7 @@ impl Default for Limits {
             processes: 256,
             files: 512,
             file_bytes: 256 * MIB,
-            data_bytes: 4096 * MIB,
+            data_bytes: 6144 * MIB,
             memory_bytes: 2048 * MIB,
             tmp_bytes: 256 * MIB,
             disk_bytes: 2048 * MIB,

@@ -9,9 +9,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -125,9 +124,7 @@ impl Confined {
         let (reader, writer) = UnixStream::from_std(ours).map_err(silent)?.into_split();
         let mut command = command(&program);
         command.stdin(Stdio::from(OwnedFd::from(theirs)));
-        let mut child = command.spawn().map_err(silent)?;
-        // It holds the other end of the socket, and only the shim may.
-        drop(command);
+        let mut child = spawn(command).await.map_err(silent)?;
         let process = child.id().ok_or_else(|| Lack::Silent("it was gone at once".into()))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (Some(stdout), Some(stderr)) = (stdout, stderr) else { return Err(Lack::Silent("no pipes".into())) };
@@ -245,6 +242,29 @@ fn command(program: &Program) -> tokio::process::Command {
     // A Ctrl-C on our terminal is for us alone.
     command.process_group(0).kill_on_drop(true);
     command
+}
+
+/// Starts a program from a thread that stays for as long as we do: a cell is told to end with the thread that made it, and
+/// the runtime's threads come and go.
+async fn spawn(mut command: tokio::process::Command) -> std::io::Result<Child> {
+    type Work = Box<dyn FnOnce() + Send>;
+    static STARTER: OnceLock<std::sync::mpsc::SyncSender<Work>> = OnceLock::new();
+    let starter = STARTER.get_or_init(|| {
+        let (sender, works) = std::sync::mpsc::sync_channel::<Work>(WORDS);
+        std::thread::spawn(move || works.into_iter().for_each(|work| work()));
+        sender
+    });
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    let work = Box::new(move || {
+        let _entered = runtime.enter();
+        // What nobody waits for any more ends by being dropped. The command holds the shim's end of the socket, and must
+        // not outlive this.
+        tell.send(command.spawn()).ok();
+    });
+    let gone = || std::io::Error::other("the thread that starts programs is gone");
+    starter.send(work).map_err(|_| gone())?;
+    told.await.map_err(|_| gone())?
 }
 
 /// What a start that came to nothing means.

@@ -4,8 +4,8 @@
 //! the server says, and ends everything when the agent ends or the server is gone. It is the first process of its
 //! namespace, so nobody inside can end or stop it, and nothing outlives it.
 //!
-//! It is single-threaded but for the thread that starts the agent: Landlock and the filter hold a thread and whatever
-//! comes from it, so what the agent does is held and what the shim does is not.
+//! Landlock and the filter hold a thread and whatever comes from it. So a thread of its own starts the agent and ends:
+//! what the agent does is held, and what the shim does is not.
 
 mod bounds;
 mod relay;
@@ -28,6 +28,8 @@ use super::{SHIM, tree};
 
 /// How many things may wait for an agent that does not read.
 const WAITING: usize = 1024;
+/// How often we look for those that have to end.
+const ROUNDS: usize = 200;
 /// How long the server may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -63,7 +65,6 @@ fn begin(user: Option<u32>) -> Result<Infallible> {
     std::fs::write("/proc/self/oom_score_adj", "1000").context("/proc/self/oom_score_adj")?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     rustix::thread::set_no_new_privs(true)?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     stream.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -139,47 +140,34 @@ struct Agent {
 
 async fn start(order: Order) -> Result<Agent> {
     bounds::limit(&order.bounds).context("limits")?;
-    if order.walls.is_none() {
-        // Who loses its parent becomes our child, and is found when everything ends.
+    if order.walls.is_some() {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    } else {
+        // Who loses its parent becomes our child, and is found when everything ends: so we must not go first.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     }
     if let Some((port, socket)) = order.door.clone() {
         relay::open(port, socket).await.context("the door")?;
     }
+    // The walls are put up around a thread that ends with the start: none is left through which the agent could reach us.
     let (started, agent) = oneshot::channel();
-    std::thread::Builder::new().name("agent".into()).spawn(move || live(&order, started))?;
-    agent.await.context("the agent's thread ended")?
+    std::thread::Builder::new().name("launch".into()).spawn(move || started.send(launch(&order)).ok())?;
+    let mut child = agent.await.context("the thread that starts the agent ended")??;
+    let process = Pid::from_child(&child);
+    let input = child.stdin.take().context("its standard input is a pipe")?;
+    let (tell_end, ended) = oneshot::channel();
+    std::thread::Builder::new().name("wait".into()).spawn(move || tell_end.send(wait(process)).ok())?;
+    Ok(Agent { process, input, ended })
 }
 
-/// Starts the agent and waits for its end; and for everybody else's, because the first process of a namespace has to.
-fn live(order: &Order, started: oneshot::Sender<Result<Agent>>) {
-    let (tell_end, ended) = oneshot::channel();
-    let agent = launch(order).map(|mut child| {
-        let process = Pid::from_child(&child);
-        let input = child.stdin.take().expect("its standard input is a pipe");
-        (process, Agent { process, input, ended })
-    });
-    let process = match agent {
-        Ok((process, agent)) => {
-            if started.send(Ok(agent)).is_err() {
-                return;
-            }
-            process
-        }
-        Err(error) => {
-            started.send(Err(error)).ok();
-            return;
-        }
-    };
+/// Waits for the agent's end; and for everybody else's, because the first process of a namespace has to.
+fn wait(agent: Pid) -> ExitStatus {
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((found, status))) if found == process => {
-                tell_end.send(ExitStatus::from_raw(status.as_raw())).ok();
-                return;
-            }
+            Ok(Some((process, status))) if process == agent => return ExitStatus::from_raw(status.as_raw()),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            // Without children it would be gone, and that was seen above.
-            Err(_) => return,
+            // It is our child until it was seen here, so there is always somebody to wait for.
+            Err(error) => unreachable!("no children: {error}"),
         }
     }
 }
@@ -225,18 +213,30 @@ async fn tell(writer: &mut (impl tokio::io::AsyncWrite + Unpin), told: &Told) ->
 /// Ends everything. In a cell the kernel does, because its first process goes; elsewhere we look for everybody.
 fn end() -> ! {
     if rustix::process::getpid() != Pid::INIT {
-        let own = std::process::id();
-        // Who forks faster than we look is met again in the next round.
-        for _ in 0..100 {
-            let found = tree::below(own);
-            for process in found.iter().filter_map(|id| Pid::from_raw(i32::try_from(*id).ok()?)) {
-                rustix::process::kill_process(process, Signal::KILL).ok();
+        let signal = |process: &u32, signal| {
+            if let Some(process) = i32::try_from(*process).ok().and_then(Pid::from_raw) {
+                rustix::process::kill_process(process, signal).ok();
             }
-            while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
-            if found.is_empty() {
+        };
+        // First all are stopped, because who is stopped starts nobody, and then all are ended.
+        let mut known = std::collections::BTreeSet::new();
+        for _ in 0..ROUNDS {
+            let found = tree::below(std::process::id());
+            let new: Vec<_> = found.into_iter().filter(|process| known.insert(*process)).collect();
+            if new.is_empty() {
                 break;
             }
-            std::thread::yield_now();
+            new.iter().for_each(|process| signal(process, Signal::STOP));
+        }
+        known.iter().for_each(|process| signal(process, Signal::KILL));
+        for _ in 0..ROUNDS {
+            while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+            let left = tree::below(std::process::id());
+            if left.is_empty() {
+                break;
+            }
+            left.iter().for_each(|process| signal(process, Signal::KILL));
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
     std::process::exit(0)

@@ -40,12 +40,12 @@ fn available() -> Option<u64> {
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
-/// Measures workspace and home. Between two measurements it watches how much room the disk loses, which costs next to
-/// nothing, and measures again when the rest could be used up.
+/// Measures workspace and home. Between two measurements it watches how much the disk loses, which costs next to nothing,
+/// and measures again when the rest could be used up.
 pub(super) async fn disk(workspace: PathBuf, home: PathBuf, limits: Limits, complain: mpsc::Sender<How>) {
     loop {
         let begun = Instant::now();
-        let free = free_bytes(&workspace);
+        let free = free(&workspace);
         let measured = tokio::task::spawn_blocking({
             let (workspace, home) = (workspace.clone(), home.clone());
             let limits = limits.clone();
@@ -56,21 +56,27 @@ pub(super) async fn disk(workspace: PathBuf, home: PathBuf, limits: Limits, comp
             complain.try_send(How::Disk).ok();
             return;
         }
-        let enough = (limits.disk_bytes - size.bytes) / 2;
+        let enough = Size { bytes: (limits.disk_bytes - size.bytes) / 2, files: (limits.disk_files - size.files) / 2 };
         let pause = WALK.max(begun.elapsed() * 10);
         let until = Instant::now() + pause;
         while Instant::now() < until {
             tokio::time::sleep(TICK).await;
-            let lost = free.zip(free_bytes(&workspace)).map(|(before, now)| before.saturating_sub(now));
-            if lost.is_some_and(|lost| lost > enough) {
+            let now = self::free(&workspace);
+            if free.bytes.saturating_sub(now.bytes) > enough.bytes
+                || free.files.saturating_sub(now.files) > enough.files
+            {
                 break;
             }
         }
     }
 }
 
-fn free_bytes(folder: &Path) -> Option<u64> {
-    rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail * disk.f_frsize)
+/// What the disk has left. Of files some disks know no number.
+fn free(folder: &Path) -> Size {
+    match rustix::fs::statvfs(folder) {
+        Ok(disk) => Size { bytes: disk.f_bavail * disk.f_frsize, files: disk.f_favail },
+        Err(_) => Size::default(),
+    }
 }
 
 #[derive(Debug, Default)]

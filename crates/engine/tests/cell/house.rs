@@ -8,7 +8,9 @@ use std::time::Duration;
 use salon_engine::sandbox::{Cell, Confined, Sandbox, Settings, Show};
 
 pub struct House {
-    pub folder: tempfile::TempDir,
+    folder: PathBuf,
+    /// Removes it in the end, if it is ours.
+    _owned: Option<tempfile::TempDir>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -18,8 +20,8 @@ pub const AGENT: &str = "/opt/agent/cell";
 impl House {
     pub fn open(name: &str) -> House {
         let folder = tempfile::Builder::new().prefix(&format!("cell-{}-", name.replace("::", "-"))).tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let house = House { folder, runtime };
+        let path = folder.path().to_owned();
+        let house = House { _owned: Some(folder), ..House::at(path) };
         for name in ["home", "workspace", "sandbox"] {
             std::fs::create_dir(house.path(name)).unwrap();
             std::fs::set_permissions(house.path(name), std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -27,8 +29,18 @@ impl House {
         house
     }
 
+    /// Somebody else's, again.
+    pub fn at(folder: PathBuf) -> House {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        House { folder, _owned: None, runtime }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
@@ -59,9 +71,41 @@ impl House {
         cell
     }
 
+    /// What is in the arguments of everybody who belongs to this test.
+    pub fn mark(&self) -> String {
+        self.folder.file_name().unwrap().to_str().unwrap().to_owned()
+    }
+
+    /// Who of them is there, after they had a moment to go.
+    pub async fn left(&self) -> Vec<String> {
+        let mark = self.mark();
+        for _ in 0..100 {
+            if everybody(&mark).is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        everybody(&mark)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a neighbour of the cell, for the test to watch over")]
+    pub fn program(&self, name: &str, args: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(name);
+        command.args(args);
+        command
+    }
+
     pub async fn start(&self, args: &[&str]) -> Confined {
         self.sandbox().await.start(self.cell(args)).await.unwrap()
     }
+}
+
+/// The processes of this machine that have a mark in their arguments.
+pub fn everybody(mark: &str) -> Vec<String> {
+    let own = std::process::id().to_string();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| *entry.file_name() != *own);
+    let lines = processes.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
+    lines.filter(|line| line.contains(mark)).map(|line| line.replace('\0', " ")).collect()
 }
 
 pub fn bwrap() -> Option<PathBuf> {

@@ -8,6 +8,7 @@
 
 #![expect(clippy::unwrap_used, reason = "all of this is a test, which clippy does not see without the usual harness")]
 
+mod deeds;
 mod evil;
 mod house;
 mod runs;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     match words.first().map(String::as_str) {
         Some(salon_engine::sandbox::SHIM) => salon_engine::sandbox::shim::run(&words[1..]),
         Some("evil") => evil::run(&words[1..]),
+        Some("server") => runs::server(&words[1]),
         _ => test(&words),
     }
 }
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
 type Test = (&'static str, fn(&House));
 
 fn test(words: &[String]) -> ExitCode {
-    let tests: Vec<Test> = runs::TESTS.to_vec();
+    let tests = [runs::TESTS, deeds::TESTS].concat();
     let flag = |name: &str| words.iter().any(|word| word == name);
     let mut names = Vec::new();
     let mut rest = words.iter();
