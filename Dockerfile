@@ -8,9 +8,9 @@ COPY . .
 RUN cargo build --release --locked -p salon-cli
 
 FROM debian:bookworm-slim
-# Certificates for https to Telegram and to models, curl for the health check.
+# Certificates for https to Telegram and to models, bubblewrap for the cells of coding agents, curl for the health check.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates curl \
+ && apt-get install -y --no-install-recommends bubblewrap ca-certificates curl \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --system --user-group --uid 10001 --home-dir /data --shell /usr/sbin/nologin salon \
  && install -d -m 700 -o salon -g salon /data
