@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use super::{Errand, Launch, Maker, Policy, Talk, gemini, names};
 use crate::EngineError;
 
-/// How one such agent is started. `{url}` and `{key}` in environment and files are the door to the models, `{model}` is
-/// the model that is asked for.
+/// How one such agent is started. In environment and files `{url}` is the door to the models, and `{model}` the model
+/// that is asked for; `{key}`, the door's key, is for the environment alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     pub args: Vec<String>,
@@ -44,8 +44,13 @@ impl Acp {
     /// thread: within the minute in which the thread began, it finds its own new file and knows no such thread. It takes
     /// the name without blanks around it, but names the file with them.
     pub fn gemini() -> Acp {
-        let url = ("GOOGLE_GEMINI_BASE_URL", "{url}");
-        let env = [url, ("GEMINI_API_KEY", "{key}"), ("GEMINI_CLI_NO_RELAUNCH", "true"), ("NO_COLOR", "1")];
+        let env = [
+            ("GOOGLE_GEMINI_BASE_URL", "{url}"),
+            ("GEMINI_API_KEY", "{key}"),
+            ("GEMINI_CLI_NO_RELAUNCH", "true"),
+            ("GEMINI_TELEMETRY_ENABLED", "false"),
+            ("NO_COLOR", "1"),
+        ];
         Acp::new(Entry {
             args: words(&["--acp", "--skip-trust", "--approval-mode", "default"]),
             model_args: words(&["-m", "{model}"]),
@@ -67,13 +72,14 @@ impl Acp {
   "provider": {
     "salon": {
       "npm": "@ai-sdk/openai-compatible",
-      "options": { "baseURL": "{url}/v1", "apiKey": "{key}" },
+      "options": { "baseURL": "{url}/v1", "apiKey": "{env:SALON_DOOR_KEY}" },
       "models": { "{model}": {} }
     }
   }
 }
 "#;
-        let env = [("OPENCODE_DISABLE_AUTOUPDATE", "1"), ("OPENCODE_DISABLE_MODELS_FETCH", "1")];
+        let env =
+            [("SALON_DOOR_KEY", "{key}"), ("OPENCODE_DISABLE_AUTOUPDATE", "1"), ("OPENCODE_DISABLE_MODELS_FETCH", "1")];
         Acp::new(Entry {
             args: words(&["acp"]),
             env: pairs(&env),
@@ -130,14 +136,11 @@ impl Maker for Acp {
         }
         let url = format!("http://127.0.0.1:{}", errand.door.port);
         // The names of models are letters, digits and marks that mean nothing within a string of JSON.
-        let filled = |text: &String| {
-            text.replace("{url}", &url)
-                .replace("{model}", model.unwrap_or_default())
-                .replace("{key}", errand.door.key.expose())
-        };
+        let filled = |text: &String| text.replace("{url}", &url).replace("{model}", model.unwrap_or_default());
+        let key = errand.door.key.expose();
         Ok(Launch {
             args: all,
-            env: env.iter().map(|(name, value)| (name.clone(), filled(value))).collect(),
+            env: env.iter().map(|(name, value)| (name.clone(), filled(value).replace("{key}", key))).collect(),
             files: files.iter().map(|(path, text)| (path.clone(), filled(text))).collect(),
         })
     }

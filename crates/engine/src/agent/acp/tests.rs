@@ -9,7 +9,13 @@ use crate::agent::{Errand, Maker, Policy, Step, Talk, Verdict};
 
 macro_rules! transcript {
     ($name:literal) => {
-        include_str!(concat!("../../../tests/fixtures/agents/asking/gemini-", $name, ".txt"))
+        of!("gemini-", $name)
+    };
+}
+
+macro_rules! of {
+    ($agent:literal, $name:literal) => {
+        include_str!(concat!("../../../tests/fixtures/agents/asking/", $agent, $name, ".txt"))
     };
 }
 
@@ -84,6 +90,23 @@ fn a_person_s_words_are_no_command() {
 }
 
 #[test]
+fn others_speak_the_same() {
+    let errand = |prompt: &str| Errand { model: Some("glm-5".into()), ..errand(prompt) };
+    let bash = r#"[[call:bash {"command":"touch made.txt && echo made","description":"Make a file"}]]"#;
+    replay(&Acp::opencode(), &errand(bash), of!("opencode-", "once"));
+    let write = r#"[[call:write {"filePath":"/workspace/new.txt","content":"one\ntwo\n"}]]"#;
+    replay(&Acp::opencode(), &errand(write), of!("opencode-", "write"));
+    let transcript = of!("opencode-", "resume");
+    let thread = transcript.split_once("\"sessionId\":\"").and_then(|(_, rest)| rest.split('"').next());
+    let again = Errand { thread: thread.map(str::to_owned), ..errand("[[words=3]] again") };
+    replay(&Acp::opencode(), &again, transcript);
+    let shell = r#"[[call:run_shell_command {"command":"touch made.txt && echo made","description":"Make a file","is_background":false}]]"#;
+    replay(&Acp::qwen(), &errand(shell), of!("qwen-", "once"));
+    let write = r#"[[call:write_file {"file_path":"/workspace/new.txt","content":"one\ntwo\n"}]]"#;
+    replay(&Acp::qwen(), &errand(write), of!("qwen-", "write"));
+}
+
+#[test]
 fn nothing_that_is_damaged_is_allowed() {
     let allows = |value: &Value| {
         value["result"]["outcome"]["optionId"].as_str().is_some_and(|option| option.starts_with("proceed"))
@@ -137,8 +160,9 @@ fn messages_thoughts_plans_and_tools_are_told() {
     let plan = r#"{"sessionUpdate":"plan","entries":[{"content":"look","status":"completed"},{"content":"write","status":"pending"}]}"#;
     assert_eq!(update(talk, plan), r#"[Note(Reasoning { text: "[x] look\n[ ] write" })]"#);
     assert_eq!(update(talk, plan), "[]");
-    let began =
-        r#"{"sessionUpdate":"tool_call","toolCallId":"t","title":"Edit a.rs","kind":"edit","status":"pending"}"#;
+    let began = r#"{"sessionUpdate":"tool_call","toolCallId":"t","title":"edit","kind":"edit","status":"pending"}"#;
+    assert_eq!(update(talk, began), "[]");
+    let began = r#"{"sessionUpdate":"tool_call_update","toolCallId":"t","title":"Edit a.rs","status":"in_progress"}"#;
     assert_eq!(update(talk, began), r#"[Note(CommandStarted { command: "Edit a.rs", tool: Some("edit") })]"#);
     let ended = r#"{"sessionUpdate":"tool_call_update","toolCallId":"t","status":"completed","content":[{"type":"diff","path":"/workspace/a.rs","oldText":"a","newText":"b"},{"type":"diff","path":"/workspace/../b","newText":"b"},{"type":"terminal","terminalId":"x"}]}"#;
     let told = update(talk, ended);
@@ -161,7 +185,7 @@ fn neither_files_nor_a_terminal_are_offered() {
 #[test]
 fn more_than_the_workspace_is_not_part_of_it() {
     let call = r#"{"toolCallId":"t","title":"Fetch https://example.org","kind":"fetch"}"#;
-    let outside = r#"{"toolCallId":"u","title":"Write","kind":"edit","locations":[{"path":"/home/agent/.profile"}]}"#;
+    let outside = r#"{"toolCallId":"u","title":"Write","kind":"edit","locations":[{"path":"/srv/profile"}]}"#;
     let near = r#"{"toolCallId":"v","title":"Write","kind":"edit","locations":[{"path":"/tmp/a"},{"path":"b/c"}]}"#;
     for (call, allowed) in [(call, false), (outside, false), (near, true)] {
         let (mut talk, _) = agent(Policy::Workspace, "{}");
@@ -246,7 +270,8 @@ fn an_entry_is_filled_with_the_door_and_the_model() {
         let all = format!("{:?} {:?} {:?}", launch.args, launch.env, launch.files);
         assert!(all.contains("127.0.0.1:9090") && all.contains("k-fake-door-key-1") && all.contains("glm-5:free"));
         assert!(!all.contains("--yolo") && !all.contains("{url}") && !all.contains("{model}"), "{all}");
-        assert!(!format!("{:?}", launch.args).contains("k-fake"), "a key is not for the eyes of every process");
+        // Every process can read another's arguments, and files are kept for the next run.
+        assert!(!format!("{:?} {:?}", launch.args, launch.files).contains("k-fake"));
         for (path, text) in &launch.files {
             assert!(path.is_relative());
             serde_json::from_str::<Value>(text).expect("a configuration is JSON");

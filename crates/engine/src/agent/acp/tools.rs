@@ -3,9 +3,9 @@
 use salon_core::{Change, Note};
 use serde_json::Value;
 
-use crate::agent::Step;
 use crate::agent::questions::{Wish, is_near};
 use crate::agent::words::{self, COMMAND, OUTPUT, SENTENCE, shown};
+use crate::agent::{Step, WORKSPACE};
 
 /// Tools that are remembered at the same time.
 const MOST: usize = 256;
@@ -21,16 +21,25 @@ struct Tool {
     title: String,
     kind: String,
     content: Value,
+    /// The changes that it makes, which what it says in the end may not repeat.
+    diffs: Vec<Value>,
     locations: Value,
     input: Value,
     output: Value,
+    cwd: Option<String>,
+    /// How it was told that it began: its command, and its name.
+    began: Option<(String, Option<String>)>,
     done: bool,
 }
 
 impl Tools {
     /// Takes in what an update tells of a tool. `None` if it is about none.
     pub(super) fn hear(&mut self, update: &Value, steps: &mut Vec<Step>) -> Option<()> {
-        let tool = self.take(update, steps)?;
+        let tool = self.take(update)?;
+        // What only waits may not have its title yet.
+        if update["status"] != "pending" {
+            tool.begin(steps);
+        }
         let failed = match update["status"].as_str() {
             Some("completed") => false,
             Some("failed") => true,
@@ -45,7 +54,10 @@ impl Tools {
 
     /// What a question is about: the tool that it names, with all that was told of it.
     pub(super) fn wish(&mut self, call: &Value, steps: &mut Vec<Step>) -> Option<Wish> {
-        self.take(call, steps)?.wish()
+        let tool = self.take(call)?;
+        let wish = tool.wish()?;
+        tool.begin(steps);
+        Some(wish)
     }
 
     /// The tool will not be used, and not every agent says so.
@@ -56,11 +68,10 @@ impl Tools {
         }
     }
 
-    /// The tool, with what is told of it now; that it began is told with its first news.
-    fn take(&mut self, update: &Value, steps: &mut Vec<Step>) -> Option<&mut Tool> {
+    /// The tool, with what is told of it now.
+    fn take(&mut self, update: &Value) -> Option<&mut Tool> {
         let id = update["toolCallId"].as_str().filter(|id| !id.is_empty())?;
-        let known = self.tools.iter().position(|tool| tool.id == id);
-        let index = known.unwrap_or_else(|| {
+        let index = self.tools.iter().position(|tool| tool.id == id).unwrap_or_else(|| {
             if self.tools.len() >= MOST {
                 self.tools.remove(0);
             }
@@ -83,22 +94,44 @@ impl Tools {
                 field.clone_from(&update[name]);
             }
         }
-        if known.is_none() {
-            let (command, tool) = tool.named();
-            steps.push(Step::Note(Note::CommandStarted { command, tool }));
+        let diffs = |content: &Value| -> Vec<Value> {
+            content.as_array().into_iter().flatten().filter(|part| part["type"] == "diff").cloned().collect()
+        };
+        match diffs(&update["content"]) {
+            diffs if diffs.is_empty() => {}
+            diffs => tool.diffs = diffs,
+        }
+        if let Some(cwd) = update["rawInput"]["cwd"].as_str() {
+            tool.cwd = Some(cwd.to_owned());
         }
         Some(tool)
     }
 }
 
 impl Tool {
+    fn begin(&mut self, steps: &mut Vec<Step>) {
+        if self.began.is_none() && !self.done {
+            let (command, tool) = self.named();
+            self.began = Some((command.clone(), tool.clone()));
+            steps.push(Step::Note(Note::CommandStarted { command, tool }));
+        }
+    }
+
     /// Its command, and its name where it is not a shell.
     fn named(&self) -> (String, Option<String>) {
+        let title = self.title();
+        let title = words::inside(title).unwrap_or_else(|| title.to_owned());
         match self.kind.as_str() {
-            "execute" => (shown(self.input["command"].as_str().unwrap_or(&self.title), COMMAND), None),
-            "" => (shown(&self.title, COMMAND), Some("other".to_owned())),
-            kind => (shown(&self.title, COMMAND), Some(shown(kind, SENTENCE))),
+            "execute" => (shown(&title, COMMAND), None),
+            "" => (shown(&title, COMMAND), Some("other".to_owned())),
+            kind => (shown(&title, COMMAND), Some(shown(kind, SENTENCE))),
         }
+    }
+
+    /// What it does: a command as it is, or what the agent calls it.
+    fn title(&self) -> &str {
+        let command = self.input["command"].as_str().filter(|_| self.kind == "execute");
+        command.unwrap_or(&self.title).trim()
     }
 
     fn text(&self) -> String {
@@ -111,34 +144,30 @@ impl Tool {
     }
 
     fn end(&self, failed: bool, output: &str, steps: &mut Vec<Step>) {
-        let (command, tool) = self.named();
+        let (command, tool) = self.began.clone().unwrap_or_else(|| self.named());
         let output = shown(output, OUTPUT);
         steps.push(Step::Note(Note::CommandCompleted { command, exit_code: None, output, tool, failed }));
         if failed {
             return;
         }
-        for diff in self.diffs() {
+        for diff in &self.diffs {
             let Some(path) = diff["path"].as_str().and_then(words::inside) else { continue };
             let change = match (diff["_meta"]["kind"].as_str(), diff["oldText"].as_str()) {
-                (Some("add"), _) | (None, None) => Change::Added,
+                (Some("add"), _) | (None, None | Some("")) => Change::Added,
                 (Some("delete"), _) => Change::Deleted,
                 _ => Change::Changed,
             };
             steps.push(Step::Note(Note::FileChanged { path, change }));
         }
-        if self.kind == "delete" && self.diffs().next().is_none() {
+        if self.kind == "delete" && self.diffs.is_empty() {
             for path in self.paths().into_iter().filter_map(words::inside) {
                 steps.push(Step::Note(Note::FileChanged { path, change: Change::Deleted }));
             }
         }
     }
 
-    fn diffs(&self) -> impl Iterator<Item = &Value> {
-        self.content.as_array().into_iter().flatten().filter(|part| part["type"] == "diff")
-    }
-
     fn paths(&self) -> Vec<&str> {
-        let places = self.locations.as_array().into_iter().flatten().chain(self.diffs());
+        let places = self.locations.as_array().into_iter().flatten().chain(&self.diffs);
         let mut paths = Vec::new();
         for path in places.filter_map(|place| place["path"].as_str()) {
             if !paths.contains(&path) {
@@ -149,20 +178,28 @@ impl Tool {
     }
 
     fn wish(&self) -> Option<Wish> {
-        let title = self.title.trim();
-        if title.is_empty() {
-            return None;
-        }
+        let title = match (self.title(), self.title().strip_prefix(WORKSPACE)) {
+            ("", _) => return None,
+            // A mere path is no sentence.
+            (path, Some(_)) => format!("{} {}", self.kind, words::inside(path).unwrap_or_else(|| path.to_owned())),
+            (title, None) => title.to_owned(),
+        };
         let paths = self.paths();
         let mut detail = format!("{title}\n");
-        if let Some(command) = self.input["command"].as_str() {
-            if command.trim() != title {
-                detail.push_str(&format!("{command}\n"));
-            }
-        } else if self.input.is_object() && self.diffs().next().is_none() {
+        if !self.title.trim().is_empty() && self.title.trim() != self.title() {
+            detail.push_str(&format!("{}\n", self.title.trim()));
+        }
+        if self.kind != "execute"
+            && self.diffs.is_empty()
+            && self.input.as_object().is_some_and(|input| !input.is_empty())
+        {
             detail.push_str(&format!("{}\n", self.input));
         }
-        for diff in self.diffs() {
+        let elsewhere = self.cwd.as_deref().filter(|cwd| *cwd != WORKSPACE);
+        if let Some(cwd) = elsewhere {
+            detail.push_str(&format!("in {cwd}\n"));
+        }
+        for diff in &self.diffs {
             let path = diff["path"].as_str().unwrap_or("?");
             let name = words::inside(path).unwrap_or_else(|| path.to_owned());
             let (old, new) =
@@ -176,12 +213,13 @@ impl Tool {
         // The same file may be changed again in another way; a command is only the same if all of it is.
         let what = match self.kind.as_str() {
             "edit" | "delete" | "move" | "read" if !paths.is_empty() => format!("{} {}", self.kind, paths.join(", ")),
-            kind => format!("{kind} {title} {}", words::compact(&self.input)),
+            "execute" => elsewhere.map_or_else(|| title.clone(), |cwd| format!("{title}\nin {cwd}")),
+            kind => format!("{kind} {title} {}", words::compact(&self.input)).trim().to_owned(),
         };
         // What an agent looks up elsewhere goes out with what it asks; and a mode is more than one permission.
         let wide = matches!(self.kind.as_str(), "fetch" | "switch_mode");
-        let more = wide || paths.iter().any(|path| !is_near(path));
-        Some(Wish { title: title.to_owned(), detail, what: what.trim().to_owned(), more })
+        let more = wide || paths.iter().any(|path| !is_near(path)) || elsewhere.is_some_and(|cwd| !is_near(cwd));
+        Some(Wish { title, detail, what, more })
     }
 }
 

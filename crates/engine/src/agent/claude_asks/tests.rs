@@ -15,7 +15,7 @@ macro_rules! transcript {
 const CALL: &str = r#"[[call:Bash {"command":"touch made.txt && echo made","description":"Make a file"}]]"#;
 const WRITE: &str = r#"[[call:Write {"file_path":"/workspace/new.txt","content":"one\ntwo\n"}]]"#;
 const EDIT: &str = r#"[[call:Edit {"file_path":"/workspace/new.txt","old_string":"two","new_string":"three"}]]"#;
-const ELSEWHERE: &str = r#"[[call:Write {"file_path":"/home/agent/elsewhere.txt","content":"x"}]]"#;
+const ELSEWHERE: &str = r#"[[call:Write {"file_path":"/srv/elsewhere.txt","content":"x"}]]"#;
 
 fn claude(prompt: &str) -> Errand {
     Errand { model: Some("sonnet".into()), ..errand(prompt) }
