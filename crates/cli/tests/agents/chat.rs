@@ -9,9 +9,14 @@ use serde_json::Value;
 use crate::real::{command, stage_with};
 use crate::stage::Stage;
 
-const TOKEN: &str = "1001:parrot-token";
+pub const TOKEN: &str = "1001:parrot-token";
 const CHAT: i64 = 1001;
-const ALICE: i64 = 9001;
+pub const ALICE: i64 = 9001;
+
+/// Somebody in a chat with a bot.
+pub struct Person<'a> {
+    pub mock: &'a Mock,
+}
 
 /// A chat with a bot behind which claude sits.
 struct Chat {
@@ -34,18 +39,25 @@ impl Chat {
         Chat { mock, stage }
     }
 
-    fn says(&self, text: &str) {
+    fn person(&self) -> Person<'_> {
+        Person { mock: &self.mock }
+    }
+}
+
+impl Person<'_> {
+    pub fn says(&self, text: &str) {
         self.mock.says(TOKEN, CHAT, ALICE, text);
     }
 
-    async fn messages(&self) -> Vec<Value> {
+    pub async fn messages(&self) -> Vec<Value> {
         let url = format!("{}/_mock/messages?token={TOKEN}&chat_id={CHAT}", self.mock.base_url());
-        let page: Value = self.stage.http.get(url).send().await.unwrap().json().await.unwrap();
+        let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
+        let page: Value = http.get(url).send().await.unwrap().json().await.unwrap();
         page["result"]["messages"].as_array().unwrap().clone()
     }
 
     /// Waits for a message of the bot that has this in it.
-    async fn hears(&self, words: &str) -> Value {
+    pub async fn hears(&self, words: &str) -> Value {
         let patience = tokio::time::Instant::now() + Duration::from_secs(60);
         loop {
             let messages = self.messages().await;
@@ -62,13 +74,13 @@ impl Chat {
     }
 
     /// Presses a button of the newest message that has this in it.
-    async fn presses(&self, words: &str, button: &str) {
+    pub async fn presses(&self, words: &str, button: &str) {
         let press = self.finds(words, button).await;
         self.mock.controls().press(press).unwrap();
     }
 
     /// Waits for a button under the newest message that has this in it.
-    async fn finds(&self, words: &str, button: &str) -> Press {
+    pub async fn finds(&self, words: &str, button: &str) -> Press {
         let patience = tokio::time::Instant::now() + Duration::from_secs(20);
         loop {
             let message = self.hears(words).await;
@@ -92,36 +104,38 @@ impl Chat {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_agent_asks_is_a_button_and_what_is_said_meanwhile_waits() {
     let chat = Chat::open(Policy::Ask).await;
-    chat.says(&command("claude", "echo eggs > nest.txt; cat nest.txt"));
-    let asked = chat.hears("🔐").await;
+    let alice = chat.person();
+    alice.says(&command("claude", "echo eggs > nest.txt; cat nest.txt"));
+    let asked = alice.hears("🔐").await;
     assert!(asked["text"].as_str().unwrap().contains("echo eggs > nest.txt"), "{asked:#}");
-    chat.says("[[say:I waited for this.]]");
-    chat.presses("An agent is at work here.", "Queue it").await;
-    chat.presses("🔐", "Allow once").await;
-    chat.hears("I waited for this.").await;
-    chat.says("/resume");
-    let threads = chat.hears("Threads of claude").await;
+    alice.says("[[say:I waited for this.]]");
+    alice.presses("An agent is at work here.", "Queue it").await;
+    alice.presses("🔐", "Allow once").await;
+    alice.hears("I waited for this.").await;
+    alice.says("/resume");
+    let threads = alice.hears("Threads of claude").await;
     assert!(threads["text"].as_str().unwrap().contains("←"), "{threads:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn people_choose_what_an_agent_thinks_with_and_that_it_need_not_ask() {
     let chat = Chat::open(Policy::Ask).await;
-    chat.says("/model");
-    chat.hears("model=claude").await;
-    chat.says("/model --dangerous");
-    chat.hears("That is not the name of a model.").await;
-    chat.says("/model anthropic:another-claude");
-    chat.hears("model=anthropic:another-claude").await;
-    chat.says("/unsafe 31");
-    chat.hears("at most 30").await;
-    chat.says("/unsafe 5");
-    chat.hears("For 5 minutes").await;
-    chat.says(&command("claude", "echo eggs > nest.txt"));
+    let alice = chat.person();
+    alice.says("/model");
+    alice.hears("model=claude").await;
+    alice.says("/model --dangerous");
+    alice.hears("That is not the name of a model.").await;
+    alice.says("/model anthropic:another-claude");
+    alice.hears("model=anthropic:another-claude").await;
+    alice.says("/unsafe 31");
+    alice.hears("at most 30").await;
+    alice.says("/unsafe 5");
+    alice.hears("For 5 minutes").await;
+    alice.says(&command("claude", "echo eggs > nest.txt"));
     let workspace = chat.stage.house.salon.agents.get().unwrap().folder.join("default/parrot/1001/workspace/nest.txt");
     // It has ended when one may ask what is next.
-    chat.finds("The tool said", "What next?").await;
+    alice.finds("The tool said", "What next?").await;
     assert_eq!(std::fs::read_to_string(workspace).unwrap(), "eggs\n");
-    chat.says("-v --help [[say:It was only a text.]]");
-    chat.hears("It was only a text.").await;
+    alice.says("-v --help [[say:It was only a text.]]");
+    alice.hears("It was only a text.").await;
 }

@@ -5,8 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "test code outside of `#[test]` functions")]
 
 mod chat;
+mod crash;
 #[path = "../house/mod.rs"]
 mod house;
+#[expect(dead_code, reason = "it is the tests' that kill, and this needs less of it")]
+#[path = "../kill/program.rs"]
+mod program;
 mod real;
 #[expect(dead_code, reason = "it is the relay's, and this needs less of it")]
 #[path = "../relay/stage.rs"]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::stage::{PROVIDER_KEY, Stage};
 
 /// Where the agents are installed.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let folder = std::env::var_os("SALON_TEST_AGENTS").expect("SALON_TEST_AGENTS: see `cargo xtask test`");
     let packages = PathBuf::from(folder).join("node_modules");
     if name != "claude" {
@@ -193,8 +193,8 @@ async fn each_runs_a_command_and_goes_on_with_its_thread() {
         let said = end(agent, &talk.ask("[[say:I remember.]]").await);
         assert!(said.contains("I remember."), "{agent}: {said}");
         let calls = upstream(&stage, "calls").await;
-        let last = calls["result"]["calls"].as_array().unwrap().iter().map(|call| call["body"].to_string());
-        assert!(last.last().unwrap().contains("note.txt"), "{agent} began anew");
+        let mut last = calls["result"]["calls"].as_array().unwrap().iter().map(|call| call["body"].to_string());
+        assert!(last.next_back().unwrap().contains("note.txt"), "{agent} began anew");
     }
 }
 
@@ -224,7 +224,7 @@ async fn each_is_stopped_in_the_middle_with_all_that_it_started() {
         let mut frames = talk.begin(&command(agent, "sleep 61.5; true")).await;
         frames.until("tool").await;
         let url = format!("{}/api/sessions/{}/run", stage.base, talk.session);
-        let stopped = std::time::Instant::now();
+        let stopped = tokio::time::Instant::now();
         stage.http.delete(url).bearer_auth(&stage.key).send().await.unwrap();
         frames.until("stopped").await;
         assert!(stopped.elapsed() < Duration::from_secs(6), "{agent} took {:?}", stopped.elapsed());
@@ -233,7 +233,7 @@ async fn each_is_stopped_in_the_middle_with_all_that_it_started() {
 }
 
 /// The processes with these words in their command lines.
-fn running(words: &str) -> Vec<String> {
+pub fn running(words: &str) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let lines = processes.filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok());
     lines.map(|line| line.replace('\0', " ")).filter(|line| line.contains(&format!("sleep {words}"))).collect()

@@ -1,0 +1,109 @@
+//! The server dies while an agent is at work: nobody is left, nothing is repeated, and people say how it goes on.
+
+use std::time::Duration;
+
+use salon_mock::upstream::{Upstream, UpstreamConfig};
+use salon_mock::{Mock, MockConfig};
+use tempfile::TempDir;
+
+use crate::chat::{ALICE, Person, TOKEN};
+use crate::program::{Program, Start, text};
+use crate::real::{command, program, running};
+
+/// A server with claude, its model and its Telegram.
+struct Server {
+    folder: TempDir,
+    mock: Mock,
+    _upstream: Upstream,
+}
+
+impl Server {
+    async fn open() -> Server {
+        let upstream = Upstream::start(UpstreamConfig::default()).await.unwrap();
+        let mock = Mock::start(MockConfig::default()).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let config = format!(
+            r#"
+            [telegram]
+            api_base_url = "{}"
+
+            [upstreams.anthropic]
+            kind = "anthropic"
+            base_url = "{}"
+            key_env = "ANTHROPIC_API_KEY"
+
+            [models.claude]
+            upstream = "anthropic"
+            model = "mock-claude"
+            rates = {{ input = "3", output = "15" }}
+
+            [agents.claude]
+            program = "{}"
+            model = "claude"
+            policy = "workspace"
+            "#,
+            mock.base_url(),
+            upstream.base_url(),
+            program("claude").display(),
+        );
+        std::fs::write(folder.path().join("salon.toml"), config).unwrap();
+        let bots = format!(
+            "bots:\n  - bot_id: parrot\n    adapter: claude\n    telegram_token: \"{TOKEN}\"\n    owner_user_id: {ALICE}\n"
+        );
+        std::fs::write(folder.path().join("bots.yaml"), bots).unwrap();
+        Server { folder, mock, _upstream: upstream }
+    }
+
+    fn start(&self) -> Program {
+        let folder = self.folder.path();
+        let args = ["serve", "--listen", "127.0.0.1:0", "--bots", "bots.yaml", "--data", "data"];
+        let path = std::env::var_os("PATH").expect("a path").into_string().expect("in Unicode");
+        let env = [("PATH", path.as_str()), ("ANTHROPIC_API_KEY", "sk-test")];
+        let start = Start {
+            args: args.map(str::to_owned).into(),
+            env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            folder: folder.into(),
+            log: text(&folder.join("log")).into(),
+        };
+        start.spawn()
+    }
+
+    fn person(&self) -> Person<'_> {
+        Person { mock: &self.mock }
+    }
+
+    fn lines_of(&self, file: &str) -> usize {
+        let file = self.folder.path().join("data-agents/default/parrot/1001/work").join(file);
+        std::fs::read_to_string(file).map_or(0, |text| text.lines().count())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_began_is_not_begun_again_unasked() {
+    let server = Server::open().await;
+    let alice = server.person();
+    let first = server.start();
+    alice.says(&command("claude", "echo once >> done.txt; sleep 62.5; echo twice >> done.txt"));
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+    while server.lines_of("done.txt") == 0 || running("62.5").is_empty() {
+        assert!(tokio::time::Instant::now() < patience, "the command does not run: {:#?}", alice.messages().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // What it does is written down some time after it began to.
+    alice.hears("⏳").await;
+    first.kill().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(running("62.5"), Vec::<String>::new(), "somebody outlived the server");
+
+    let second = server.start();
+    alice.hears("nothing is repeated unasked").await;
+    for button in ["Continue", "Start clean", "Drop"] {
+        alice.finds("nothing is repeated unasked", button).await;
+    }
+    assert_eq!(server.lines_of("done.txt"), 1);
+    alice.presses("nothing is repeated unasked", "Continue").await;
+    // The thread that was interrupted is gone on with, and its model says something.
+    alice.finds("", "What next?").await;
+    assert_eq!(server.lines_of("done.txt"), 1);
+    second.kill().await;
+}
