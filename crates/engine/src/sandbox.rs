@@ -18,6 +18,7 @@
 //! Nothing is ever run bare because a layer is missing: [`Sandbox::probe`] tries for real, and says in a line what it
 //! lacks. Who wants to run agents without a cell on a machine of their own has to say so, with [`Sandbox::none`].
 
+pub mod artifacts;
 pub mod beneath;
 pub mod cell;
 mod confined;
@@ -159,6 +160,14 @@ impl Sandbox {
         };
         Confined::start(program, order, cell).await
     }
+}
+
+/// Keeps other processes of the same user out of our memory and environment, and our memory out of core files. To be called
+/// by a process that holds keys, before it reads them; root can still attach a debugger.
+pub fn protect_ourselves() -> std::io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 fn last_line(text: &str) -> &str {

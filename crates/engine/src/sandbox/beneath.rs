@@ -4,7 +4,7 @@
 //! not matter what somebody swaps while we look.
 
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -108,12 +108,23 @@ impl Folder {
         Ok(found)
     }
 
-    /// Calls for every name below, folders before what is in them, with its path from here. Folders that cannot be read
-    /// are passed over; `visit` may end it.
+    /// Calls for every name below, folders before what is in them, with its path from here. What vanishes meanwhile is
+    /// passed over; `visit` may end it. A folder that nobody may look into is opened up, or things could be hidden in it.
     pub fn walk(&self, visit: &mut dyn FnMut(&Folder, &Entry) -> io::Result<bool>) -> io::Result<()> {
         let mut folders = vec![PathBuf::from(".")];
         while let Some(path) = folders.pop() {
-            let Ok(folder) = self.folder(&path) else { continue };
+            let folder = match self.folder(&path) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.set_mode(&path, 0o700)?;
+                    self.folder(&path)
+                }
+                folder => folder,
+            };
+            let folder = match folder {
+                Ok(folder) => folder,
+                Err(error) if is_absent(&error) => continue,
+                Err(error) => return Err(error),
+            };
             for mut entry in folder.list()? {
                 if path != Path::new(".") {
                     entry.path = path.join(&entry.path);
@@ -191,8 +202,13 @@ impl Folder {
     }
 
     pub fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
-        let file = self.at(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW)?;
-        Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o7777))?)
+        let file = self.at(path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW)?;
+        if Kind::of(&rustix::fs::fstat(&file)?) == Kind::Link {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // Who may not read a file cannot open it, and still may say who may.
+        let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Ok(rustix::fs::chmod(open, Mode::from_raw_mode(mode & 0o7777))?)
     }
 
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -90,14 +90,15 @@ fn measure(folders: &[&Path], most_bytes: u64, most_files: u64) -> Size {
     let mut size = Size::default();
     for folder in folders {
         let Ok(folder) = Folder::open(folder) else { continue };
-        // What vanishes while we look is not there.
-        folder
-            .walk(&mut |_, entry| {
-                size.bytes += u64::try_from(entry.stat.st_blocks).unwrap_or(0) * 512;
-                size.files += 1;
-                Ok(size.bytes <= most_bytes && size.files <= most_files)
-            })
-            .ok();
+        let walked = folder.walk(&mut |_, entry| {
+            size.bytes += u64::try_from(entry.stat.st_blocks).unwrap_or(0) * 512;
+            size.files += 1;
+            Ok(size.bytes <= most_bytes && size.files <= most_files)
+        });
+        // Folders in folders without end are a way to hide something, too.
+        if walked.is_err() {
+            size.files = u64::MAX;
+        }
     }
     size
 }

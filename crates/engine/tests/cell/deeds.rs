@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use salon_engine::sandbox::artifacts::{Caps, collect};
 use salon_engine::sandbox::{Confined, Ended, How};
 use tokio::time::Instant;
 
@@ -20,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("deeds::nobody_is_reached_at_two_hundred_places", nobody_is_reached_at_two_hundred_places),
     ("deeds::nothing_is_changed_outside_and_no_wall_is_climbed", nothing_is_changed_outside_and_no_wall_is_climbed),
     ("deeds::nobody_is_signalled", nobody_is_signalled),
+    ("deeds::what_is_left_for_people_is_what_it_seems", what_is_left_for_people_is_what_it_seems),
     ("deeds::daemons_go_with_their_agent", daemons_go_with_their_agent),
     ("deeds::what_is_said_without_end_is_not_heard_without_end", what_is_said_without_end_is_not_heard_without_end),
     ("deeds::what_is_taken_is_limited", what_is_taken_is_limited),
@@ -221,6 +223,26 @@ fn nobody_is_signalled(house: &House) {
         assert_eq!(other.stop().await.how, How::Stopped);
         neighbour.kill().unwrap();
         neighbour.wait().unwrap();
+    });
+}
+
+fn what_is_left_for_people_is_what_it_seems(house: &House) {
+    house.run(async {
+        let places = hide(house);
+        let (lines, ended) = run(house, &["artifacts", &places[0]]).await;
+        assert_eq!((lines.last().unwrap().as_str(), ended.how), ("left", How::Exit(0)));
+        let mut left = collect(&house.path("workspace"), &["out/stolen".into()], Caps::default()).unwrap();
+        let names: Vec<_> = left.artifacts.iter().map(|artifact| (artifact.name.as_str(), artifact.media)).collect();
+        assert_eq!(names, [("deep/er/picture.png", "image/png"), ("report.txt", "text/plain")]);
+        let refused: Vec<_> =
+            left.refused.iter().map(|(name, _)| name.as_str()).filter(|name| *name != "hard").collect();
+        assert_eq!(refused, ["everything", "large", "passwd", "pipe", "socket", "stolen"]);
+        for artifact in &mut left.artifacts {
+            assert!(!String::from_utf8_lossy(&artifact.read().unwrap()).contains(SECRET));
+        }
+        for place in places {
+            std::fs::remove_file(place).unwrap();
+        }
     });
 }
 

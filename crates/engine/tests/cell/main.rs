@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     match words.first().map(String::as_str) {
         Some(salon_engine::sandbox::SHIM) => salon_engine::sandbox::shim::run(&words[1..]),
         Some("evil") => evil::run(&words[1..]),
+        Some("keeper") => runs::keeper(),
         Some("server") => runs::server(&words[1]),
         _ => test(&words),
     }

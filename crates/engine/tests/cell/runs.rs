@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
         files_are_laid_into_its_home_and_links_are_not_followed,
     ),
     ("runs::who_is_being_asked_may_wait", who_is_being_asked_may_wait),
+    ("runs::nobody_looks_into_who_holds_keys", nobody_looks_into_who_holds_keys),
     ("runs::nobody_survives_the_server", nobody_survives_the_server),
     ("runs::without_a_cell_there_are_limits_and_an_end", without_a_cell_there_are_limits_and_an_end),
     ("runs::an_ordinary_user_has_the_same_walls", an_ordinary_user_has_the_same_walls),
@@ -172,21 +173,46 @@ fn who_is_being_asked_may_wait(house: &House) {
 pub fn server(folder: &str) -> std::process::ExitCode {
     let house = House::at(folder.into());
     house.run(async {
-        let mut cell = house.cell(&["daemons", &house.mark()]);
+        let mut cell = house.cell(&["stay", &house.mark()]);
         cell.limits.wall = Duration::from_secs(60);
         let sandbox = if house.path("bare").exists() { Sandbox::none(house.settings()) } else { house.sandbox().await };
         if !sandbox.is_tight() {
             cell.program = std::env::current_exe().unwrap();
         }
-        // Without a cell nobody would hold what forks without end.
-        let what = if sandbox.is_tight() { "forks" } else { "stay" };
-        cell.args = ["evil", what, &house.mark()].map(str::to_owned).to_vec();
         let confined = sandbox.start(cell).await.unwrap();
         println!("started");
         std::future::pending::<()>().await;
         drop(confined);
     });
     std::process::ExitCode::SUCCESS
+}
+
+/// A process that holds keys.
+pub fn keeper() -> std::process::ExitCode {
+    salon_engine::sandbox::protect_ourselves().unwrap();
+    println!("ready");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    std::process::ExitCode::SUCCESS
+}
+
+fn nobody_looks_into_who_holds_keys(house: &House) {
+    use std::process::Stdio;
+    let own = std::env::current_exe().unwrap();
+    let mut keeper = house.program(own.to_str().unwrap(), &["keeper"]);
+    let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(keeper.stdout.take().unwrap()), &mut line).unwrap();
+    let folder = std::path::PathBuf::from(format!("/proc/{}", keeper.id()));
+    let limits = std::fs::read_to_string(folder.join("limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"]);
+    // Root sees everything; `an_ordinary_user_has_the_same_walls` asks again as somebody else.
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::fs::read(folder.join("environ")).is_err());
+        assert!(std::fs::File::open(folder.join("mem")).is_err());
+    }
+    drop(keeper.stdin.take());
+    assert!(keeper.wait().unwrap().success());
 }
 
 fn nobody_survives_the_server(house: &House) {
@@ -207,7 +233,7 @@ fn nobody_survives_the_server(house: &House) {
             let begun = tokio::time::Instant::now();
             server.wait().unwrap();
             assert_eq!(house.run(house.left()), [""; 0], "somebody survived");
-            assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+            assert!(begun.elapsed() < Duration::from_secs(1), "bare: {bare}, after {pause} ms: {:?}", begun.elapsed());
         }
     }
 }
