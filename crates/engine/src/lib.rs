@@ -27,6 +27,7 @@ pub mod storyteller;
 mod testing;
 pub mod upstream;
 pub mod wire;
+pub mod workspace;
 
 use std::sync::Arc;
 use std::time::Duration;
