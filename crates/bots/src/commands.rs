@@ -1,7 +1,7 @@
 //! The commands. Each runs inside the transaction that ends its update, so its effect, its reply and the end of the
 //! update happen together or not at all.
 
-mod agent;
+pub mod agent;
 mod dialogs;
 
 use salon_core::{Chosen, Dialog, Lang, View};

@@ -102,8 +102,14 @@ impl Job for React {
             },
             _ => None,
         };
+        let looked = match &wish {
+            Wish::Command(command) if matches!(command.name.as_str(), "diff" | "undo") => {
+                Some(commands::agent::workspace(&cx, &command.name).await?)
+            }
+            _ => None,
+        };
         let query = update.callback_query.as_ref().map(|query| query.id.clone());
-        let reaction = Reaction { cx: cx.clone(), wish, video, refusal: None };
+        let reaction = Reaction { cx: cx.clone(), wish, video, looked, refusal: None };
         let answer = match reaction.clone().commit(work).await {
             Err(Error::Refused(refusal)) => {
                 // What was wanted is refused and undone; saying so is another transaction.
@@ -176,6 +182,8 @@ struct Reaction {
     cx: Context,
     wish: Wish,
     video: Option<Found>,
+    /// What was found in an agent's folder.
+    looked: Option<String>,
     /// Said instead of what was wished.
     refusal: Option<Refusal>,
 }
@@ -253,6 +261,10 @@ impl Reaction {
             Wish::Press(data) => return buttons::press(tx, cx, data).await.map(Done::answered),
             Wish::Video(_) => self.show_video(tx).await?,
             Wish::Command(_) if self.video.is_some() => self.show_video(tx).await?,
+            Wish::Command(_) if self.looked.is_some() => {
+                let text = self.looked.clone().unwrap_or_default();
+                cx.tell(tx, Notice::plain(cx, text)).await?;
+            }
             Wish::Command(command) => {
                 let switched = commands::run(tx, cx, command).await?;
                 return Ok(Done { switched, ..Done::default() });

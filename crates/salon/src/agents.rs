@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use salon_core::{Dialog, TurnId};
+use salon_core::{Channel, Dialog, TurnId};
 use salon_engine::Secret;
 use salon_engine::agent::{Maker, Policy};
 use salon_engine::sandbox::Sandbox;
 use salon_engine::wire::{Kind, Refused};
+use salon_engine::workspace::{Workspace, Workspaces};
 use subtle::ConstantTimeEq;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use crate::relay::Asking;
 use crate::run::agent::Socket;
 
 pub use installed::Installed;
+pub use salon_engine::workspace::{Change, Diff};
 
 /// An agent as it is configured.
 #[derive(Clone)]
@@ -98,27 +100,6 @@ pub struct Agents {
     porter: OnceLock<Arc<dyn Porter>>,
 }
 
-/// The folders of one dialog's agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Where it works.
-    pub workspace: PathBuf,
-    /// Where it keeps what it knows of its threads.
-    pub home: PathBuf,
-    /// Where snapshots of the workspace are.
-    pub snapshots: PathBuf,
-}
-
-impl Place {
-    /// Makes the folders that are ours.
-    pub(crate) fn make(&self) -> io::Result<()> {
-        for folder in [&self.home, &self.workspace, &self.snapshots] {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
-        Ok(())
-    }
-}
-
 impl Agents {
     /// Without a sandbox there are no agents.
     pub fn new(
@@ -153,40 +134,22 @@ impl Agents {
         self.porter.get()
     }
 
-    /// The folders of a dialog: one for each chat, and one for each dialog that began in none.
-    pub fn place(&self, org: &str, dialog: &Dialog, agent: &str) -> Place {
-        let whose = match &dialog.channel {
-            salon_core::Channel::Telegram { bot, chat } => {
-                self.folder.join(folder_name(org)).join(folder_name(bot.as_str())).join(chat.0.to_string())
-            }
-            salon_core::Channel::Api => {
-                self.folder.join(folder_name(org)).join("api").join(folder_name(dialog.id.as_str()))
-            }
-        };
-        let project = dialog.chosen.project.as_ref().and_then(|name| self.projects.get(name).map(|path| (name, path)));
-        let (workspace, snapshots) = match project {
-            Some((name, path)) => (path.clone(), whose.join("snapshots").join(folder_name(name))),
-            None => (whose.join("workspace"), whose.join("snapshots").join("workspace")),
-        };
-        Place { workspace, snapshots, home: whose.join("home").join(folder_name(agent)) }
-    }
-}
-
-/// A name as a folder can have it. Ids are made of such letters; whatever else comes along cannot lead anywhere.
-fn folder_name(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    let name: String = text.chars().map(|c| if plain(c) { c } else { '_' }).take(80).collect();
-    if name.is_empty() { "_".to_owned() } else { name }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_lead_nowhere() {
-        for (text, name) in [("..", "__"), ("a/../b", "a____b"), ("", "_"), ("bot-1", "bot-1"), ("\0", "_")] {
-            assert_eq!(folder_name(text), name);
+    /// Where a dialog's agent works: a folder for each chat, and for each dialog that began in none. Reads and writes
+    /// files, so it is for threads that may wait.
+    pub fn place(&self, org: &str, dialog: &Dialog) -> io::Result<Workspace> {
+        let workspaces = Workspaces::open(&self.folder)?;
+        let place = match &dialog.channel {
+            Channel::Telegram { bot, chat } => workspaces.place(org, bot.as_str(), &chat.to_string()),
+            Channel::Api => workspaces.place(org, "api", dialog.id.as_str()),
+        }?;
+        match &dialog.chosen.project {
+            Some(name) => match self.projects.get(name) {
+                Some(folder) => place.in_project(folder),
+                None => {
+                    Err(io::Error::new(io::ErrorKind::NotFound, format!("the project {name} is not listed any more")))
+                }
+            },
+            None => Ok(place),
         }
     }
 }

@@ -50,6 +50,9 @@ pub const POINTS: &[&str] = &[
 pub const RELAY_POINTS: &[&str] =
     &["ledger.before_reserve", "ledger.after_reserve", "ledger.before_settle", "ledger.after_settle"];
 
+/// The named points that what an agent leaves passes on its way into a chat.
+pub const FILE_POINTS: &[&str] = &["sendPhoto.before", "sendPhoto.after", "sendDocument.before", "sendDocument.after"];
+
 /// Calls of the Bot API after which nothing there is other than before.
 #[cfg(debug_assertions)]
 const QUESTIONS: &[&str] = &["getMe", "getWebhookInfo", "getFile"];
@@ -71,7 +74,8 @@ pub fn pass(name: &str) {
     static PLAN: OnceLock<Option<(String, u64)>> = OnceLock::new();
     static PASSED: AtomicU64 = AtomicU64::new(0);
 
-    debug_assert!(POINTS.contains(&name) || RELAY_POINTS.contains(&name), "{name} is not in the list of fail points");
+    let known = [POINTS, RELAY_POINTS, FILE_POINTS].iter().any(|points| points.contains(&name));
+    debug_assert!(known, "{name} is not in the list of fail points");
     #[expect(clippy::disallowed_methods, reason = "a debug build's own switch, read where it acts")]
     let plan = PLAN.get_or_init(|| {
         let plan = std::env::var("SALON_FAIL_POINT").ok()?;

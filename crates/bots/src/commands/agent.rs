@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use salon::agents::{Change, Diff};
 use salon::engines::Answers;
 use salon_core::people::Role;
 use salon_core::{Chosen, Dialog, Lang};
@@ -11,6 +12,9 @@ use crate::context::Context;
 
 /// Threads that are listed.
 const LISTED: i64 = 10;
+/// What is shown of a difference.
+const DIFF_CHARS: usize = 6_000;
+const DIFF_FILES: usize = 30;
 /// The longest time for which an agent need not ask.
 const LONGEST: u64 = 30;
 
@@ -140,6 +144,56 @@ pub async fn resume(tx: &mut Tx, cx: &Context, words: Lang, known: Option<&Dialo
     Ok(said)
 }
 
+/// `/diff` and `/undo`: what became of the agent's folder. Files are looked at outside of any transaction, before the
+/// command is answered; asked again after a crash, `/undo` goes one step further back.
+pub async fn workspace(cx: &Context, command: &str) -> Result<String> {
+    let mut tx = cx.salon.store.read().await?;
+    let dialog = match tx.find_active_dialog(cx.bot.id(), cx.chat).await? {
+        Some(dialog) => Some(dialog),
+        None => tx.find_latest_dialog(cx.bot.id(), cx.chat).await?,
+    };
+    let words = cx.words(cx.view(dialog.as_ref()));
+    let agents = cx.salon.agents.get().cloned();
+    let agent = dialog.filter(|dialog| cx.salon.engines.is_agent(&dialog.engine)).zip(agents);
+    let Some((dialog, agents)) = agent else { return Ok(words.say("agent.only", &[])) };
+    if tx.count_open(&salon::say::lane(&dialog.id)).await? > 0 && command == "undo" {
+        return Ok(words.say("mode.busy", &[]));
+    }
+    let org = org(&mut tx, cx).await?;
+    drop(tx);
+    let undo = command == "undo";
+    let looked = tokio::task::spawn_blocking(move || {
+        let place = agents.place(&org, &dialog)?;
+        if undo { place.undo().map(Looked::Undone) } else { place.diff().map(Looked::Diff) }
+    });
+    Ok(match looked.await.map_err(anyhow::Error::new)? {
+        Ok(Looked::Undone(Some(changes))) => words.say("undo.done", &[("count", &changes.len().to_string())]),
+        Ok(Looked::Undone(None)) => words.say("undo.none", &[]),
+        Ok(Looked::Diff(diff)) if diff.changes.is_empty() => words.say("diff.none", &[]),
+        Ok(Looked::Diff(diff)) => {
+            let shown: String = diff.text.chars().take(DIFF_CHARS).collect();
+            let more = diff.cut || shown.len() < diff.text.len();
+            let names = diff.changes.iter().take(DIFF_FILES).map(|change| format!("{}\n", change.path().display()));
+            format!("{}\n{shown}{}", names.collect::<String>(), if more { "\n…" } else { "" })
+        }
+        Err(error) => {
+            tracing::warn!(bot.name = %cx.bot.id(), %error, "an agent's folder cannot be looked at");
+            words.say("workspace.failed", &[])
+        }
+    })
+}
+
+enum Looked {
+    Diff(Diff),
+    Undone(Option<Vec<Change>>),
+}
+
+/// Whose team somebody is of.
+async fn org(tx: &mut Tx, cx: &Context) -> Result<String> {
+    let user = tx.find_user_of_telegram(cx.user).await?;
+    Ok(user.map_or_else(|| salon::people::DEFAULT_ORG.to_owned(), |user| user.org.to_string()))
+}
+
 async fn dialog(tx: &mut Tx, cx: &Context, known: Option<&Dialog>) -> Result<Dialog> {
     match known {
         Some(dialog) if dialog.active => Ok(dialog.clone()),
@@ -166,16 +220,15 @@ async fn is_admin(tx: &mut Tx, cx: &Context) -> Result<bool> {
 /// How the thread is gone on with by hand, on the machine that runs Salon.
 async fn in_terminal(tx: &mut Tx, cx: &Context, dialog: &Dialog, thread: &str) -> Result<Option<String>> {
     let Some(agents) = cx.salon.agents.get() else { return Ok(None) };
-    let user = tx.find_user_of_telegram(cx.user).await?;
-    let org = user.map_or_else(|| salon::people::DEFAULT_ORG.to_owned(), |user| user.org.to_string());
-    let place = agents.place(&org, dialog, &dialog.engine);
+    let org = org(tx, cx).await?;
+    let Ok(place) = agents.place(&org, dialog) else { return Ok(None) };
     let command = match dialog.engine.as_str() {
         "codex" => format!("codex resume {thread}"),
         "claude" => format!("claude --resume {thread}"),
         "gemini" => format!("gemini --resume {thread}"),
         _ => return Ok(None),
     };
-    Ok(Some(format!("cd {} && HOME={} {command}", place.workspace.display(), place.home.display())))
+    Ok(Some(format!("cd {} && HOME={} {command}", place.work.display(), place.home.display())))
 }
 
 fn is_model(name: &str) -> bool {

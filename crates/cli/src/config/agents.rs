@@ -125,6 +125,7 @@ pub(super) fn workspaces(env: &mut Env, data: &Path, file: FileWorkspaces) -> Re
         data.with_file_name(format!("{name}-agents"))
     };
     let folder = env.path("SALON_AGENTS").or(file.folder).unwrap_or_else(usual);
+    let folder = std::path::absolute(&folder).with_context(|| format!("{} is no folder", folder.display()))?;
     let bare = match env.text("SALON_SANDBOX").or(file.sandbox).as_deref() {
         None | Some("required") => false,
         Some("none") => true,

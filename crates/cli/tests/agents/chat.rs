@@ -73,6 +73,21 @@ impl Person<'_> {
         }
     }
 
+    /// Waits for files of the bot, at least so many.
+    pub async fn files(&self, count: usize) -> Vec<Value> {
+        let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let messages = self.messages().await;
+            let files = messages.iter().map(|message| message["document"].clone()).filter(|file| !file.is_null());
+            let files: Vec<_> = files.collect();
+            if files.len() >= count {
+                return files;
+            }
+            assert!(tokio::time::Instant::now() < patience, "there are no {count} files: {messages:#?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Presses a button of the newest message that has this in it.
     pub async fn presses(&self, words: &str, button: &str) {
         let press = self.finds(words, button).await;
@@ -132,10 +147,44 @@ async fn people_choose_what_an_agent_thinks_with_and_that_it_need_not_ask() {
     alice.says("/unsafe 5");
     alice.hears("For 5 minutes").await;
     alice.says(&command("claude", "echo eggs > nest.txt"));
-    let workspace = chat.stage.house.salon.agents.get().unwrap().folder.join("default/parrot/1001/workspace/nest.txt");
+    let workspace = chat.stage.house.salon.agents.get().unwrap().folder.join("default/parrot/1001/work/nest.txt");
     // It has ended when one may ask what is next.
     alice.finds("The tool said", "What next?").await;
     assert_eq!(std::fs::read_to_string(workspace).unwrap(), "eggs\n");
     alice.says("-v --help [[say:It was only a text.]]");
     alice.hears("It was only a text.").await;
+}
+
+/// The smallest picture: one pixel.
+const PICTURE: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_leaves_arrives_once_and_what_it_changed_can_be_taken_back() {
+    let chat = Chat::open(Policy::Workspace).await;
+    let alice = chat.person();
+    alice.says(&command("claude", "echo eggs > nest.txt"));
+    alice.finds("The tool said", "What next?").await;
+    let leave = format!(
+        "mkdir -p out; echo {PICTURE} | base64 -d > out/egg.png; echo '<h1>Eggs</h1>' > out/eggs.html; \
+         ln -s /etc/passwd out/secrets.txt; echo more eggs >> nest.txt"
+    );
+    alice.says(&command("claude", &leave));
+    let files = alice.files(2).await;
+    let names: Vec<_> = files.iter().map(|file| file["filename"].as_str().unwrap()).collect();
+    assert_eq!(names, ["egg.png", "eggs.html"], "{files:#?}");
+    assert_eq!((&files[0]["is_image"], &files[1]["is_html"]), (&true.into(), &true.into()), "{files:#?}");
+
+    alice.says("/diff");
+    let shown = alice.hears("+more eggs").await;
+    assert!(shown["text"].as_str().unwrap().contains("out/eggs.html"), "{shown:#}");
+    alice.says("/undo");
+    alice.hears("Taken back").await;
+    let workspace = chat.stage.house.salon.agents.get().unwrap().folder.join("default/parrot/1001/work");
+    assert_eq!(std::fs::read_to_string(workspace.join("nest.txt")).unwrap(), "eggs\n");
+    assert!(!workspace.join("out/eggs.html").exists());
+    // What was delivered once is not delivered with the next answer again.
+    alice.says("[[say:That was all.]]");
+    alice.finds("That was all.", "What next?").await;
+    assert_eq!(alice.files(2).await.len(), 2);
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use salon_mock::upstream::{Upstream, UpstreamConfig};
 use salon_mock::{Mock, MockConfig};
+use salon_store::failpoint::FILE_POINTS;
 use tempfile::TempDir;
 
 use crate::chat::{ALICE, Person, TOKEN};
@@ -19,6 +20,7 @@ struct Server {
 
 impl Server {
     async fn open() -> Server {
+        rustls::crypto::ring::default_provider().install_default().ok();
         let upstream = Upstream::start(UpstreamConfig::default()).await.unwrap();
         let mock = Mock::start(MockConfig::default()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -55,17 +57,20 @@ impl Server {
     }
 
     fn start(&self) -> Program {
+        self.starting().spawn()
+    }
+
+    fn starting(&self) -> Start {
         let folder = self.folder.path();
         let args = ["serve", "--listen", "127.0.0.1:0", "--bots", "bots.yaml", "--data", "data"];
         let path = std::env::var_os("PATH").expect("a path").into_string().expect("in Unicode");
         let env = [("PATH", path.as_str()), ("ANTHROPIC_API_KEY", "sk-test")];
-        let start = Start {
+        Start {
             args: args.map(str::to_owned).into(),
             env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             folder: folder.into(),
             log: text(&folder.join("log")).into(),
-        };
-        start.spawn()
+        }
     }
 
     fn person(&self) -> Person<'_> {
@@ -106,4 +111,29 @@ async fn what_an_agent_began_is_not_begun_again_unasked() {
     alice.finds("", "What next?").await;
     assert_eq!(server.lines_of("done.txt"), 1);
     second.kill().await;
+}
+
+/// The smallest picture: one pixel.
+const PICTURE: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_left_arrives_wherever_the_server_dies_on_the_way() {
+    for point in FILE_POINTS {
+        let server = Server::open().await;
+        let alice = server.person();
+        let mut first = server.starting().with("SALON_FAIL_POINT", point).spawn();
+        let leave = format!("mkdir -p out; echo {PICTURE} | base64 -d > out/egg.png; echo eggs > out/eggs.txt");
+        alice.says(&command("claude", &leave));
+        assert!(first.ended(Duration::from_secs(60)).await.is_some(), "{point} was not passed");
+        let second = server.start();
+        // A file that arrived and was not written down comes once more; none is missing.
+        let repeated = usize::from(point.ends_with(".after"));
+        let files = alice.files(2 + repeated).await;
+        let mut names: Vec<_> = files.iter().map(|file| file["filename"].as_str().unwrap()).collect();
+        assert_eq!(names.len(), 2 + repeated, "{point}: {names:?}");
+        names.dedup();
+        assert_eq!(names, ["egg.png", "eggs.txt"], "{point}");
+        second.kill().await;
+    }
 }

@@ -89,7 +89,7 @@ impl<'a> Talk<'a> {
     }
 
     fn workspace(&self) -> PathBuf {
-        self.stage.house.salon.agents.get().unwrap().folder.join("default/api").join(&self.session).join("workspace")
+        self.stage.house.salon.agents.get().unwrap().folder.join("default/api").join(&self.session).join("work")
     }
 }
 

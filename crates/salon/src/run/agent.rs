@@ -8,28 +8,33 @@
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use salon_core::brief::Role;
-use salon_core::{AskId, Brief, Dialog, Event, Note, Stamped, TurnId, Usage};
-use salon_engine::agent::{Ask, Door, Errand, Policy, Step, Talk, Verdict};
+use salon_core::{AskId, Brief, Dialog, Event, FileId, LeftFile, Note, Stamped, TurnId, Usage};
+use salon_engine::agent::{Ask, Door, Errand, OUT, Policy, Step, Talk, Verdict, WORKSPACE};
+use salon_engine::sandbox::artifacts::{Caps, collect};
 use salon_engine::sandbox::{Cell, Confined, How, Show};
+use salon_engine::workspace::Workspace;
 use salon_engine::{Emitter, Engine, EngineError};
-use salon_store::{AskState, Result};
+use salon_store::{AskState, Result, StoredFile};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::fare::Asker;
 use crate::Salon;
-use crate::agents::{Agent, Agents, Pass, Place};
+use crate::agents::{Agent, Agents, Pass};
 use crate::ledger::Book;
 
 /// How long somebody may think about what an agent wants.
 const THINKING: Duration = Duration::from_secs(10 * 60);
+/// What is delivered of one run.
+const CAPS: Caps = Caps { files: 10, file_bytes: 20 << 20, all_bytes: 100 << 20 };
 /// How often an answer is looked for that nobody told us of.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long an agent that has said everything may take to end.
@@ -76,7 +81,8 @@ pub(super) struct Errands {
     agent: Arc<Agent>,
     turn: TurnId,
     attempt: i64,
-    place: Place,
+    org: String,
+    dialog: Dialog,
     policy: Policy,
     model: Option<String>,
     book: Book,
@@ -100,7 +106,8 @@ impl Errands {
             agent: agent.clone(),
             turn: asker.asking.turn.clone(),
             attempt,
-            place: agents.place(asker.caller.org.as_str(), dialog, &agent.name),
+            org: asker.caller.org.to_string(),
+            dialog: dialog.clone(),
             policy: if trusted { Policy::Full } else { agent.policy },
             model: dialog.chosen.model.clone().or_else(|| agent.model.clone()),
             book: book.clone(),
@@ -108,8 +115,19 @@ impl Errands {
         }
     }
 
+    /// Where it works, remembered as it is before anything is done there.
+    async fn place(&self) -> std::result::Result<Workspace, EngineError> {
+        let (agents, org, dialog) = (self.agents.clone(), self.org.clone(), self.dialog.clone());
+        let placed = tokio::task::spawn_blocking(move || {
+            let place = agents.place(&org, &dialog)?;
+            place.snapshot()?;
+            Ok::<_, io::Error>(place)
+        });
+        placed.await.map_err(|_| broken())?.map_err(|error| away(&error))
+    }
+
     /// Opens the door and starts the process.
-    async fn start(&self, brief: &Brief) -> std::result::Result<Begun, EngineError> {
+    async fn start(&self, brief: &Brief, place: &Workspace) -> std::result::Result<Begun, EngineError> {
         let asker = self.asker.lock().unwrap_or_else(PoisonError::into_inner).take();
         let asker = asker.ok_or_else(broken)?;
         let porter = self.agents.porter().ok_or_else(broken)?;
@@ -126,7 +144,6 @@ impl Errands {
             door,
         };
         let launch = self.agent.maker.launch(&errand)?;
-        self.place.make().map_err(|error| away(&error))?;
         let socket = self.agents.socket(&self.turn, self.attempt).map_err(|error| away(&error))?;
         let closing = CancellationToken::new();
         let opened = porter.open(&socket.0, Arc::new(pass), closing.clone()).await;
@@ -143,7 +160,7 @@ impl Errands {
             files: launch.files,
             shows: self.agent.show.iter().cloned().map(Show::there).collect(),
             door: Some((socket.0.clone(), port)),
-            ..Cell::new(&self.agent.program, self.place.home.clone(), self.place.workspace.clone())
+            ..Cell::new(&self.agent.program, place.home.clone(), place.work.clone())
         };
         let confined = sandbox.start(cell).await.map_err(|error| away(&error))?;
         let talk = self.agent.maker.talk(&errand);
@@ -195,6 +212,42 @@ impl Errands {
         }
     }
 
+    /// Hands over what the agent left for people: what is new or changed in its out folder.
+    async fn deliver(&self, place: Workspace, out: &mut Emitter) -> std::result::Result<(), EngineError> {
+        let gathered = match tokio::task::spawn_blocking(move || gather(&place)).await {
+            Ok(Ok(gathered)) => gathered,
+            Ok(Err(error)) => {
+                tracing::warn!(turn.id = %self.turn, %error, "an agent's files could not be gathered");
+                return Ok(());
+            }
+            Err(_) => return Err(broken()),
+        };
+        for (name, why) in gathered.refused {
+            tracing::info!(turn.id = %self.turn, %why, "a file of an agent is not delivered");
+            out.note(Note::Trouble { message: format!("{name} is not delivered: {why}") }).await?;
+        }
+        for (name, media, data) in gathered.files {
+            let id = FileId::new(self.salon.clock.id());
+            let (size, media) = (data.len() as i64, media.to_owned());
+            let left = LeftFile { id: id.to_string(), name: name.clone(), media: media.clone(), size };
+            let stored = StoredFile { id, turn: self.turn.clone(), name, media, data };
+            let args = (stored, self.salon.clock.now());
+            let written = self
+                .salon
+                .store
+                .write(args, |tx, (file, now)| Box::pin(async move { tx.add_file(file, *now).await }))
+                .await;
+            match written {
+                Ok(()) => out.file(left).await?,
+                Err(error) => {
+                    tracing::warn!(turn.id = %self.turn, %error, "an agent's file could not be kept");
+                    out.note(Note::Trouble { message: format!("{} could not be kept", left.name) }).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What the run took of models, by the ledger.
     async fn usage(&self) -> Option<Usage> {
         self.book.flush().await.ok();
@@ -219,14 +272,38 @@ impl Errands {
 #[async_trait]
 impl Engine for Errands {
     async fn answer(&self, brief: &Brief, out: &mut Emitter) -> std::result::Result<(), EngineError> {
-        let run = self.start(brief).await?;
+        let place = self.place().await?;
+        let run = self.start(brief, &place).await?;
         let worked = self.work(run, out).await;
         // Whatever became of it, what it asked of models is paid for.
         if let Some(usage) = self.usage().await {
             out.usage(usage).await?;
         }
-        worked
+        worked?;
+        self.deliver(place, out).await
     }
+}
+
+/// What is to be delivered of a run: each file with its name, its media type and its bytes.
+struct Gathered {
+    files: Vec<(String, &'static str, Vec<u8>)>,
+    refused: Vec<(String, String)>,
+}
+
+fn gather(place: &Workspace) -> io::Result<Gathered> {
+    let changed: HashSet<PathBuf> = place.diff()?.changes.iter().map(|change| change.path().to_owned()).collect();
+    let out = Path::new(OUT).strip_prefix(WORKSPACE).map_err(io::Error::other)?;
+    let fresh = |name: &str| changed.contains(&out.join(name));
+    let left = collect(&place.work, &[], CAPS)?;
+    let mut files = Vec::new();
+    for mut artifact in left.artifacts {
+        if fresh(&artifact.name) {
+            let data = artifact.read()?;
+            files.push((artifact.name, artifact.media, data));
+        }
+    }
+    let refused = left.refused.into_iter().map(|(name, why)| (name, why.to_string())).collect();
+    Ok(Gathered { files, refused })
 }
 
 /// A run under way. Dropping it ends the process and closes the door.
