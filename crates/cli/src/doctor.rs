@@ -1,5 +1,7 @@
 //! `salon doctor`: looks at everything that can be wrong before it is, and says how to mend it.
 
+mod agents;
+
 use std::time::Duration;
 
 use anyhow::Result;
@@ -15,8 +17,8 @@ use salon_telegram::{Class, Client, ClientConfig};
 use crate::config::{Config, EngineConfig};
 use crate::house;
 
-/// Looks, prints a line for each thing, and answers whether all is well.
-pub async fn doctor(config: &Config) -> Result<bool> {
+/// Looks, prints a line for each thing, and answers whether all is well. `closely` starts the agents.
+pub async fn doctor(config: &Config, closely: bool) -> Result<bool> {
     let mut sheet = Sheet::default();
     for (old, new) in &config.old_names {
         sheet.note(&format!("{old} was read; its name here is {new}"));
@@ -34,18 +36,7 @@ pub async fn doctor(config: &Config) -> Result<bool> {
     if config.engines.is_empty() {
         sheet.note("no model is configured: set OPENAI_API_KEY or LLM_SERVER_URL, or [engines.NAME] in salon.toml");
     }
-    let sandbox = crate::house::sandbox(config).await;
-    for agent in &config.agents {
-        let name = &agent.name;
-        match (&agent.program, &sandbox) {
-            (Some(program), Ok(_)) => sheet.good(&format!("agent {name} is at {}", program.display())),
-            (Some(program), Err(lack)) => {
-                let text = format!("agent {name} is at {}, and is not run: {lack}", program.display());
-                sheet.bad(&text, "install bubblewrap (Debian: apt install bubblewrap), or see docs/guide/agents.md");
-            }
-            (None, _) => sheet.note(&format!("agent {name} is not installed")),
-        }
-    }
+    agents::agents(config, closely, &mut sheet).await;
     println!();
     match sheet.problems {
         0 => println!("All is well."),

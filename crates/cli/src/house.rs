@@ -428,7 +428,7 @@ fn agent_engine(
 }
 
 /// How an agent is talked to. Those that can ask are talked to in another way where they are to ask.
-fn maker(agent: &AgentConfig) -> Arc<dyn Maker> {
+pub(crate) fn maker(agent: &AgentConfig) -> Arc<dyn Maker> {
     let asks = agent.policy == Policy::Ask;
     if let Some(acp) = &agent.acp {
         let AcpConfig { args, model_args, env } = acp.clone();

@@ -70,6 +70,9 @@ enum Command {
     Doctor {
         #[command(flatten)]
         common: Common,
+        /// Start each agent in its sandbox and see whether it still knows the flags that it is given
+        #[arg(long)]
+        agents: bool,
     },
     /// List, add and remove bots; a running Salon notices
     Bot {
@@ -240,9 +243,9 @@ async fn run(command: Command) -> Result<ExitCode> {
             serve::Signals::catch()?.end().await;
             mock.shutdown().await?;
         }
-        Command::Doctor { common } => {
+        Command::Doctor { common, agents } => {
             let config = Config::read(&common.flags())?;
-            if !doctor::doctor(&config).await? {
+            if !doctor::doctor(&config, agents).await? {
                 return Ok(ExitCode::FAILURE);
             }
         }

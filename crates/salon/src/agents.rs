@@ -26,6 +26,14 @@ use crate::run::agent::Socket;
 pub use installed::Installed;
 pub use salon_engine::workspace::{Change, Diff};
 
+/// What every agent finds in its environment, if it is not told otherwise.
+pub const ENVIRONMENT: [(&str, &str); 4] = [
+    ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+    ("HOME", salon_engine::agent::HOME),
+    ("LANG", "C.UTF-8"),
+    ("TERM", "dumb"),
+];
+
 /// An agent as it is configured.
 #[derive(Clone)]
 pub struct Agent {
@@ -113,6 +121,15 @@ impl Agents {
 
     pub(crate) fn sandbox(&self) -> Option<&Arc<Sandbox>> {
         self.sandbox.as_ref()
+    }
+
+    /// What stands around agents, in a word for those who look.
+    pub fn walls(&self) -> &'static str {
+        match &self.sandbox {
+            None => "not run",
+            Some(sandbox) if sandbox.is_tight() => "in a sandbox",
+            Some(_) => "WITHOUT A SANDBOX",
+        }
     }
 
     /// A free path for the door of a run.

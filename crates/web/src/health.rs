@@ -158,6 +158,7 @@ pub async fn readyz(State(web): State<Web>, peer: Option<Extension<Peer>>, heade
         "disk": disk.map(|disk| json!({ "free_bytes": disk.free, "total_bytes": disk.total, "ok": disk.has_room() })),
         "closing": closing,
         "bots": bots,
+        "agents": web.salon.agents.get().map_or("not run", |agents| agents.walls()),
     });
     (status, Json(body)).into_response()
 }

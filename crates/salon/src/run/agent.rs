@@ -28,7 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::fare::Asker;
 use crate::Salon;
-use crate::agents::{Agent, Agents, Pass};
+use crate::agents::{Agent, Agents, ENVIRONMENT, Pass};
 use crate::ledger::Book;
 
 /// How long somebody may think about what an agent wants.
@@ -39,14 +39,6 @@ const CAPS: Caps = Caps { files: 10, file_bytes: 20 << 20, all_bytes: 100 << 20 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long an agent that has said everything may take to end.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// What every agent finds in its environment, if it is not told otherwise.
-const ENVIRONMENT: [(&str, &str); 4] = [
-    ("PATH", "/usr/local/bin:/usr/bin:/bin"),
-    ("HOME", salon_engine::agent::HOME),
-    ("LANG", "C.UTF-8"),
-    ("TERM", "dumb"),
-];
-
 /// What an earlier attempt left behind.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Remains {
