@@ -17,12 +17,31 @@ pub fn snoop(places: &[String]) {
     for place in places {
         misdeed(&format!("open {}", Path::new(place).file_name().unwrap().display()), fs::read(place));
     }
-    for home in ["/root", "/home/salon", "/var", "/srv", "/mnt", "/sys", "/boot", "/data", "/work", "/etc/shadow"] {
+    for home in ["/root", "/var", "/srv", "/mnt", "/sys", "/boot", "/data", "/work", "/etc/shadow"] {
         never(home, Path::new(home).exists());
     }
+    misdeed("list homes", fs::read_dir("/home"));
+    misdeed("list everything", fs::read_dir("/"));
     let mut found = Vec::new();
     let mut files = 0;
-    let mut folders = vec![PathBuf::from("/")];
+    // What stands between them cannot even be listed.
+    let mut folders: Vec<PathBuf> = [
+        "/",
+        "/bin",
+        "/dev",
+        "/etc",
+        "/home",
+        "/lib",
+        "/opt/agent",
+        "/run",
+        "/run/salon",
+        "/sbin",
+        "/tmp",
+        "/workspace",
+    ]
+    .map(PathBuf::from)
+    .to_vec();
+    folders.push(salon_engine::agent::HOME.into());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
