@@ -294,6 +294,8 @@ async fn run(command: Command) -> Result<ExitCode> {
 
 /// Reads the configuration of a process that stays, and begins its log.
 fn read(flags: &Flags) -> Result<Config> {
+    // Before there is anything to see.
+    salon_engine::sandbox::protect_ourselves()?;
     let config = Config::read(flags)?;
     start_log(&config.log);
     for (old, new) in &config.old_names {
