@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("runs::what_does_not_stop_is_ended", what_does_not_stop_is_ended),
     ("runs::without_bubblewrap_nothing_runs", without_bubblewrap_nothing_runs),
     ("runs::a_start_takes_little", a_start_takes_little),
+    ("runs::an_agent_costs_the_server_little", an_agent_costs_the_server_little),
     ("runs::the_door_leads_to_the_socket", the_door_leads_to_the_socket),
     ("runs::how_it_ended_is_told", how_it_ended_is_told),
     (
@@ -90,6 +91,34 @@ fn a_start_takes_little(house: &House) {
         took.sort();
         println!("start to first line and end: median {:?}, worst {:?}", took[10], took[19]);
         assert!(took[10] < Duration::from_millis(1000), "{took:?}");
+    });
+}
+
+fn an_agent_costs_the_server_little(house: &House) {
+    const AGENTS: u64 = 20;
+    let held = |process: &str| -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    house.run(async {
+        let sandbox = house.sandbox().await;
+        let before = held("self");
+        let mut agents = Vec::new();
+        for _ in 0..AGENTS {
+            let mut confined = sandbox.start(house.cell(&["wait"])).await.unwrap();
+            assert_eq!(confined.next().await.unwrap().text, "waiting");
+            agents.push(confined);
+        }
+        let each = held("self").saturating_sub(before) / AGENTS;
+        let bwrap = agents[0].process().to_string();
+        let shim = std::fs::read_to_string(format!("/proc/{bwrap}/task/{bwrap}/children")).unwrap();
+        let (bwrap, shim) = (held(&bwrap), held(shim.trim()));
+        println!("memory for an agent: {each} KiB in the server, {bwrap} in bubblewrap, {shim} in the shim");
+        assert!(each < 2048, "{each} KiB");
+        for confined in &mut agents {
+            assert_eq!(confined.stop().await.how, How::Stopped);
+        }
     });
 }
 
