@@ -15,7 +15,7 @@ use crate::real::{command, program, running};
 struct Server {
     folder: TempDir,
     mock: Mock,
-    _upstream: Upstream,
+    upstream: Upstream,
 }
 
 impl Server {
@@ -53,7 +53,7 @@ impl Server {
             "bots:\n  - bot_id: parrot\n    adapter: claude\n    telegram_token: \"{TOKEN}\"\n    owner_user_id: {ALICE}\n"
         );
         std::fs::write(folder.path().join("bots.yaml"), bots).unwrap();
-        Server { folder, mock, _upstream: upstream }
+        Server { folder, mock, upstream }
     }
 
     fn start(&self) -> Program {
@@ -111,6 +111,27 @@ async fn what_an_agent_began_is_not_begun_again_unasked() {
     alice.finds("", "What next?").await;
     assert_eq!(server.lines_of("done.txt"), 1);
     second.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_dies_twice_with_its_server_is_not_tried_again() {
+    let server = Server::open().await;
+    let alice = server.person();
+    alice.says("[[hold]]");
+    for _ in 0..2 {
+        let known = server.upstream.calls().len();
+        let life = server.start();
+        let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+        // Its model says one word, and no command is run.
+        while server.upstream.calls().len() == known {
+            assert!(tokio::time::Instant::now() < patience, "nothing is asked: {:#?}", alice.messages().await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        life.kill().await;
+    }
+    let third = server.start();
+    alice.hears("is not tried again").await;
+    third.kill().await;
 }
 
 /// The smallest picture: one pixel.
