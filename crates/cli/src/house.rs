@@ -422,6 +422,7 @@ fn agent_engine(
         show: [installed.show, agent.show.clone()].concat(),
         model: agent.model.clone(),
         policy: agent.policy,
+        hosts: agent.hosts.clone(),
     };
     let bare = workspaces.bare.then(|| "runs WITHOUT A SANDBOX".to_owned());
     configured(Answers::Agent(Arc::new(found)), true, bare)

@@ -1,5 +1,6 @@
 //! The agents of the house: which there are, where they work, and how one is let out to the models.
 
+mod hosts;
 mod installed;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use salon_core::{Channel, Dialog, TurnId};
 use salon_engine::Secret;
 use salon_engine::agent::{Maker, Policy};
@@ -23,8 +26,12 @@ use crate::access::{Caller, Credential, token};
 use crate::relay::Asking;
 use crate::run::agent::Socket;
 
+pub use hosts::{Hosts, NoHost, NotReached};
 pub use installed::Installed;
 pub use salon_engine::workspace::{Change, Diff};
+
+/// The name under which a run's key is a proxy's password.
+const PROXY_USER: &str = "run";
 
 /// What every agent finds in its environment, if it is not told otherwise.
 pub const ENVIRONMENT: [(&str, &str); 4] = [
@@ -47,6 +54,8 @@ pub struct Agent {
     pub before: Vec<String>,
     pub model: Option<String>,
     pub policy: Policy,
+    /// Where it may go besides.
+    pub hosts: Hosts,
 }
 
 /// What a run shows at its door.
@@ -54,16 +63,21 @@ pub struct Pass {
     key: Secret,
     caller: Arc<Caller>,
     pub asking: Asking,
+    pub hosts: Hosts,
+    /// The key as a proxy's name and password.
+    basic: Secret,
     /// Hears why the run cannot be paid for any more.
     dearth: mpsc::Sender<String>,
 }
 
 impl Pass {
     /// A pass with a key of its own, and what is heard when there is no money left.
-    pub fn new(caller: Arc<Caller>, asking: Asking) -> (Pass, mpsc::Receiver<String>) {
+    pub fn new(caller: Arc<Caller>, asking: Asking, hosts: Hosts) -> (Pass, mpsc::Receiver<String>) {
         let (dearth, heard) = mpsc::channel(1);
         // In the form of any key of ours, and in no table of them.
-        (Pass { key: token::make(), caller, asking, dearth }, heard)
+        let key = token::make();
+        let basic = STANDARD.encode(format!("{PROXY_USER}:{}", key.expose()));
+        (Pass { key, caller, asking, hosts, basic: Secret::new(format!("Basic {basic}")), dearth }, heard)
     }
 
     pub fn key(&self) -> &Secret {
@@ -80,6 +94,22 @@ impl Pass {
             true => Ok(self.caller.clone()),
             false => Err(Refused::new(Kind::Authentication, "This door is another's.").with_code("unknown_key")),
         }
+    }
+
+    /// Whether the header of somebody who wants to go elsewhere shows the key.
+    pub fn is_shown_by(&self, header: &str) -> bool {
+        header.as_bytes().ct_eq(self.basic.expose().as_bytes()).into()
+    }
+
+    /// Where an agent finds the way to other hosts, if there are any for it.
+    pub(crate) fn proxy(&self, port: u16) -> Vec<(String, String)> {
+        if self.hosts.is_empty() {
+            return Vec::new();
+        }
+        let address = format!("http://{PROXY_USER}:{}@127.0.0.1:{port}", self.key.expose());
+        let here = "127.0.0.1,localhost".to_owned();
+        let names = [("HTTPS_PROXY", &address), ("https_proxy", &address), ("NO_PROXY", &here), ("no_proxy", &here)];
+        names.map(|(name, value)| (name.to_owned(), value.clone())).into()
     }
 
     /// Says that there is no money for what the run wants.

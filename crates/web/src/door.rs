@@ -1,7 +1,9 @@
 //! The door of a run: a socket in the file system at which the relay answers one agent, and nobody else.
 //!
-//! Nothing but the relay is behind it, and nothing is let in but the key of that very run. When the run ends, the
+//! Nothing but the relay is behind it, and the hosts that an administrator has listed; and nothing is let in but the key of that very run. When the run ends, the
 //! socket goes and the key is good for nothing.
+
+mod tunnel;
 
 use std::io;
 use std::path::Path;
@@ -9,6 +11,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::Method;
 use axum::middleware;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -37,6 +40,7 @@ pub async fn keep(web: Web, path: &Path, pass: Arc<Pass>, closing: CancellationT
 
 async fn answer(listener: UnixListener, router: Router, pass: Arc<Pass>, closing: CancellationToken) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let allowance = Arc::new(tunnel::Allowance::default());
     // Dropping the set cuts what is left.
     let mut connections = JoinSet::new();
     loop {
@@ -53,16 +57,22 @@ async fn answer(listener: UnixListener, router: Router, pass: Arc<Pass>, closing
             () = closing.cancelled() => break,
         };
         while connections.try_join_next().is_some() {}
-        let (router, pass) = (router.clone(), pass.clone());
+        let (router, pass, allowance) = (router.clone(), pass.clone(), allowance.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(pass.clone());
-            router.clone().oneshot(request.map(Body::new))
+            let (router, pass, allowance) = (router.clone(), pass.clone(), allowance.clone());
+            async move {
+                if request.method() == Method::CONNECT {
+                    return Ok(tunnel::open(request, &pass, allowance).await);
+                }
+                request.extensions_mut().insert(pass);
+                router.oneshot(request.map(Body::new)).await
+            }
         });
         connections.spawn(async move {
             let mut builder = hyper::server::conn::http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE).max_headers(64);
             // A client that goes away in the middle is its own business.
-            builder.serve_connection(TokioIo::new(stream), service).await.ok();
+            builder.serve_connection(TokioIo::new(stream), service).with_upgrades().await.ok();
             drop(slot);
         });
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use salon::agents::Hosts;
 use salon_core::BotId;
 use salon_engine::agent::Policy;
 use serde::Deserialize;
@@ -26,6 +27,8 @@ pub struct AgentConfig {
     pub policy: Policy,
     /// Folders of the host that it is shown beside what it is installed in.
     pub show: Vec<PathBuf>,
+    /// Hosts that it may reach besides.
+    pub hosts: Hosts,
     /// How a program is started that speaks the Agent Client Protocol. `None` for those that are known by name.
     pub acp: Option<AcpConfig>,
 }
@@ -62,6 +65,7 @@ pub(super) struct FileAgent {
     model: Option<String>,
     policy: Option<String>,
     show: Vec<PathBuf>,
+    hosts: Vec<String>,
     acp: Option<Vec<String>>,
     model_args: Vec<String>,
     env: BTreeMap<String, String>,
@@ -115,7 +119,8 @@ fn agent(name: String, program: Option<PathBuf>, file: FileAgent) -> Result<Agen
     let program = program.filter(|program| program.is_file());
     let (model_args, env) = (file.model_args, file.env.into_iter().collect());
     let acp = file.acp.map(|args| AcpConfig { args, model_args, env });
-    Ok(AgentConfig { name, program, model: file.model, policy, show: file.show, acp })
+    let hosts = Hosts::parse(&file.hosts).with_context(|| format!("[agents.{name}] hosts"))?;
+    Ok(AgentConfig { name, program, model: file.model, policy, show: file.show, hosts, acp })
 }
 
 pub(super) fn workspaces(env: &mut Env, data: &Path, file: FileWorkspaces) -> Result<WorkspacesConfig> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use salon::agents::Hosts;
 use salon_cli::config::{AgentConfig, Config};
 use salon_core::{Chosen, DialogId};
 use salon_engine::agent::Policy;
@@ -46,6 +47,7 @@ pub async fn stage_with(policy: Policy, change: impl FnOnce(&mut Config)) -> Sta
                 model: Some(model.to_owned()),
                 policy,
                 show: Vec::new(),
+                hosts: Hosts::default(),
                 acp: None,
             })
             .into();
@@ -284,4 +286,45 @@ async fn a_dialog_may_have_a_model_of_its_own() {
     talk.ask("[[say:It is me.]]").await;
     let calls = upstream(&stage, "calls").await;
     assert_eq!(calls["result"]["calls"][0]["model"], "another-gpt", "{calls:#?}");
+}
+
+/// Goes to a host by way of the door, as programs do that know `HTTPS_PROXY`, and keeps what is said there.
+fn fetch(authority: &str, file: &str) -> String {
+    format!(
+        "auth=$(printf %s \"$HTTPS_PROXY\" | sed 's|http://\\(.*\\)@.*|\\1|' | base64 -w0); \
+         exec 3<>/dev/tcp/127.0.0.1/${{HTTPS_PROXY##*:}}; \
+         printf 'CONNECT {authority} HTTP/1.1\\r\\nhost: {authority}\\r\\nproxy-authorization: Basic %s\\r\\n\\r\\n' \"$auth\" >&3; \
+         timeout 5 cat <&3 > {file}; true"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_listed_is_reached_by_the_door_and_no_other() {
+    let nest = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (listed, unlisted) = (nest.local_addr().unwrap(), other.local_addr().unwrap());
+    for listener in [nest, other] {
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::io::AsyncWriteExt::write_all(&mut stream, b"two storks\n").await.ok();
+            }
+        });
+    }
+    let stage = stage_with(Policy::Workspace, |config| {
+        for agent in &mut config.agents {
+            agent.hosts = Hosts::parse(&[listed.to_string()]).unwrap();
+        }
+    })
+    .await;
+    let talk = Talk::open(&stage, "claude").await;
+    for (host, file) in [(listed, "listed.txt"), (unlisted, "unlisted.txt")] {
+        end("claude", &talk.ask(&command("claude", &fetch(&host.to_string(), file))).await);
+    }
+    let read = |file: &str| std::fs::read_to_string(talk.workspace().join(file)).unwrap();
+    assert!(read("listed.txt").contains("two storks"), "{}", read("listed.txt"));
+    assert!(
+        read("unlisted.txt").contains("403") && !read("unlisted.txt").contains("storks"),
+        "{}",
+        read("unlisted.txt")
+    );
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use salon::agents::Hosts;
 use salon_bots::Surroundings;
 use salon_cli::config::{AgentConfig, Config, Flags, JwtConfig, Log, LogForm, Roles, WorkspacesConfig};
 use salon_cli::master::MasterSource;
@@ -65,6 +66,7 @@ fn agent((name, program): (&str, Option<&str>)) -> AgentConfig {
         model: None,
         policy: Policy::Ask,
         show: Vec::new(),
+        hosts: Hosts::default(),
         acp: None,
     }
 }

@@ -125,7 +125,7 @@ impl Errands {
         let porter = self.agents.porter().ok_or_else(broken)?;
         let sandbox = self.agents.sandbox().ok_or_else(broken)?;
         let asking = crate::relay::Asking { run: true, ..asker.asking };
-        let (pass, dearth) = Pass::new(asker.caller, asking);
+        let (pass, dearth) = Pass::new(asker.caller, asking, self.agent.hosts.clone());
         let port = sandbox.door_port();
         let door = Door { port, key: pass.key().clone() };
         let errand = Errand {
@@ -138,9 +138,10 @@ impl Errands {
         let launch = self.agent.maker.launch(&errand)?;
         let socket = self.agents.socket(&self.turn, self.attempt).map_err(|error| away(&error))?;
         let closing = CancellationToken::new();
+        let proxy = pass.proxy(port);
         let opened = porter.open(&socket.0, Arc::new(pass), closing.clone()).await;
         opened.map_err(|error| away(&error))?;
-        let mut env = launch.env;
+        let mut env = [launch.env, proxy].concat();
         for (name, value) in ENVIRONMENT {
             if !env.iter().any(|(known, _)| known == name) {
                 env.push((name.to_owned(), value.to_owned()));
