@@ -24,6 +24,7 @@ pub const TESTS: &[Test] = &[
         "runs::files_are_laid_into_its_home_and_links_are_not_followed",
         files_are_laid_into_its_home_and_links_are_not_followed,
     ),
+    ("runs::git_works_inside", git_works_inside),
     ("runs::who_is_being_asked_may_wait", who_is_being_asked_may_wait),
     ("runs::nobody_looks_into_who_holds_keys", nobody_looks_into_who_holds_keys),
     ("runs::nobody_survives_the_server", nobody_survives_the_server),
@@ -182,6 +183,34 @@ fn files_are_laid_into_its_home_and_links_are_not_followed(house: &House) {
         cell.files = vec![("../escaped".into(), "x".into())];
         assert!(matches!(house.sandbox().await.start(cell).await, Err(Lack::NoFolder(_))));
         assert!(!house.path("escaped").exists());
+    });
+}
+
+fn git_works_inside(house: &House) {
+    if !std::path::Path::new("/usr/bin/git").exists() {
+        println!("NOT PROVED: this machine has no git.");
+        return;
+    }
+    house.run(async {
+        let sandbox = house.sandbox().await;
+        let git = async |script: &str| {
+            let mut cell = house.cell(&[]);
+            cell.program = "/bin/sh".into();
+            cell.args = vec!["-ec".into(), script.into()];
+            let name = |name: &str| (name.to_owned(), "agent@example.com".to_owned());
+            cell.env
+                .extend(["GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"].map(name));
+            let mut confined = sandbox.start(cell).await.unwrap();
+            let lines = all_lines(&mut confined).await;
+            let ended = confined.ended().await;
+            assert_eq!(ended.how, How::Exit(0), "{}", ended.errors);
+            lines
+        };
+        git("git init -q .; echo one > file; git add file; git commit -qm one").await;
+        // From now on its hooks and its configuration are kept as they are.
+        let script = "echo two > file; git commit -qam two; git checkout -qb other; git stash list; \
+                      git merge -q HEAD~1; git gc -q; git log --format=%s; git config a.b c && exit 9; true";
+        assert_eq!(git(script).await, ["two", "one"]);
     });
 }
 
