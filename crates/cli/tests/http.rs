@@ -398,7 +398,8 @@ async fn health_is_said_in_its_shape() {
     let ready = door.ask(&get("/readyz", &[])).await;
     let said = ready.json();
     let keys: Vec<_> = said.as_object().expect("an object").keys().collect();
-    assert_eq!(keys, ["ok", "store", "key", "disk", "closing", "bots"]);
+    assert_eq!(keys, ["ok", "store", "key", "disk", "closing", "bots", "agents"]);
+    assert_eq!(said["agents"], "not run");
     assert_eq!((&said["store"], &said["closing"]), (&json!("ok"), &json!(false)));
     // A machine that is short of room says so, here as anywhere.
     assert_eq!(said["ok"], said["disk"]["ok"]);
