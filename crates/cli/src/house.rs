@@ -34,7 +34,7 @@ use salon_engine::outbound::Outbound;
 use salon_engine::sandbox::{Sandbox, Settings};
 use salon_engine::{Missing, Spec, build};
 use salon_store::{Dialect, Place, Worker};
-use salon_web::{BotHealth, Disk, Doors, Probed, Web};
+use salon_web::{BotHealth, Disk, Doors, Probed, Shared, Web};
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -138,7 +138,7 @@ impl House {
         let closing = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let mut llm_address = None;
-        let web = Web {
+        let web = Web::from(Shared {
             salon: salon.clone(),
             relay: relay.clone(),
             doors: Arc::new(FrontDoors { fleet: fleet.clone(), data: config.data.clone() }),
@@ -148,7 +148,7 @@ impl House {
             probed: Probed::default(),
             sessions: config.sessions.clone(),
             origins: salon_web::origins(&config.origins)?,
-        };
+        });
         let agents = Agents::new(
             config.workspaces.folder.clone(),
             config.workspaces.projects.clone(),

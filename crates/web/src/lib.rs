@@ -15,6 +15,7 @@ pub mod serve;
 mod table;
 mod webhook;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,9 +79,26 @@ impl Disk {
     }
 }
 
-/// What the handlers share.
+/// What the handlers share. Every layer of every request clones it.
 #[derive(Clone)]
-pub struct Web {
+pub struct Web(Arc<Shared>);
+
+impl From<Shared> for Web {
+    fn from(shared: Shared) -> Web {
+        Web(Arc::new(shared))
+    }
+}
+
+impl Deref for Web {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// What is behind a [`Web`].
+pub struct Shared {
     pub salon: Arc<Salon>,
     pub relay: Arc<Relay>,
     pub doors: Arc<dyn Doors>,
