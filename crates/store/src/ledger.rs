@@ -13,6 +13,7 @@ mod attempts;
 mod calls;
 mod entries;
 mod usage;
+mod whole;
 
 use salon_core::{Amounts, CallId, KeyId, OrgId, Scope, TurnId, UserId};
 use serde_json::json;
@@ -30,6 +31,7 @@ pub use attempts::{Attempt, AttemptEnd, AttemptRow, AttemptState};
 pub use calls::{Call, CallState};
 pub use entries::{Crossing, Entry, EntryKind};
 pub use usage::{CallFilter, DayUsage, LimitUse, ModelUsage, Usage, UsageFilter, UserUsage};
+pub use whole::Whole;
 
 use attempts::{bind_attempt, insert_attempts};
 use calls::{bind_call, insert_calls};

@@ -200,6 +200,16 @@ impl Store {
         self.inner.writer.run(Haste::Urgent, args, operation, self.inner.signals.clone()).await
     }
 
+    /// The same for an operation that is a single statement, and so a transaction by itself: if nobody else waits, there
+    /// is none around it on SQLite.
+    pub async fn write_statement<A, T>(&self, args: A, operation: Operation<A, T>) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        self.inner.writer.run(Haste::Statement, args, operation, self.inner.signals.clone()).await
+    }
+
     /// A connection to read from. Each statement sees what was committed before it began.
     pub async fn read(&self) -> Result<Tx> {
         let connection = self.inner.readers.acquire().await?;
@@ -264,6 +274,7 @@ async fn open_file(url: &str, unclean: bool) -> Result<AnyConnection> {
         }
     }
     migrate(&mut connection).await?;
+    Dialect::Sqlite.prepare_writer(&mut connection).await?;
     // A file that may only be read takes a BEGIN IMMEDIATE all the same.
     connection.execute(raw_sql("BEGIN IMMEDIATE; DELETE FROM lanes WHERE lane = ''; ROLLBACK")).await?;
     Ok(connection)

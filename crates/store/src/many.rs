@@ -4,7 +4,7 @@
 //! made when Salon is compiled; sizes are powers of two, so that any number of rows takes a handful of statements.
 
 /// The most rows of one statement.
-const LARGEST: usize = 64;
+pub(crate) const LARGEST: usize = 64;
 
 /// Cuts rows into bundles for which there is a text, the largest first.
 pub(crate) fn bundles<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {

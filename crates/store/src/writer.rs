@@ -72,6 +72,8 @@ pub(crate) enum Writer {
 pub(crate) enum Haste {
     /// Somebody outside waits for exactly this write.
     Urgent,
+    /// The same, and it is a single statement.
+    Statement,
     Usual,
 }
 
@@ -112,8 +114,9 @@ impl Writer {
         match self {
             Writer::Sqlite { urgent, others, .. } => {
                 let (tell, told) = oneshot::channel();
-                let queue = if haste == Haste::Urgent { urgent } else { others };
-                let waiting = Box::new(Queued { args, operation, outcome: None, tell });
+                let queue = if haste == Haste::Usual { others } else { urgent };
+                let single = haste == Haste::Statement;
+                let waiting = Box::new(Queued { args, operation, single, outcome: None, tell });
                 queue.send_timeout(waiting, QUEUE_PATIENCE).await.map_err(|error| match error {
                     SendTimeoutError::Timeout(_) => unavailable("too many writes are waiting"),
                     SendTimeoutError::Closed(_) => unavailable("closed"),
@@ -123,7 +126,7 @@ impl Writer {
             Writer::Postgres { pool, others } => {
                 let pool = pool.clone();
                 let turn = match haste {
-                    Haste::Urgent => None,
+                    Haste::Urgent | Haste::Statement => None,
                     Haste::Usual => {
                         let turn = tokio::time::timeout(QUEUE_PATIENCE, others.clone().acquire_owned()).await;
                         Some(turn.map_err(|_| unavailable("too many writes are waiting"))?)
@@ -194,6 +197,8 @@ async fn once<A, T>(pool: &AnyPool, args: &A, operation: Operation<A, T>, signal
 
 /// An operation in the SQLite writer's queue.
 pub(crate) trait Waiting: Send {
+    /// Whether it is a single statement.
+    fn is_single(&self) -> bool;
     /// Answers whether what it wrote is to be kept.
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> BoxFuture<'a, bool>;
     /// Why it failed, for those who fail with it.
@@ -204,11 +209,16 @@ pub(crate) trait Waiting: Send {
 struct Queued<A, T> {
     args: A,
     operation: Operation<A, T>,
+    single: bool,
     outcome: Option<Result<T>>,
     tell: oneshot::Sender<Result<T>>,
 }
 
 impl<A: Send + Sync, T: Send> Waiting for Queued<A, T> {
+    fn is_single(&self) -> bool {
+        self.single
+    }
+
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> BoxFuture<'a, bool> {
         Box::pin(async move {
             // A panic must not end the task that all writes go through.
@@ -284,6 +294,10 @@ impl Queue {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.others.is_empty()
+    }
+
     /// Takes in nothing more; what waits may still be taken.
     fn close(&mut self) {
         self.urgent.close();
@@ -329,7 +343,10 @@ async fn write_in_groups(mut pen: Pen, mut queue: Queue, mut orders: mpsc::Recei
 async fn write_group(mut pen: Pen, first: Box<dyn Waiting>, queue: &mut Queue, signals: &Signals) -> Pen {
     let mut tx = Tx::writer(pen.connection);
     let mut group = vec![first];
-    let outcome = run_group(&mut tx, &mut group, queue, &mut pen.commit_took).await;
+    let outcome = match queue.is_empty() && group.iter().all(|waiting| waiting.is_single()) {
+        true => run_single(&mut tx, &mut group).await,
+        false => run_group(&mut tx, &mut group, queue, &mut pen.commit_took).await,
+    };
     pen.connection = tx.into_connection();
     match outcome {
         Ok(raised) => {
@@ -391,6 +408,17 @@ async fn run_group(
     Ok(tx.take_signals())
 }
 
+/// Runs what needs no transaction around it: each statement is one, so a group of them has one member.
+async fn run_single(tx: &mut Tx, group: &mut [Box<dyn Waiting>]) -> Result<Raised> {
+    for waiting in group {
+        crate::fail_point!("commit.before");
+        if !waiting.run(tx).await {
+            return Err(waiting.reason());
+        }
+    }
+    Ok(tx.take_signals())
+}
+
 /// Takes back what a group has done and runs it again, so that whoever fails disturbs no other.
 async fn run_apart(tx: &mut Tx, group: &mut [Box<dyn Waiting>]) -> Result<Raised> {
     tx.take_signals();
@@ -422,6 +450,12 @@ async fn execute(tx: &mut Tx, statements: &'static str) -> Result<()> {
     Ok(())
 }
 
+async fn connect(url: &str) -> Result<AnyConnection> {
+    let mut connection = Dialect::Sqlite.connect(url, Role::Writer, "").await?;
+    Dialect::Sqlite.prepare_writer(&mut connection).await?;
+    Ok(connection)
+}
+
 impl Pen {
     /// Makes the connection usable after a failure, whatever state that left it in.
     async fn recover(&mut self) {
@@ -431,7 +465,7 @@ impl Pen {
         if self.connection.execute(raw_sql("BEGIN; ROLLBACK")).await.is_ok() {
             return;
         }
-        match Dialect::Sqlite.connect(&self.url, Role::Writer, "").await {
+        match connect(&self.url).await {
             Ok(connection) => self.connection = connection,
             Err(error) => tracing::error!(%error, "the writing connection is broken, and there is no other yet"),
         }

@@ -3,7 +3,7 @@ use salon_core::{
 };
 use salon_store::ledger::{
     Account, AccountKey, Attempt, AttemptEnd, AttemptRow, AttemptState, Call, CallFilter, CallState, Entry, EntryKind,
-    Holder, Payer, Reach, UsageFilter,
+    Holder, Payer, Reach, UsageFilter, Whole,
 };
 use salon_store::testing::Scratch;
 use salon_store::{Store, Terms, on_both_databases};
@@ -12,6 +12,8 @@ use crate::cast::*;
 
 on_both_databases! {
     any_number_of_rows_is_written_at_once
+    whole_calls_are_written_all_or_none
+    what_shares_a_transaction_with_a_refused_statement_stays
     an_account_is_written_only_as_it_was_read
     the_database_itself_refuses_a_reservation_beyond_the_cap
     an_account_is_opened_once_with_what_was_taken_before
@@ -137,6 +139,84 @@ async fn any_number_of_rows_is_written_at_once(Scratch { store, .. }: Scratch) {
     let ended =
         AttemptRow { state: AttemptState::Ok, ended_at: Some(Time(6_000)), note: Some("\"'".to_owned()), ..attempt(7) };
     assert_eq!(attempts, [ended]);
+}
+
+/// Calls that have begun and ended, with so many in one statement.
+async fn add_wholes(store: &Store, numbers: &[i64], revision: i64) -> bool {
+    let rows = |n: &i64| (call(*n, CallState::Settled), attempt(*n), entry(*n, 3));
+    let args = (numbers.iter().map(rows).collect::<Vec<_>>(), revision);
+    let write = store.write_statement(args, |tx, (rows, revision)| {
+        Box::pin(async move {
+            let wholes: Vec<Whole<'_>> = rows
+                .iter()
+                .map(|(call, attempt, entry)| Whole {
+                    id: &call.id,
+                    payer: &call.payer,
+                    door: &call.door,
+                    model: &call.model,
+                    most: call.most,
+                    at: call.at,
+                    deadline: call.deadline,
+                    nonce: call.nonce,
+                    attempt: &attempt.attempt,
+                    tokens: entry.tokens,
+                    amounts: entry.amounts,
+                    estimated: entry.estimated,
+                    suspect: entry.suspect,
+                    cache_hit: entry.cache_hit,
+                    settled_at: entry.settled_at,
+                })
+                .collect();
+            tx.add_wholes(&wholes, *revision, Time(4_000)).await
+        })
+    });
+    write.await.expect("an answer")
+}
+
+async fn find_call(store: &Store, n: i64) -> Option<Call> {
+    read(store).await.find_call(&birds(), &call(n, CallState::Settled).id).await.expect("read")
+}
+
+async fn whole_calls_are_written_all_or_none(Scratch { store, .. }: Scratch) {
+    if store.most_wholes() == 0 {
+        return;
+    }
+    let revision = read(&store).await.limits_revision().await.expect("a revision");
+    let all: Vec<i64> = (0..5).collect();
+    assert!(add_wholes(&store, &all, revision).await);
+    for n in all {
+        let expected = Call { ended_at: Some(Time(4_000)), ..call(n, CallState::Settled) };
+        assert_eq!(find_call(&store, n).await.as_ref(), Some(&expected));
+        let mut tx = read(&store).await;
+        let ended =
+            AttemptRow { state: AttemptState::Ok, started_at: expected.at, ended_at: expected.ended_at, ..attempt(n) };
+        assert_eq!(tx.list_attempts(&expected.id).await.expect("attempts"), [ended]);
+        assert_eq!(tx.list_entries_of_call(&expected.id).await.expect("entries"), [entry(n, 3)]);
+    }
+    assert!(!add_wholes(&store, &[5, 2], revision).await, "one of them is known");
+    assert_eq!(find_call(&store, 5).await, None);
+    assert!(!add_wholes(&store, &[5], revision + 1).await, "limits were changed");
+    assert_eq!(find_call(&store, 5).await, None);
+    assert!(add_wholes(&store, &(5..69).collect::<Vec<_>>(), revision).await);
+    assert!(find_call(&store, 68).await.is_some());
+}
+
+async fn what_shares_a_transaction_with_a_refused_statement_stays(Scratch { store, .. }: Scratch) {
+    let others = (0..20).map(|n| {
+        let (store, call) = (store.clone(), call(n, CallState::Reserved));
+        async move { transact!(store, vec![call], |tx, calls| tx.add_calls(calls).await).expect("written") }
+    });
+    if store.most_wholes() == 0 {
+        return;
+    }
+    // A revision that never was.
+    let refused = add_wholes(&store, &[90, 91], -1);
+    let (refused, _) = tokio::join!(refused, futures_util::future::join_all(others));
+    assert!(!refused);
+    for n in 0..20 {
+        assert!(find_call(&store, n).await.is_some(), "{n}");
+    }
+    assert_eq!(find_call(&store, 90).await, None);
 }
 
 fn key(measure: Measure) -> AccountKey {
