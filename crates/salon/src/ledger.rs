@@ -424,10 +424,17 @@ impl Reserved {
     /// Waits until the reservation and its first attempt are on the disk. To be awaited before anything of the answer is
     /// passed on. A refusal here means that the call must not have been made: end it, and tell nobody what it said.
     pub async fn durable(&mut self) -> Result<&Granted, NotReserved> {
+        if self.told.is_some()
+            && let Some(book) = &self.book
+        {
+            book.shared.hurry.notify_one();
+        }
+        self.hear().await
+    }
+
+    /// Waits until the keeper has told.
+    async fn hear(&mut self) -> Result<&Granted, NotReserved> {
         if let Some(told) = &mut self.told {
-            if let Some(book) = &self.book {
-                book.shared.hurry.notify_one();
-            }
             let told = tokio::time::timeout(PATIENCE, told).await;
             let answer = match told {
                 Ok(Ok(answer)) => answer,
@@ -479,7 +486,8 @@ impl Reserved {
             let nonce = (!self.is_durable()).then_some(self.nonce);
             book.settle_reserved(&self.call, spent, nonce).await;
         }
-        let told = self.durable().await.map(|_| ());
+        // The settlement has called the reservation up; others may let groups go by.
+        let told = self.hear().await.map(|_| ());
         // It is in line to be settled, so nobody need come back for it.
         self.book = None;
         told

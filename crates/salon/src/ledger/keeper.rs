@@ -1,26 +1,33 @@
 //! The keeper: takes what waits, writes it as one transaction, and tells those who asked.
 //!
 //! While one group is being written the next one gathers, so groups grow with the load by themselves. What nobody waits
-//! for lingers a few milliseconds for company. A group that the database does not take is tried again without those who
-//! were told so; only a reservation that was passed, and what ends a call, stay.
+//! for lingers a few milliseconds for company; a reservation that was passed lets groups go by for so long, because the
+//! call may have ended meanwhile, and then it is written once instead of twice. A group that the database does not take
+//! is tried again without those who were told so; only a reservation that was passed, and what ends a call, stay.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use salon_core::{CallId, Time};
 use salon_store::{Error, fail_point};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::post::{Outcome, Post, Posted, Step, post};
+use super::post::{Outcome, Post, Posted, Step, post, whole};
 use super::{Attempt, Failed, Granted, NotReserved, Quote, Shared, Spent};
 
 /// Orders in one transaction.
 const GROUP: usize = 256;
 /// How often accounts are opened for one group: a window may end meanwhile, and then another is needed.
 const OPENINGS: usize = 4;
+/// How often all others get their turn before a group is written that expects company: a few microseconds each if there
+/// is nothing to do, and then as much as it takes to hear more answers. Groups become twice as large by it where answers
+/// come at once, and the disk is asked half as often.
+const YIELDS: u32 = 16;
 /// Between two tries of what must be written.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -65,13 +72,14 @@ pub(super) enum Order {
 }
 
 impl Order {
-    /// Whether somebody stands still until this is written.
-    fn is_urgent(&self) -> bool {
+    fn call(&self) -> Option<&CallId> {
         match self {
-            Order::Reserve { passed, .. } => !passed,
-            Order::Reap { tell, .. } => tell.is_some(),
-            Order::Attempt { .. } | Order::Flush(_) | Order::Close(_) => true,
-            Order::Settle { .. } | Order::Release { .. } => false,
+            Order::Reserve { quote, .. } => Some(&quote.call),
+            Order::Attempt { call, .. }
+            | Order::Settle { call, .. }
+            | Order::Release { call, .. }
+            | Order::Reap { call, .. } => Some(call),
+            Order::Flush(_) | Order::Close(_) => None,
         }
     }
 }
@@ -94,7 +102,17 @@ struct Task {
 type Tells = Vec<(Option<usize>, Tell)>;
 
 pub(super) async fn keep(shared: Arc<Shared>, mut orders: mpsc::Receiver<Order>) {
-    let mut keeper = Keeper { shared, tasks: Vec::new(), closers: Vec::new(), pause: None, failures: 0 };
+    let mut keeper = Keeper {
+        shared,
+        tasks: Vec::new(),
+        since: None,
+        later: VecDeque::new(),
+        urgent: false,
+        all: false,
+        closers: Vec::new(),
+        pause: None,
+        failures: 0,
+    };
     loop {
         let open = keeper.gather(&mut orders).await;
         if !keeper.closers.is_empty() {
@@ -113,7 +131,16 @@ pub(super) async fn keep(shared: Arc<Shared>, mut orders: mpsc::Receiver<Order>)
 
 struct Keeper {
     shared: Arc<Shared>,
+    /// The group, in the order in which it was asked for.
     tasks: Vec<Task>,
+    /// Since when the first of the group waits.
+    since: Option<Instant>,
+    /// Reservations that were passed, the oldest first, until something else is said of their calls.
+    later: VecDeque<(Instant, Task)>,
+    /// Somebody stands still until the group is written.
+    urgent: bool,
+    /// Nothing is to be left for later.
+    all: bool,
     closers: Vec<oneshot::Sender<()>>,
     /// Set while the database does not take what must be written.
     pause: Option<Duration>,
@@ -128,17 +155,51 @@ impl Keeper {
             // New reservations are told soon that the database is away, rather than made to wait for the pause.
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                Some(order) = orders.recv(), if self.tasks.len() < GROUP => { self.take(order); }
-            }
-        } else if self.tasks.is_empty() {
-            let Some(order) = orders.recv().await else { return false };
-            if !self.take(order) {
-                self.linger(orders).await;
+                Some(order) = orders.recv(), if self.tasks.len() < GROUP => self.take(order),
             }
         }
+        let shared = self.shared.clone();
+        let mut yields = 0;
+        loop {
+            // Before the orders are taken: whoever hurries has placed his.
+            self.all |= shared.hurry.notified().now_or_never().is_some();
+            let open = self.take_waiting(orders);
+            self.all |= !open;
+            let ready = self.urgent || self.all || self.pause.is_some() || self.tasks.len() >= GROUP;
+            let due = self.due();
+            if self.urgent && self.expects_company() && yields < YIELDS {
+                yields += 1;
+                tokio::task::yield_now().await;
+                continue;
+            }
+            if ready || due.is_some_and(|due| due <= Instant::now()) {
+                // Where there was no room for all that waits, whoever hurries may be among the rest.
+                let full = self.tasks.len() >= GROUP;
+                self.ripen();
+                self.all &= full;
+                return open;
+            }
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => self.take(order),
+                    None => self.all = true,
+                },
+                () = shared.hurry.notified() => self.all = true,
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            }
+        }
+    }
+
+    /// Whether others may be about to say that their calls have ended.
+    fn expects_company(&self) -> bool {
+        !self.later.is_empty() && !self.all && self.pause.is_none() && self.tasks.len() < GROUP
+    }
+
+    /// Takes what waits, as much as there is room for. `false` once nothing will come any more.
+    fn take_waiting(&mut self, orders: &mut mpsc::Receiver<Order>) -> bool {
         while self.tasks.len() < GROUP {
             match orders.try_recv() {
-                Ok(order) => drop(self.take(order)),
+                Ok(order) => self.take(order),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return false,
             }
@@ -146,46 +207,74 @@ impl Keeper {
         true
     }
 
-    /// Waits for company, but not when somebody waits for us.
-    async fn linger(&mut self, orders: &mut mpsc::Receiver<Order>) {
-        let until = Instant::now() + self.shared.settings.linger;
-        while self.tasks.len() < GROUP {
-            tokio::select! {
-                order = orders.recv() => match order {
-                    Some(order) => if self.take(order) { return },
-                    None => return,
-                },
-                () = self.shared.hurry.notified() => return,
-                () = tokio::time::sleep_until(until) => return,
-            }
+    /// When the first of those will have lingered for long enough for whom nobody waits.
+    fn due(&self) -> Option<Instant> {
+        let first = self.later.front().map(|(since, _)| *since);
+        let since = [self.since, first].into_iter().flatten().min()?;
+        Some(since + self.shared.settings.linger)
+    }
+
+    /// Puts those into the group that have let others go by for long enough.
+    fn ripen(&mut self) {
+        let now = Instant::now();
+        let linger = self.shared.settings.linger;
+        while self.later.front().is_some_and(|(since, _)| self.all || *since + linger <= now) {
+            self.tasks.extend(self.later.pop_front().map(|(_, task)| task));
         }
     }
 
-    /// Puts an order into the group, and answers whether it is urgent.
-    fn take(&mut self, order: Order) -> bool {
-        let urgent = order.is_urgent();
+    /// Puts an order into the group, or keeps it for later.
+    fn take(&mut self, order: Order) {
+        let called_up = order.call().is_some_and(|call| call_up(&mut self.later, call, &mut self.tasks));
+        if called_up {
+            self.since.get_or_insert_with(Instant::now);
+        }
         let (step, tell) = match order {
             Order::Reserve { quote, at, passed, nonce, tell } => {
                 let call = quote.call.clone();
-                (Some(Step::Reserve { quote, at, passed, nonce }), Tell::Reserve { call, passed, tell })
+                let task = Task {
+                    step: Some(Step::Reserve { quote, at, passed, nonce }),
+                    tell: Tell::Reserve { call, passed, tell },
+                };
+                if passed && self.later.len() < GROUP {
+                    self.later.push_back((Instant::now(), task));
+                    return;
+                }
+                self.urgent |= !passed;
+                (task.step, task.tell)
             }
             Order::Attempt { call, failed, next, at, tell } => {
+                self.urgent = true;
                 (Some(Step::Attempt { call, failed, next, at }), Tell::Attempt(tell))
             }
-            Order::Settle { call, spent, at, nonce } => (Some(Step::Settle { call, spent, at, nonce }), Tell::Nobody),
+            Order::Settle { call, spent, at, nonce } => {
+                // If the reservation is on its way already, it is not this that is waited for.
+                self.urgent |= called_up && nonce.is_some();
+                (Some(Step::Settle { call, spent, at, nonce }), Tell::Nobody)
+            }
             Order::Release { call, why } => (Some(Step::Release { call, why }), Tell::Nobody),
-            Order::Reap { call, tell } => (Some(Step::Reap { call }), Tell::Reap(tell)),
-            Order::Flush(tell) => (None, Tell::Flush(tell)),
+            Order::Reap { call, tell } => {
+                self.urgent |= tell.is_some();
+                (Some(Step::Reap { call }), Tell::Reap(tell))
+            }
+            Order::Flush(tell) => {
+                // What was told before is written before.
+                self.tasks.extend(self.later.drain(..).map(|(_, task)| task));
+                self.urgent = true;
+                (None, Tell::Flush(tell))
+            }
             Order::Close(tell) => {
+                self.all = true;
                 self.closers.push(tell);
-                return true;
+                return;
             }
         };
+        self.since.get_or_insert_with(Instant::now);
         self.tasks.push(Task { step, tell });
-        urgent
     }
 
     async fn write(&mut self) {
+        (self.since, self.urgent) = (None, false);
         let tasks = mem::take(&mut self.tasks);
         let mut steps = Vec::with_capacity(tasks.len());
         let mut tells = Vec::with_capacity(tasks.len());
@@ -225,6 +314,20 @@ impl Keeper {
             held: settings.held,
             now: self.shared.clock.now(),
         });
+        let pairs = whole::pairs(&request.steps, &request.limits, store.most_wholes());
+        let written = match pairs {
+            Some(pairs) => self.write_whole(request.clone(), pairs).await,
+            None => Ok(None),
+        };
+        match written {
+            Ok(Some(outcomes)) => {
+                fail_point!("ledger.after_reserve");
+                fail_point!("ledger.after_settle");
+                return Ok(outcomes);
+            }
+            Ok(None) => {}
+            Err(error) => return Err((regain(request), error)),
+        }
         for _ in 0..OPENINGS {
             let posted = store.write_urgently(request.clone(), |tx, request| Box::pin(post(tx, request))).await;
             let missing = match posted {
@@ -258,6 +361,13 @@ impl Keeper {
         Err((regain(request), Error::Unavailable("limits change all the time".to_owned())))
     }
 
+    /// Writes a group that need not be looked at. `None`, and nothing is written, if it must be after all.
+    async fn write_whole(&self, request: Arc<Post>, pairs: Vec<(usize, usize)>) -> Result<Option<Vec<Outcome>>, Error> {
+        let store = &self.shared.store;
+        let args = (request, pairs);
+        store.write_statement(args, |tx, (request, pairs)| Box::pin(whole::write(tx, request, pairs))).await
+    }
+
     /// After a failure: tells those who can be told, and keeps what must be written.
     async fn put_back(&mut self, steps: Vec<Step>, tells: Tells, error: &Error) {
         let alone = steps.len() == 1;
@@ -289,6 +399,8 @@ impl Keeper {
         }
         let must = tasks.iter().filter(|task| task.step.is_some()).count();
         if must == 0 {
+            // Who asks when everything is written is told so at once.
+            self.urgent |= !tasks.is_empty();
             self.tasks.extend(tasks);
             return;
         }
@@ -314,6 +426,7 @@ impl Keeper {
                     if tell.send(outcome.clone()).is_err() && reserved && !passed {
                         let step = Step::Release { call, why: "nobody waited for it".to_owned() };
                         self.tasks.push(Task { step: Some(step), tell: Tell::Nobody });
+                        self.since.get_or_insert_with(Instant::now);
                     }
                 }
                 (Tell::Attempt(tell), _) => drop(tell.send(Ok(()))),
@@ -322,6 +435,14 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Puts a reservation into the group because something is said of its call, and answers whether there was one.
+fn call_up(later: &mut VecDeque<(Instant, Task)>, call: &CallId, tasks: &mut Vec<Task>) -> bool {
+    let found = later.iter().position(|(_, task)| task.step.as_ref().is_some_and(|step| step.call() == call));
+    let Some((_, task)) = found.and_then(|at| later.remove(at)) else { return false };
+    tasks.push(task);
+    true
 }
 
 fn regain(request: Arc<Post>) -> Vec<Step> {

@@ -15,6 +15,7 @@ use salon_store::{Result, Tx};
 
 mod ends;
 mod reserve;
+pub(super) mod whole;
 
 use super::{Attempt, Failed, Granted, NotReserved, Quote, Spent, Standing, Unknown};
 

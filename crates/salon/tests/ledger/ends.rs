@@ -1,5 +1,6 @@
 //! How calls end, and what is charged for them.
 
+use salon::Clock;
 use salon::ledger::{AttemptState, Book, BookSettings, Failed, NotReserved, Unknown};
 use salon_core::{CallId, Limit, Measure, Period, Policy, Scope, Time};
 use salon_store::ledger::EntryKind;
@@ -12,6 +13,7 @@ on_both_databases! {
     a_call_is_charged_once_however_often_it_is_settled
     a_whole_answer_is_settled_with_its_reservation
     a_whole_answer_that_was_refused_after_all_is_not_charged
+    a_call_that_ends_at_once_is_written_once
     a_settlement_may_exceed_its_reservation_and_the_account_says_by_how_much
     a_late_settlement_goes_to_the_window_of_its_reservation
     a_call_that_nobody_came_back_for_is_given_up_after_its_deadline
@@ -97,6 +99,22 @@ async fn a_whole_answer_that_was_refused_after_all_is_not_charged(Scratch { stor
     book.flush().await.expect("flush");
     assert_eq!(call(&store, "2").await.state.as_str(), "unknown");
     assert_eq!(entries(&store).await, []);
+}
+
+async fn a_call_that_ends_at_once_is_written_once(Scratch { store, .. }: Scratch) {
+    let settings = BookSettings { linger: HOUR, ..calm() };
+    let book = Book::open(store.clone(), Clock::wound_to(NOON), settings).await.expect("a book");
+    let mut first = book.reserve(quote("1", alice(), 10)).await.expect("let through");
+    let mut second = book.reserve(quote("2", alice(), 10)).await.expect("let through");
+    first.settle_durable(spent(7)).await.expect("granted");
+    assert_eq!(call(&store, "1").await.state.as_str(), "settled");
+    assert!(find_call(&store, "2").await.is_none(), "it may still end before anything need be written");
+    second.durable().await.expect("whoever passes something on waits for it");
+    assert_eq!(call(&store, "2").await.state.as_str(), "reserved");
+    let third = book.reserve(quote("3", alice(), 10)).await.expect("let through");
+    book.flush().await.expect("flush");
+    assert_eq!(call(&store, "3").await.state.as_str(), "reserved");
+    drop((first, second.keep(), third.keep()));
 }
 
 async fn a_settlement_may_exceed_its_reservation_and_the_account_says_by_how_much(Scratch { store, .. }: Scratch) {

@@ -157,11 +157,7 @@ impl Group<'_> {
             payer: quote.payer.clone(),
             door: quote.door.clone(),
             model: quote.model.clone(),
-            most: Amounts {
-                micros: quote.most.micros.max(0),
-                tokens: quote.most.tokens.max(0),
-                requests: quote.most.requests.max(0),
-            },
+            most: not_less(&quote.most),
             at,
             deadline,
             ended_at: (state == CallState::Unknown).then_some(self.post.now),
@@ -193,6 +189,11 @@ impl Group<'_> {
             headroom: Headroom::new(limit.amount, balance(account), account.key.window, at),
         }
     }
+}
+
+/// Nothing is set aside that would make an account larger.
+pub(super) fn not_less(most: &Amounts) -> Amounts {
+    Amounts { micros: most.micros.max(0), tokens: most.tokens.max(0), requests: most.requests.max(0) }
 }
 
 /// The lowest of the amounts that refuse.
