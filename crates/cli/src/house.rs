@@ -497,11 +497,18 @@ async fn keep_house(salon: Arc<Salon>, relay: Arc<Relay>, sessions: Option<Durat
                     tracing::debug!(%error, "old sessions could not be swept");
                 }
             }
-            _ = sweep.tick() => match forget_answers(&relay).await.and(swept(&salon).await) {
-                Ok((0, 0, 0)) => {}
-                Ok((jobs, tokens, parts)) => tracing::info!(jobs, tokens, parts, "swept what was too old"),
-                Err(error) => tracing::warn!(%error, "not everything could be swept"),
-            },
+            _ = sweep.tick() => {
+                match forget_answers(&relay).await.and(swept(&salon).await) {
+                    Ok((0, 0, 0)) => {}
+                    Ok((jobs, tokens, parts)) => tracing::info!(jobs, tokens, parts, "swept what was too old"),
+                    Err(error) => tracing::warn!(%error, "not everything could be swept"),
+                }
+                if let Some(agents) = salon.agents.get()
+                    && let Err(error) = agents.sweep(&salon.store).await
+                {
+                    tracing::warn!(%error, "the folders of agents could not be swept");
+                }
+            }
             () = closing.cancelled() => return,
         }
     }

@@ -12,12 +12,13 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use salon_core::{Channel, Dialog, TurnId};
+use salon_core::{Channel, Dialog, DialogId, TurnId};
 use salon_engine::Secret;
 use salon_engine::agent::{Maker, Policy};
 use salon_engine::sandbox::Sandbox;
 use salon_engine::wire::{Kind, Refused};
 use salon_engine::workspace::{Workspace, Workspaces};
+use salon_store::Store;
 use subtle::ConstantTimeEq;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,11 @@ use crate::run::agent::Socket;
 pub use hosts::{Hosts, NoHost, NotReached};
 pub use installed::Installed;
 pub use salon_engine::workspace::{Change, Diff};
+
+/// Where the folders of sessions are, among those of bots.
+const API: &str = "api";
+/// Characters of a session's id, of which no number of a chat has as many.
+const ID_CHARS: usize = 26;
 
 /// The name under which a run's key is a proxy's password.
 const PROXY_USER: &str = "run";
@@ -181,13 +187,32 @@ impl Agents {
         self.porter.get()
     }
 
+    /// Removes the folders of sessions that are gone. Those of chats stay.
+    pub async fn sweep(&self, store: &Store) -> anyhow::Result<usize> {
+        let root = self.folder.clone();
+        let listed = tokio::task::spawn_blocking(move || sessions_below(&root)).await??;
+        let mut swept = 0;
+        for folder in listed {
+            // A bot may be called as sessions are, and its chats are not gone because no session bears their numbers.
+            let id = folder.file_name().and_then(|name| name.to_str()).filter(|name| name.len() == ID_CHARS);
+            let Some(id) = id else { continue };
+            if store.read().await?.find_dialog(&DialogId::new(id)).await?.is_some() {
+                continue;
+            }
+            // Links in it are removed, and not followed.
+            tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)).await??;
+            swept += 1;
+        }
+        Ok(swept)
+    }
+
     /// Where a dialog's agent works: a folder for each chat, and for each dialog that began in none. Reads and writes
     /// files, so it is for threads that may wait.
     pub fn place(&self, org: &str, dialog: &Dialog) -> io::Result<Workspace> {
         let workspaces = Workspaces::open(&self.folder)?;
         let place = match &dialog.channel {
             Channel::Telegram { bot, chat } => workspaces.place(org, bot.as_str(), &chat.to_string()),
-            Channel::Api => workspaces.place(org, "api", dialog.id.as_str()),
+            Channel::Api => workspaces.place(org, API, dialog.id.as_str()),
         }?;
         match &dialog.chosen.project {
             Some(name) => match self.projects.get(name) {
@@ -199,4 +224,20 @@ impl Agents {
             None => Ok(place),
         }
     }
+}
+
+/// The folders of sessions, of every organisation.
+fn sessions_below(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let orgs = match root.read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        orgs => orgs?,
+    };
+    for org in orgs {
+        match org?.path().join(API).read_dir() {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            sessions => found.extend(sessions?.flatten().map(|session| session.path())),
+        }
+    }
+    Ok(found)
 }

@@ -328,3 +328,18 @@ async fn a_host_that_is_listed_is_reached_by_the_door_and_no_other() {
         read("unlisted.txt")
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_folder_of_a_session_goes_when_the_session_has_gone() {
+    let stage = stage(Policy::Workspace).await;
+    let (kept, gone) = (Talk::open(&stage, "codex").await, Talk::open(&stage, "codex").await);
+    let agents = stage.house.salon.agents.get().unwrap();
+    let chat = agents.folder.join("default/api/1001/work");
+    for folder in [kept.workspace(), gone.workspace(), chat.clone()] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    let url = format!("{}/api/sessions/{}", stage.base, gone.session);
+    assert_eq!(stage.http.delete(url).bearer_auth(&stage.key).send().await.unwrap().status(), 204);
+    assert_eq!(agents.sweep(&stage.house.salon.store).await.unwrap(), 1);
+    assert!(kept.workspace().exists() && chat.exists() && !gone.workspace().exists());
+}
