@@ -14,10 +14,6 @@ use salon_mock::upstream::{Upstream, UpstreamConfig};
 use salon_mock::{Mock, MockConfig};
 use salon_store::{Error, Store};
 
-/// A call of the relay asks for memory a few hundred times, on one thread, and gives it back on another.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// People, models and coding agents in conversation, on your own machine.
 ///
 /// Start with `salon demo`: it needs no key, no network and no database.
