@@ -28,6 +28,8 @@ const OPENINGS: usize = 4;
 /// is nothing to do, and then as much as it takes to hear more answers. Groups become twice as large by it where answers
 /// come at once, and the disk is asked half as often.
 const YIELDS: u32 = 16;
+/// But no longer than this: on a busy machine each turn of the others takes as long as they want.
+const COMPANY: Duration = Duration::from_micros(300);
 /// Between two tries of what must be written.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -160,6 +162,7 @@ impl Keeper {
         }
         let shared = self.shared.clone();
         let mut yields = 0;
+        let mut company_until = None;
         loop {
             // Before the orders are taken: whoever hurries has placed his.
             self.all |= shared.hurry.notified().now_or_never().is_some();
@@ -167,7 +170,11 @@ impl Keeper {
             self.all |= !open;
             let ready = self.urgent || self.all || self.pause.is_some() || self.tasks.len() >= GROUP;
             let due = self.due();
-            if self.urgent && self.expects_company() && yields < YIELDS {
+            if self.urgent
+                && self.expects_company()
+                && yields < YIELDS
+                && Instant::now() < *company_until.get_or_insert_with(|| Instant::now() + COMPANY)
+            {
                 yields += 1;
                 tokio::task::yield_now().await;
                 continue;
