@@ -511,9 +511,13 @@ async function onTimelineClick(event) {
   }
 }
 
-/** Presses a button. It stays busy until the bot has answered, or has been silent for too long. */
+/**
+ * Presses a button. It stays busy until the bot has answered, or has been silent for too long.
+ * Side by side, a button belongs to the bot in whose column it is.
+ */
 async function pressKey(key) {
-  const here = target();
+  const column = key.closest(".compare-column");
+  const here = (column && profiles.find(column.dataset.profile)) || target();
   const { callback, message } = key.dataset;
   const mark = `${message}:${callback}`;
   if (now.busy.has(mark)) return;

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { avatar } from "./sidebar.js";
 import { essence, iconButton, make, morph } from "./text.js";
-import { buildBubble, isPlaceholder, toItems } from "./timeline.js";
+import { buildBubble, isAsking, isPlaceholder, toItems } from "./timeline.js";
 import { t } from "./words.js";
 
 const POLL_MS = 1000;
@@ -26,7 +26,7 @@ export function judge(messages, run, calm) {
   if (FAILED.test(text) || (completed && BAD_STATUS.test(completed[1])) || (tellsEvents && run === "error")) return "fail";
   if (completed || (tellsEvents && run === "completed")) return "pass";
   const last = messages.findLast((message) => message.text || message.document);
-  if (!last || isPlaceholder(last) || last.is_draft || QUEUED.test(last.text)) return null;
+  if (!last || isPlaceholder(last) || last.is_draft || isAsking(last) || QUEUED.test(last.text)) return null;
   if (tellsEvents) return /\[assistant_message\]/i.test(text) && calm >= CALM_LOOKS ? "pass" : null;
   // A finished answer offers several ways on; one that is being written offers only to be stopped.
   const keys = (last.reply_markup?.inline_keyboard ?? []).flat().length;
@@ -84,7 +84,7 @@ export class Parallel {
       const before = await api.messages(token, chat_id, 1000);
       const newest = Math.max(0, ...before.messages.filter((message) => !message.is_draft).map((message) => message.message_id));
       await api.say(token, chat_id, user_id, text);
-      for (; lane.seconds < MOST_POLLS && !lane.verdict; lane.seconds += 1) {
+      while (lane.seconds < MOST_POLLS && !lane.verdict) {
         const [found, health] = await Promise.all([api.messages(token, chat_id, 120), bot_id ? api.diagnostics(bot_id, token, chat_id).catch(() => null) : null]);
         lane.messages = found.messages.filter((message) => message.message_id > newest && message.direction === "bot");
         const now = JSON.stringify(lane.messages.map((message) => [message.message_id, message.text]));
@@ -93,6 +93,8 @@ export class Parallel {
         lane.verdict = judge(lane.messages, health?.session?.run_status, calm);
         if (lane.verdict === "fail") lane.reason = t("failError");
         this.draw();
+        // Whoever is asked may take longer than a model; after ten minutes the bot takes it for a no.
+        lane.seconds += lane.messages.some(isAsking) ? 0.05 : 1;
         if (!lane.verdict) await new Promise((wake) => setTimeout(wake, POLL_MS));
       }
       const said = lane.messages.some((message) => /\[assistant_message\]/i.test(message.text ?? ""));
@@ -118,7 +120,7 @@ export class Parallel {
     const title = make("h3", "", name);
     const body = make("div", "compare-answer");
     const items = toItems(lane.messages, true);
-    body.append(...items.map((item) => buildBubble({ ...item, keyboard: null }, { name })));
+    body.append(...items.map((item) => buildBubble({ ...item, keyboard: isAsking(item.message) ? item.keyboard : null }, { name })));
     if (items.length === 0 && !lane.verdict) body.append(make("p", "hint", t("thinking")));
     if (lane.reason) body.append(make("p", "parallel-reason", lane.reason));
     body.tabIndex = 0;

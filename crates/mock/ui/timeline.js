@@ -10,15 +10,18 @@ const PLACEHOLDER = /^(?:…|\.{3}|⋯)$/;
 /** Whether a bot's message only says that more is to come. */
 export const isPlaceholder = (message) => PLACEHOLDER.test((message.text ?? "").trim()) && !message.document;
 
+/** Whether a bot's message asks to be allowed something: its buttons are the answers, and it is not at an end. */
+export const isAsking = (message) => message?.direction === "bot" && /^🔐 /mu.test(message.text ?? "") && (message.reply_markup?.inline_keyboard ?? []).length > 0;
+
 const WRITING_MS = 10_000;
 
 /**
- * Whether an answer is being written: a placeholder, a draft, or a message that lately changed and offers
- * nothing but to be stopped. Event lines say so themselves, and the diagnostics read them.
+ * Whether an answer is being written: a placeholder, a draft, a question of whoever writes it, or a message
+ * that lately changed and offers nothing but to be stopped. Event lines say so themselves, and the diagnostics read them.
  */
 export function isWriting(message) {
   if (message?.direction !== "bot") return false;
-  if (isPlaceholder(message) || message.is_draft) return true;
+  if (isPlaceholder(message) || message.is_draft || isAsking(message)) return true;
   const keys = (message.reply_markup?.inline_keyboard ?? []).flat().length;
   return keys === 1 && !/(?:^|\n)(?:⚠️|⏹) /.test(message.text ?? "") && Date.now() - toMs(message.updated_at) < WRITING_MS;
 }
@@ -107,14 +110,30 @@ export class Timeline {
     this.#list = list;
     this.#jump = jump;
     this.#jumpCount = jumpCount;
-    list.addEventListener("scroll", () => this.#placeJump(), { passive: true });
+    list.addEventListener("scroll", () => this.#onScroll(), { passive: true });
     // Images get their height late; whoever reads the newest line stays there.
     list.addEventListener("load", () => this.#sticking && this.toEnd(), true);
     jump.addEventListener("click", () => this.toEnd());
-    new ResizeObserver(() => this.#sticking && this.toEnd()).observe(list);
+    new ResizeObserver(() => {
+      this.#sized = sizeOf(list);
+      if (this.#sticking) this.toEnd();
+      else this.#placeJump();
+    }).observe(list);
   }
 
   #sticking = true;
+  #sized = "";
+  #top = 0;
+
+  /** Only who scrolls up goes away from the newest line; not a list that changes its size, nor one that grows. */
+  #onScroll() {
+    const { scrollTop } = this.#list;
+    const up = scrollTop < this.#top;
+    this.#top = scrollTop;
+    if (this.#sized !== sizeOf(this.#list)) return;
+    if (this.#sticking && !up) this.toEnd();
+    else this.#placeJump();
+  }
 
   /** Shows a whole-page word instead of bubbles: loading, empty, failed. */
   scene(name, build) {
@@ -178,6 +197,7 @@ export class Timeline {
 
   toEnd() {
     this.#list.scrollTop = this.#list.scrollHeight;
+    this.#top = this.#list.scrollTop;
     this.#sticking = true;
     this.#unseen = 0;
     this.#placeJump();
@@ -196,6 +216,8 @@ export class Timeline {
     this.#jumpCount.textContent = this.#unseen > 0 ? t("jumpCount", { n: this.#unseen }) : "";
   }
 }
+
+const sizeOf = ({ clientWidth, clientHeight }) => `${clientWidth} ${clientHeight}`;
 
 /** Rows for the timeline: day lines between bubbles. */
 export function toRows(items, context) {
