@@ -1,9 +1,10 @@
 // A Salon and a browser for one test file. The Salon is the real program in its demo: a parrot that
-// says everything back, a storyteller that takes its time, and a model without a key.
+// says everything back, a storyteller that takes its time, and a model without a key. Or it is served
+// with three coding agents, the real ones, behind whom sits a scripted model.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -15,6 +16,9 @@ import { chromium as driver } from "playwright-core";
 const here = fileURLToPath(new URL(".", import.meta.url));
 export const chromium = process.env.CHROMIUM ?? "/usr/bin/chromium";
 export const salon = resolve(here, process.env.SALON_BIN ?? "../target/debug/salon");
+
+/** Where `codex`, `claude` and `gemini` are installed. */
+const packages = join(process.env.SALON_TEST_AGENTS ?? join(here, "agents"), "node_modules");
 
 export const DESKTOP = { width: 1280, height: 800 };
 export const PHONE = { width: 390, height: 844 };
@@ -32,7 +36,7 @@ export function openHouse() {
 }
 
 class House {
-  #program = null;
+  #programs = [];
   #folder = "";
   #browser = null;
   #output = "";
@@ -43,35 +47,38 @@ class House {
 
   async open() {
     this.#folder = mkdtempSync(join(tmpdir(), "salon-e2e-"));
-    const [port, mockPort] = [await freePort(), await freePort()];
-    const listen = `127.0.0.1:${port}`;
-    const mockListen = `127.0.0.1:${mockPort}`;
+    const [listen, mockListen] = [await freeAddress(), await freeAddress()];
     this.url = `http://${mockListen}`;
     this.salon = `http://${listen}`;
-    this.#program = spawn(salon, ["demo", "--data", join(this.#folder, "data"), "--listen", listen, "--mock-listen", mockListen], { stdio: ["ignore", "pipe", "pipe"] });
-    for (const stream of [this.#program.stdout, this.#program.stderr]) stream.on("data", (chunk) => (this.#output = (this.#output + chunk).slice(-8000)));
-    await this.#ready(`${this.salon}/readyz`);
-    await this.#ready(`${this.url}/healthz`);
+    await this.start(this.#folder, listen, mockListen);
+    await this.ready(`${this.salon}/readyz`);
+    await this.ready(`${this.url}/healthz`);
     this.#browser = await driver.launch({ executablePath: chromium, args: FLAGS });
+  }
+
+  /** Starts what has a listener at each of these addresses. */
+  async start(folder, listen, mockListen) {
+    this.run(["demo", "--data", join(folder, "data"), "--listen", listen, "--mock-listen", mockListen]);
+  }
+
+  /** Runs the program until the house is closed. */
+  run(args, options = {}) {
+    const program = spawn(salon, args, { ...options, stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [program.stdout, program.stderr]) stream.on("data", (chunk) => (this.#output = (this.#output + chunk).slice(-8000)));
+    this.#programs.push(program);
   }
 
   async close() {
     await this.#browser?.close();
-    const program = this.#program;
-    if (program && program.exitCode === null) {
-      const gone = new Promise((done) => program.once("exit", done));
-      program.kill("SIGTERM");
-      const impatience = setTimeout(() => program.kill("SIGKILL"), PATIENCE_MS);
-      await gone;
-      clearTimeout(impatience);
-    }
+    // The last to come is the first to go: a server says goodbye while its Telegram still listens.
+    for (const program of this.#programs.reverse()) await ended(program);
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  async #ready(url) {
+  async ready(url) {
     const patience = Date.now() + 2 * PATIENCE_MS;
     for (;;) {
-      assert.equal(this.#program.exitCode, null, `salon ended before it was ready:\n${this.#output}`);
+      assert.ok(this.#programs.every((program) => program.exitCode === null), `salon ended before it was ready:\n${this.#output}`);
       const answer = await fetch(url).catch(() => null);
       if (answer?.ok) return;
       assert.ok(Date.now() < patience, `${url} does not answer:\n${this.#output}`);
@@ -82,7 +89,7 @@ class House {
   async #profiles(chat) {
     const { bots } = await this.call("/_mock/bot_catalog");
     const profiles = bots.map(({ bot_id, token, name }) => ({ profile_id: `profile-${bot_id}`, label: name, bot_id, token, chat_id: chat, user_id: 9001, selected_for_parallel: false, from_catalog: true }));
-    return JSON.stringify({ selected_profile_id: "profile-parrot", profiles });
+    return JSON.stringify({ selected_profile_id: profiles[0].profile_id, profiles });
   }
 
   /** Makes an API key, while the program runs. */
@@ -141,6 +148,68 @@ class House {
       await context.close();
     }
   }
+}
+
+/** Opens a house with the bots `codex`, `claude` and `gemini`: claude asks what it may do, the others do it. */
+export function openAgents() {
+  const house = new Agents();
+  before(() => house.open());
+  after(() => house.close());
+  return house;
+}
+
+/** How each agent is run, with what, and in whose protocol its model is asked. */
+const AGENTS = {
+  codex: { program: join(packages, ".bin/codex"), policy: "workspace", kind: "openai", path: "/v1" },
+  // A script of its package would put the program there; it is taken from where it came in.
+  claude: { program: join(packages, "@anthropic-ai", native(), "claude"), policy: "ask", kind: "anthropic", path: "" },
+  gemini: { program: join(packages, ".bin/gemini"), policy: "workspace", kind: "gemini", path: "" },
+};
+
+class Agents extends House {
+  async start(folder, listen, mockListen) {
+    for (const [name, { program }] of Object.entries(AGENTS)) assert.ok(existsSync(program), `${name} is missing: run \`npm ci --ignore-scripts\` in e2e/agents`);
+    const upstream = await freeAddress();
+    const parts = Object.entries(AGENTS).map(
+      ([name, { program, policy, kind, path }]) => `
+[upstreams.${kind}]
+kind = "${kind}"
+base_url = "http://${upstream}${path}"
+key_env = "SCRIPTED_API_KEY"
+
+[models.${name}]
+upstream = "${kind}"
+model = "mock-${name}"
+rates = { input = "1", output = "2" }
+
+[agents.${name}]
+program = ${JSON.stringify(program)}
+model = "${name}"
+policy = "${policy}"
+`,
+    );
+    writeFileSync(join(folder, "salon.toml"), `[telegram]\napi_base_url = "${this.url}"\n${parts.join("")}`);
+    const bots = Object.keys(AGENTS).map((name, at) => `  - bot_id: ${name}\n    name: ${name}\n    adapter: ${name}\n    telegram_token: mock_token_${at + 1}\n    owner_user_id: 9001\n`);
+    writeFileSync(join(folder, "bots.yaml"), `bots:\n${bots.join("")}`);
+    this.run(["mock", "--listen", mockListen, "--upstream", upstream, "--bots", "bots.yaml", "--bot-url", this.salon], { cwd: folder });
+    await this.ready(`${this.url}/healthz`);
+    const env = { PATH: process.env.PATH, SCRIPTED_API_KEY: "sk-scripted" };
+    this.run(["serve", "--listen", listen, "--bots", "bots.yaml", "--data", "data"], { cwd: folder, env });
+  }
+}
+
+function native() {
+  const makers = join(packages, "@anthropic-ai");
+  return (existsSync(makers) && readdirSync(makers).find((name) => name.startsWith("claude-code-"))) || "claude-code";
+}
+
+async function ended(program) {
+  if (program.exitCode !== null) return;
+  const gone = new Promise((done) => program.once("exit", done));
+  program.kill("SIGTERM");
+  const impatience = setTimeout(() => program.kill("SIGKILL"), PATIENCE_MS);
+  await gone;
+  clearTimeout(impatience);
 }
 
 /** The page as a whole never scrolls; only its parts do, and the conversation only up and down. */
@@ -213,13 +282,13 @@ export async function say(page, text) {
 /** The last thing the bot said that is more than a placeholder. */
 export const lastAnswer = (page) => page.locator("#timeline-list .bubble.bot:not(.is-thinking)").last();
 
-async function freePort() {
+async function freeAddress() {
   return new Promise((found, failed) => {
     const server = createServer();
     server.on("error", failed);
     server.listen(0, "127.0.0.1", () => {
       const { port } = server.address();
-      server.close(() => found(port));
+      server.close(() => found(`127.0.0.1:${port}`));
     });
   });
 }

@@ -1,19 +1,26 @@
-//! The browser tests: builds Salon, finds Node and Chromium, and runs what `e2e/package.json` calls `test`.
+//! The browser tests: builds Salon, finds Node, Chromium and the coding agents, and runs what
+//! `e2e/package.json` calls `test`.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use crate::clients;
 use crate::node;
 use crate::run::{self, program, read};
 
 pub fn test(long: bool) -> Result<()> {
     let salon = run::build_salon()?;
     let chromium = chromium()?;
+    // Agents are run in a cell or not at all.
+    if run::on_path("bwrap").is_none() {
+        run::install("bubblewrap", &["bubblewrap"])?;
+    }
+    let agents = clients::install_agents()?;
     let node = node::find()?;
     println!("{} and {}", read(program(&node).arg("--version"))?.trim(), chromium.display());
     let mut tests = node::npm_with_packages(&node, &run::root().join("e2e"))?;
-    tests.arg("test").env("SALON_BIN", salon).env("CHROMIUM", chromium);
+    tests.arg("test").env("SALON_BIN", salon).env("CHROMIUM", chromium).env("SALON_TEST_AGENTS", agents);
     if long {
         tests.env("SALON_LONG", "1");
     }
