@@ -12,10 +12,6 @@ use crate::run::{self, program, read};
 pub fn test(long: bool) -> Result<()> {
     let salon = run::build_salon()?;
     let chromium = chromium()?;
-    // Agents are run in a cell or not at all.
-    if run::on_path("bwrap").is_none() {
-        run::install("bubblewrap", &["bubblewrap"])?;
-    }
     let agents = clients::install_agents()?;
     let node = node::find()?;
     println!("{} and {}", read(program(&node).arg("--version"))?.trim(), chromium.display());

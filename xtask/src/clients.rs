@@ -42,6 +42,10 @@ pub fn test_sdks() -> Result<()> {
 /// The coding agents that the tests run, and the folder in which they are. The claude package copies its program into
 /// place by a script, which would not be run here; the program is found where it came in.
 pub fn install_agents() -> Result<PathBuf> {
+    // They are run in a cell or not at all, and the tests try the real one.
+    if run::on_path("bwrap").is_none() {
+        run::install("bubblewrap", &["bubblewrap"])?;
+    }
     let folder = run::root().join("e2e/agents");
     node::npm_with_packages(&node::find()?, &folder)?;
     Ok(folder)

@@ -144,10 +144,6 @@ fn rust(plan: &Plan) -> Result<()> {
     if run::on_path("redis-server").is_none() {
         run::install("Redis", &["redis-server"])?;
     }
-    // Agents are run in a cell or not at all, and the tests try the real one.
-    if run::on_path("bwrap").is_none() {
-        run::install("bubblewrap", &["bubblewrap"])?;
-    }
     let agents = clients::install_agents()?;
     let server = postgres::start(plan.keep)?;
     let with_server = |mut command: std::process::Command| {

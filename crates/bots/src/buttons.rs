@@ -130,6 +130,15 @@ impl Buttons {
         (Buttons { made, lang }, tokens)
     }
 
+    /// One keyboard below the other.
+    pub fn stacked(
+        upper: Option<InlineKeyboardMarkup>,
+        lower: Option<InlineKeyboardMarkup>,
+    ) -> Option<InlineKeyboardMarkup> {
+        let rows: Vec<_> = [upper, lower].into_iter().flatten().flat_map(|keyboard| keyboard.inline_keyboard).collect();
+        (!rows.is_empty()).then_some(InlineKeyboardMarkup { inline_keyboard: rows })
+    }
+
     /// The keyboard with those of `actions` that were made, two in a row.
     pub fn keyboard(&self, actions: &[Action]) -> Option<InlineKeyboardMarkup> {
         let buttons: Vec<_> = self

@@ -283,7 +283,9 @@ impl Reader {
         };
         if let Some(last) = pages.last_mut() {
             last.keyboard = match (&self.reply.pending, &self.reply.state) {
-                (Some(_), _) => self.more.1.keyboard(&Action::VERDICTS),
+                (Some(_), _) => {
+                    Buttons::stacked(self.more.1.keyboard(&Action::VERDICTS), self.buttons.keyboard(&[Action::Stop]))
+                }
                 (None, ReplyState::Failed { code, .. }) if code == INTERRUPTED => {
                     self.more.1.keyboard(&Action::AFTERMATH)
                 }
@@ -298,9 +300,11 @@ impl Reader {
         let tail = match &self.reply.state {
             ReplyState::Waiting | ReplyState::Running if self.reply.pending.is_some() => {
                 self.reply.pending.as_ref().map(|pending| {
-                    let detail: String = pending.detail.chars().take(DETAIL_CHARS).collect();
                     let asked = self.lang.say("reply.ask", &[("title", &pending.title)]);
-                    if detail.is_empty() || detail == pending.title { asked } else { format!("{asked}\n\n{detail}") }
+                    // The whole of it usually begins with what it is called.
+                    let detail = pending.detail.strip_prefix(pending.title.as_str()).unwrap_or(&pending.detail);
+                    let detail: String = detail.trim().chars().take(DETAIL_CHARS).collect();
+                    if detail.is_empty() { asked } else { format!("{asked}\n\n{detail}") }
                 })
             }
             ReplyState::Waiting | ReplyState::Running => self.reply.busy_with.as_ref().map(|command| {
