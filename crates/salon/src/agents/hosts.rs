@@ -14,7 +14,7 @@ const HTTPS: u16 = 443;
 pub struct Hosts(Vec<(String, u16)>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0} is no host, such as registry.npmjs.org or 10.0.0.5:8443")]
+#[error("{0} is no host, such as packages.example.org or 10.0.0.5:8443")]
 pub struct NoHost(String);
 
 #[derive(Debug, Error)]
@@ -80,8 +80,8 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_address_with_a_port_or_without() {
-        let known = hosts(&["Registry.npmjs.org", "10.0.0.5:8443", "[fd00::1]:81"]).expect("hosts");
-        let expected = [("registry.npmjs.org", 443), ("10.0.0.5", 8443), ("[fd00::1]", 81)];
+        let known = hosts(&["Packages.example.org", "10.0.0.5:8443", "[fd00::1]:81"]).expect("hosts");
+        let expected = [("packages.example.org", 443), ("10.0.0.5", 8443), ("[fd00::1]", 81)];
         assert_eq!(known.0, expected.map(|(host, port)| (host.to_owned(), port)));
         for bad in ["", "https://a.test", "a b", "a:x", "a:99999", "a/b", "*.test"] {
             assert!(hosts(&[bad]).is_err(), "{bad}");
