@@ -163,10 +163,15 @@ impl Errands {
     async fn work(&self, mut run: Begun, out: &mut Emitter) -> std::result::Result<(), EngineError> {
         let mut state = AtWork { errands: self, asks: BTreeMap::new(), allowed: HashSet::new(), finished: None };
         let mut woken = self.salon.hub.turn(&self.turn);
+        let mut looked_for = None;
         let first = run.talk.open();
         state.take(first, &mut run, out).await?;
         loop {
-            let look_at = (!state.asks.is_empty()).then(|| Instant::now() + LOOK_EVERY);
+            // It stays where it is while lines come: an agent that talks on must not keep an answer from being found.
+            let look_at = match state.asks.is_empty() {
+                true => None,
+                false => Some(*looked_for.get_or_insert_with(|| Instant::now() + LOOK_EVERY)),
+            };
             tokio::select! {
                 biased;
                 () = out.stopped() => {
@@ -183,6 +188,10 @@ impl Errands {
                     run.confined.stop().await;
                     return Err(EngineError::failed("over_limit", words));
                 }
+                () = wait(look_at) => {
+                    looked_for = None;
+                    state.answers(&mut run, out).await?;
+                }
                 line = run.confined.next() => match line {
                     Some(line) => {
                         let steps = run.talk.hear(&line.text);
@@ -194,7 +203,6 @@ impl Errands {
                     run.confined.stop().await;
                     break;
                 }
-                () = wait(look_at) => state.answers(&mut run, out).await?,
                 Ok(()) = woken.changed(), if !state.asks.is_empty() => state.answers(&mut run, out).await?,
             }
         }
