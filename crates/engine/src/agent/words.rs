@@ -1,6 +1,6 @@
 //! What agents and their tools print, made fit to be shown: no control sequences, no megabytes, no addresses.
 
-use salon_core::Note;
+use salon_core::{Change, Note};
 use serde_json::Value;
 
 use super::WORKSPACE;
@@ -138,6 +138,26 @@ pub(super) fn inside(path: &str) -> Option<String> {
         && !path.contains(|c: char| c.is_control() || turns(c))
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
     plain.then(|| path.to_owned())
+}
+
+/// What became of a file, by codex's word for it. One elsewhere, or one that was left alone after all, is told like the
+/// work of any other tool.
+pub(super) fn changed(verb: &str, path: &str, failed: bool) -> Note {
+    let change = match verb {
+        "add" => Change::Added,
+        "delete" => Change::Deleted,
+        _ => Change::Changed,
+    };
+    match inside(path) {
+        Some(path) if !failed => Note::FileChanged { path, change },
+        _ => Note::CommandCompleted {
+            command: shown(&format!("{verb} {path}"), COMMAND),
+            exit_code: None,
+            output: String::new(),
+            tool: Some("file_change".into()),
+            failed,
+        },
+    }
 }
 
 /// Words of an agent about a failure, in one line, without what is nobody's business: addresses, keys, paths outside the

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use salon_core::{Change, Note, Usage};
+use salon_core::{Note, Usage};
 use serde_json::Value;
 
 use crate::agent::ending::{Fault, Silence, Word};
@@ -235,22 +235,7 @@ fn changes(item: &Value, steps: &mut Vec<Step>) {
     let failed = matches!(item["status"].as_str(), Some("failed" | "declined"));
     for change in item["changes"].as_array().into_iter().flatten() {
         let (path, kind) = (change["path"].as_str().unwrap_or_default(), change["kind"].as_str().unwrap_or("change"));
-        let known = match kind {
-            "add" => Change::Added,
-            "delete" => Change::Deleted,
-            _ => Change::Changed,
-        };
-        steps.push(Step::Note(match words::inside(path) {
-            Some(path) if !failed => Note::FileChanged { path, change: known },
-            // What became of a file elsewhere, or did not, is told like the work of any other tool.
-            _ => Note::CommandCompleted {
-                command: shown(&format!("{kind} {path}"), COMMAND),
-                exit_code: None,
-                output: String::new(),
-                tool: Some("file_change".into()),
-                failed,
-            },
-        }));
+        steps.push(Step::Note(words::changed(kind, path, failed)));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use salon_core::{Change, Note, Usage};
+use salon_core::{Note, Usage};
 use serde_json::{Value, json};
 
 use crate::agent::ending::{Fault, Silence};
@@ -556,22 +556,7 @@ fn kind(kind: &Value) -> &str {
 fn changes(changes: &Value, failed: bool, steps: &mut Vec<Step>) {
     for change in changes.as_array().into_iter().flatten() {
         let path = change["path"].as_str().unwrap_or_default();
-        let verb = kind(&change["kind"]);
-        let known = match verb {
-            "add" => Change::Added,
-            "delete" => Change::Deleted,
-            _ => Change::Changed,
-        };
-        steps.push(Step::Note(match words::inside(path) {
-            Some(path) if !failed => Note::FileChanged { path, change: known },
-            _ => Note::CommandCompleted {
-                command: shown(&format!("{verb} {path}"), COMMAND),
-                exit_code: None,
-                output: String::new(),
-                tool: Some("file_change".into()),
-                failed,
-            },
-        }));
+        steps.push(Step::Note(words::changed(kind(&change["kind"]), path, failed)));
     }
 }
 
