@@ -1,5 +1,6 @@
 //! An agent in a chat: what it asks is a button, what is said meanwhile waits, and what it leaves arrives.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use salon_engine::agent::Policy;
@@ -37,6 +38,11 @@ impl Chat {
         })
         .await;
         Chat { mock, stage }
+    }
+
+    fn workspace(&self) -> PathBuf {
+        let agents = self.stage.house.salon.agents.get().unwrap();
+        agents.folder.join("default").join("parrot").join(CHAT.to_string()).join("work")
     }
 
     fn person(&self) -> Person<'_> {
@@ -147,10 +153,10 @@ async fn people_choose_what_an_agent_thinks_with_and_that_it_need_not_ask() {
     alice.says("/unsafe 5");
     alice.hears("For 5 minutes").await;
     alice.says(&command("claude", "echo eggs > nest.txt"));
-    let workspace = chat.stage.house.salon.agents.get().unwrap().folder.join("default/parrot/1001/work/nest.txt");
+    let nest = chat.workspace().join("nest.txt");
     // It has ended when one may ask what is next.
     alice.finds("The tool said", "What next?").await;
-    assert_eq!(std::fs::read_to_string(workspace).unwrap(), "eggs\n");
+    assert_eq!(std::fs::read_to_string(nest).unwrap(), "eggs\n");
     alice.says("-v --help [[say:It was only a text.]]");
     alice.hears("It was only a text.").await;
 }
@@ -180,7 +186,7 @@ async fn what_an_agent_leaves_arrives_once_and_what_it_changed_can_be_taken_back
     assert!(shown["text"].as_str().unwrap().contains("out/eggs.html"), "{shown:#}");
     alice.says("/undo");
     alice.hears("Taken back").await;
-    let workspace = chat.stage.house.salon.agents.get().unwrap().folder.join("default/parrot/1001/work");
+    let workspace = chat.workspace();
     assert_eq!(std::fs::read_to_string(workspace.join("nest.txt")).unwrap(), "eggs\n");
     assert!(!workspace.join("out/eggs.html").exists());
     // What was delivered once is not delivered with the next answer again.

@@ -78,7 +78,7 @@ impl Server {
     }
 
     fn lines_of(&self, file: &str) -> usize {
-        let file = self.folder.path().join("data-agents/default/parrot/1001/work").join(file);
+        let file = self.folder.path().join("data-agents/default/parrot/1001").join("work").join(file);
         std::fs::read_to_string(file).map_or(0, |text| text.lines().count())
     }
 }

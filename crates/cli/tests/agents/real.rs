@@ -334,7 +334,7 @@ async fn the_folder_of_a_session_goes_when_the_session_has_gone() {
     let stage = stage(Policy::Workspace).await;
     let (kept, gone) = (Talk::open(&stage, "codex").await, Talk::open(&stage, "codex").await);
     let agents = stage.house.salon.agents.get().unwrap();
-    let chat = agents.folder.join("default/api/1001/work");
+    let chat = agents.folder.join("default/api/1001").join("work");
     for folder in [kept.workspace(), gone.workspace(), chat.clone()] {
         std::fs::create_dir_all(folder).unwrap();
     }
