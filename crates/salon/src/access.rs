@@ -344,15 +344,17 @@ impl Entry {
 
     fn of_key(shown: Shown) -> Entry {
         let key = shown.key;
+        let own = scopes(key.routes.as_deref(), key.models.as_deref(), key.networks.as_deref());
         let caller = Caller {
             org: shown.org,
             zone: zone(&shown.zone),
             user: key.user,
             role: key.role.min(shown.role),
             key: Some(key.id),
-            scopes: scopes(key.routes.as_deref(), key.models.as_deref(), key.networks.as_deref()),
+            scopes: own.within(&scopes(None, shown.user_models.as_deref(), None)),
         };
-        Entry::new(caller, key.expires_at, key.last_used_at)
+        let expires_at = [key.expires_at, shown.until].into_iter().flatten().min();
+        Entry::new(caller, expires_at, key.last_used_at)
     }
 
     fn holds(&self, generation: Option<u64>, now: Time) -> bool {
@@ -368,7 +370,7 @@ pub(crate) fn scopes(routes: Option<&str>, models: Option<&str>, networks: Optio
     Scopes { routes: read(routes), models: read(models), networks: read(networks) }
 }
 
-fn zone(name: &str) -> Zone {
+pub(crate) fn zone(name: &str) -> Zone {
     Zone::find(name).unwrap_or_else(Zone::utc)
 }
 

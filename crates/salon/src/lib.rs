@@ -27,6 +27,7 @@ pub mod job;
 pub mod keys;
 pub mod kms;
 pub mod ledger;
+pub mod logins;
 pub mod metrics;
 pub mod people;
 pub mod relay;
@@ -52,6 +53,9 @@ pub use clock::Clock;
 pub use engines::{Configured, Engines};
 pub use job::{Job, Lease, Next, Work};
 pub use keys::{Keys, MasterKeys};
+use logins::backoff::Backoff;
+use logins::password::Passwords;
+
 pub use say::{Said, Utterance, say};
 pub use vault::Vault;
 pub use worker::{Crew, Queue};
@@ -118,6 +122,9 @@ pub struct Salon {
     pub worker: Worker,
     /// Where agents work, if they do so here.
     pub agents: OnceLock<Arc<Agents>>,
+    pub passwords: Passwords,
+    /// Holds up who guesses them.
+    pub backoff: Backoff,
 }
 
 impl Salon {
@@ -140,7 +147,20 @@ impl Salon {
         });
         let parts = || (store.clone(), clock.clone(), keys.clone(), metrics.clone(), revision.clone());
         let (access, vault) = (Arc::new(Access::new(parts())), Arc::new(Vault::new(parts())));
-        let agents = OnceLock::new();
-        Arc::new(Salon { store, clock, hub, metrics, engines, keys, access, vault, settings, worker, agents })
+        Arc::new(Salon {
+            store,
+            clock,
+            hub,
+            metrics,
+            engines,
+            keys,
+            access,
+            vault,
+            settings,
+            worker,
+            agents: OnceLock::new(),
+            passwords: Passwords::default(),
+            backoff: Backoff::default(),
+        })
     }
 }

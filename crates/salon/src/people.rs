@@ -293,7 +293,7 @@ impl Claims {
     }
 }
 
-fn name(text: &str) -> Result<String, PeopleError> {
+pub(crate) fn name(text: &str) -> Result<String, PeopleError> {
     let text = text.trim();
     let good = (1..=LONGEST_NAME).contains(&text.chars().count()) && !text.chars().any(char::is_control);
     if good { Ok(text.to_owned()) } else { Err(PeopleError::BadName) }
@@ -306,7 +306,7 @@ fn shortened(text: &str, otherwise: impl FnOnce() -> String) -> String {
     if plain.is_empty() { otherwise() } else { plain.to_owned() }
 }
 
-fn email(text: &str) -> Result<String, PeopleError> {
+pub(crate) fn email(text: &str) -> Result<String, PeopleError> {
     let text = text.trim();
     let whole = text.split_once('@').is_some_and(|(local, host)| !local.is_empty() && !host.is_empty());
     let good = whole && text.len() <= 254 && !text.chars().any(|c| c.is_whitespace() || c.is_control());

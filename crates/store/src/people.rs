@@ -94,10 +94,12 @@ impl Tx {
         row.map(user).transpose()
     }
 
+    /// Whoever this is in Telegram: the person to whom they were linked, or else the one who is known by that id.
     pub async fn find_user_of_telegram(&mut self, telegram: i64) -> Result<Option<User>> {
         let row = sqlx::query(
             "SELECT id, org_id, name, email, role, active, telegram_id, subject, created_at FROM users \
-             WHERE telegram_id = $1",
+             WHERE removed_at IS NULL AND id = COALESCE((SELECT user_id FROM links WHERE telegram_id = $1), \
+                                                        (SELECT id FROM users WHERE telegram_id = $1))",
         )
         .bind(telegram)
         .fetch_optional(self.connection())
@@ -149,10 +151,11 @@ impl Tx {
     }
 
     /// Writes everything but id and subject. `false` if there is nobody with that id, or somebody else has that Telegram
-    /// id.
+    /// id. Who gets another role, or is switched off, is asked to come in anew everywhere.
     pub async fn set_user(&mut self, user: &User) -> Result<bool> {
         let set = sqlx::query(
-            "UPDATE users SET org_id = $2, name = $3, email = $4, role = $5, active = $6, telegram_id = $7 \
+            "UPDATE users SET org_id = $2, name = $3, email = $4, role = $5, active = $6, telegram_id = $7, \
+                    epoch = epoch + CASE WHEN role <> $5 OR active <> $6 OR org_id <> $2 THEN 1 ELSE 0 END \
              WHERE id = $1 AND removed_at IS NULL \
              AND NOT EXISTS (SELECT 1 FROM users u WHERE u.telegram_id = $7 AND u.id <> $1)",
         )
@@ -173,8 +176,8 @@ impl Tx {
     /// `false` if there is nobody with that id.
     pub async fn remove_user(&mut self, id: &UserId, now: Time) -> Result<bool> {
         let removed = sqlx::query(
-            "UPDATE users SET active = 0, name = '', email = NULL, telegram_id = NULL, subject = NULL, removed_at = $2 \
-             WHERE id = $1 AND removed_at IS NULL",
+            "UPDATE users SET active = 0, name = '', email = NULL, telegram_id = NULL, subject = NULL, removed_at = $2, \
+                    login = NULL, password = NULL, factor_id = NULL, lang = NULL, epoch = epoch + 1 WHERE id = $1 AND removed_at IS NULL",
         )
         .bind(id.as_str())
         .bind(now.0)
@@ -188,6 +191,13 @@ impl Tx {
         let owner = salon_core::Owner::User(id.clone()).to_string();
         for forget in ["DELETE FROM secrets WHERE owner = $1", "DELETE FROM deks WHERE owner = $1"] {
             sqlx::query(forget).bind(&owner).execute(self.connection()).await?;
+        }
+        for forget in [
+            "DELETE FROM logins WHERE user_id = $1",
+            "DELETE FROM links WHERE user_id = $1",
+            "DELETE FROM identities WHERE user_id = $1",
+        ] {
+            sqlx::query(forget).bind(id.as_str()).execute(self.connection()).await?;
         }
         self.touch_people().await?;
         Ok(removed.rows_affected() == 1)

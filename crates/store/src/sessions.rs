@@ -19,7 +19,8 @@ pub struct Session {
     pub seen_at: Time,
 }
 
-/// Whose sessions are meant: those of the user, and the dialogs of the private chats of the same person.
+/// Whose sessions are meant: those of the user, and the dialogs of the private chats of the same person: of the one who is
+/// known by this Telegram id, and of those who were linked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keeper {
     pub user: UserId,
@@ -50,7 +51,8 @@ impl Tx {
             "SELECT id, channel, bot_id, chat_id, user_id, engine, view, thread, summary, window_from, turns, active, \
                     model, project, trusted_until, created_at, updated_at, metadata, seen_at FROM dialogs \
              WHERE id = $1 AND removed_at IS NULL \
-               AND (user_id = $2 OR (user_id IS NULL AND chat_id = CAST($3 AS BIGINT)))",
+               AND (user_id = $2 OR (user_id IS NULL AND (chat_id = CAST($3 AS BIGINT) \
+                    OR chat_id IN (SELECT telegram_id FROM links WHERE user_id = $2))))",
         )
         .bind(id.as_str())
         .bind(keeper.user.as_str())
@@ -65,7 +67,8 @@ impl Tx {
         let rows = sqlx::query(
             "SELECT id, channel, bot_id, chat_id, user_id, engine, view, thread, summary, window_from, turns, active, \
                     model, project, trusted_until, created_at, updated_at, metadata, seen_at FROM dialogs \
-             WHERE removed_at IS NULL AND (user_id = $1 OR (user_id IS NULL AND chat_id = CAST($2 AS BIGINT))) \
+             WHERE removed_at IS NULL AND (user_id = $1 OR (user_id IS NULL AND (chat_id = CAST($2 AS BIGINT) \
+                    OR chat_id IN (SELECT telegram_id FROM links WHERE user_id = $1)))) \
                AND (updated_at < $3 OR (updated_at = $3 AND id < $4)) \
              ORDER BY updated_at DESC, id DESC LIMIT CAST($5 AS BIGINT)",
         )

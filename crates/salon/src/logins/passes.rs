@@ -1,0 +1,163 @@
+//! Passes: words that somebody is shown once and may use once. An invitation, the first administrator's link, the code that
+//! links a chat.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use salon_core::people::Role;
+use salon_core::{OrgId, Time, UserId};
+use salon_store::{Link, Pass, Result, Tx};
+
+use crate::Salon;
+use crate::people::DEFAULT_ORG;
+
+/// The length of a cookie and of an invitation: 256 random bits.
+pub(crate) const WORD: usize = 43;
+const INVITATION: &str = "invite";
+const CODE: &str = "link";
+/// How long an invitation is good, if nobody says.
+pub const INVITED_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How long a code is good.
+pub const CODE_FOR: Duration = Duration::from_secs(5 * 60);
+/// A code is typed by people: letters that nobody takes for others, 16 of them, which are 80 bits.
+const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+const CODE_LETTERS: usize = 16;
+
+/// A new cookie, or whatever else nobody types.
+pub(crate) fn word() -> String {
+    URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
+}
+
+/// What an invitation is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invited {
+    pub hash: String,
+    pub org: OrgId,
+    pub role: Role,
+}
+
+/// Something that can be shown this once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fresh {
+    pub word: String,
+    pub expires_at: Time,
+}
+
+/// What became of a code that somebody sent from a chat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Linking {
+    Linked(UserId),
+    /// There is no such code, or it was made for nobody who is here.
+    Unknown,
+    Used,
+    Expired,
+    /// This chat's person is somebody here already.
+    Already,
+}
+
+impl Salon {
+    /// Invites somebody to become one of an organisation, in a role.
+    pub async fn invite(&self, org: &OrgId, role: Role, lasts: Duration) -> Result<Fresh> {
+        let (word, now) = (word(), self.clock.now());
+        let pass = Pass {
+            hash: self.keys.token_hash(&word),
+            kind: INVITATION.to_owned(),
+            account: None,
+            text: Some(format!("{role} {org}")),
+            expires_at: now + lasts,
+            used: false,
+        };
+        let expires_at = pass.expires_at;
+        self.store.write((pass, now), |tx, (pass, now)| Box::pin(tx.add_pass(pass, *now))).await?;
+        Ok(Fresh { word, expires_at })
+    }
+
+    /// The invitation by which the first administrator comes in; `None` once there is one.
+    pub async fn first_invitation(&self) -> Result<Option<Fresh>> {
+        if self.store.read().await?.has_keyholder().await? {
+            return Ok(None);
+        }
+        self.invite(&OrgId::new(DEFAULT_ORG), Role::Admin, Duration::from_secs(24 * 60 * 60)).await.map(Some)
+    }
+
+    /// What an invitation that was shown is good for, if it is.
+    pub async fn find_invitation(&self, word: &str) -> Result<Option<Invited>> {
+        let hash = self.keys.token_hash(word);
+        let pass = self.store.read().await?.find_pass(&hash, INVITATION).await?;
+        let good = pass.filter(|pass| !pass.used && pass.expires_at > self.clock.now());
+        Ok(good.and_then(|pass| {
+            let (role, org) = pass.text.as_deref()?.split_once(' ')?;
+            Some(Invited { hash: pass.hash.clone(), org: OrgId::new(org), role: Role::parse(role)? })
+        }))
+    }
+
+    /// A code by which somebody's chat becomes theirs. One that they had before is worthless from now on.
+    pub async fn make_code(&self, user: &UserId) -> Result<Fresh> {
+        let random = u128::from_le_bytes(rand::random());
+        let letter = |at: usize| char::from(LETTERS[(random >> (5 * at) & 31) as usize]);
+        let word: String = (0..CODE_LETTERS).map(letter).collect();
+        let now = self.clock.now();
+        let pass = Pass {
+            hash: self.keys.token_hash(&word),
+            kind: CODE.to_owned(),
+            account: Some(user.clone()),
+            text: None,
+            expires_at: now + CODE_FOR,
+            used: false,
+        };
+        let expires_at = pass.expires_at;
+        self.store
+            .write((pass, now), |tx, (pass, now)| {
+                Box::pin(async move {
+                    tx.drop_passes(CODE, pass.account.as_ref()).await?;
+                    tx.add_pass(pass, *now).await
+                })
+            })
+            .await?;
+        Ok(Fresh { word, expires_at })
+    }
+
+    /// The hash of a code as people type it: in any case, with blanks and hyphens. `None` if it cannot be one.
+    pub fn code_hash(&self, typed: &str) -> Option<String> {
+        let known = |c: &char| !c.is_whitespace() && *c != '-';
+        let code: String = typed.chars().filter(known).map(|c| c.to_ascii_uppercase()).collect();
+        let is_code = code.len() == CODE_LETTERS && code.bytes().all(|byte| LETTERS.contains(&byte));
+        is_code.then(|| self.keys.token_hash(&code))
+    }
+}
+
+/// Uses a code up: from now on this person of Telegram is who made it. In the caller's transaction.
+pub async fn link(tx: &mut Tx, hash: &str, telegram: i64, name: &str, now: Time) -> Result<Linking> {
+    let Some(pass) = tx.find_pass(hash, CODE).await? else { return Ok(Linking::Unknown) };
+    let Some(user) = pass.account else { return Ok(Linking::Unknown) };
+    if pass.used {
+        return Ok(Linking::Used);
+    }
+    if pass.expires_at <= now {
+        return Ok(Linking::Expired);
+    }
+    if tx.find_link(telegram).await?.is_some() {
+        return Ok(Linking::Already);
+    }
+    let Some(account) = tx.find_account(&user).await? else { return Ok(Linking::Unknown) };
+    if let Some(known) = tx.find_user_of_telegram(telegram).await?
+        && known.id != user
+    {
+        // Somebody who only ever spoke in Telegram is this person from now on. Somebody with an account of their own stays.
+        let other = tx.find_account(&known.id).await?;
+        if other.is_some_and(|other| other.login.is_some() || other.user.role > Role::User) {
+            return Ok(Linking::Already);
+        }
+        tx.set_user(&salon_core::User { telegram: None, ..known }).await?;
+    }
+    if !tx.use_token(hash, now).await? {
+        return Ok(Linking::Used);
+    }
+    let name: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
+    let link = Link { telegram, user: account.user.id.clone(), name, linked_at: now };
+    match tx.add_link(&link).await? {
+        true => Ok(Linking::Linked(account.user.id)),
+        false => Ok(Linking::Already),
+    }
+}
