@@ -24,6 +24,7 @@ use salon_bots::roster::OFFICIAL_API;
 use salon_core::BotId;
 use salon_engine::Secret;
 use salon_store::Place;
+use salon_web::HouseSettings;
 use serde::Deserialize;
 
 use crate::master::MasterSource;
@@ -69,6 +70,8 @@ pub struct Config {
     pub llm_listen: Option<SocketAddr>,
     /// Whose pages may read our answers.
     pub origins: Vec<String>,
+    /// How the pages behave.
+    pub house: HouseSettings,
     /// What the command line said, so that the rest can be read again.
     pub flags: Flags,
     pub log: Log,
@@ -183,6 +186,7 @@ struct File {
     relay: upstreams::FileRelay,
     sessions: sessions::FileSessions,
     llm_server: sessions::FileLlmServer,
+    house: FileHouse,
     cors_origins: Option<Vec<String>>,
     anonymous: Option<bool>,
     answers: FileAnswers,
@@ -231,6 +235,13 @@ struct FileJobs {
     poll_ms: Option<u64>,
     attempts: Option<i64>,
     longest_backoff_s: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FileHouse {
+    public_url: Option<String>,
+    secure_cookies: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -312,12 +323,24 @@ impl Config {
             anonymous: env.flag("SALON_ANONYMOUS")?.or(file.anonymous).unwrap_or(false),
             llm_listen: sessions::llm_listen(env, &file.llm_server)?,
             origins: sessions::origins(env, file.cors_origins)?,
+            house: house(env, file.house)?,
             flags: flags.clone(),
             log: log(env, &file.log)?,
             old_names: env.old_names.clone(),
             data,
         })
     }
+}
+
+fn house(env: &mut Env, file: FileHouse) -> Result<HouseSettings> {
+    let url = env.text("SALON_PUBLIC_URL").or(file.public_url).or_else(|| env.old("BASE_URL", "SALON_PUBLIC_URL"));
+    let public_url = url.map(|url| url.trim_end_matches('/').to_owned());
+    if let Some(url) = &public_url {
+        let web = url.starts_with("https://") || url.starts_with("http://");
+        ensure!(web, "SALON_PUBLIC_URL is an address such as https://salon.example.com, not {url}");
+    }
+    let secure = env.flag("SALON_SECURE_COOKIES")?.or(file.secure_cookies).unwrap_or(true);
+    Ok(HouseSettings { secure_cookies: secure, public_url })
 }
 
 fn read_file(named: Option<PathBuf>) -> Result<File> {

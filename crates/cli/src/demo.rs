@@ -48,14 +48,15 @@ pub async fn demo(mut config: Config, mock_listen: SocketAddr) -> Result<()> {
         config.sessions.engine = "storyteller".to_owned();
     }
     let mut house = House::open(&config).await?;
-    greet(&messenger, &public, &config);
+    let door = house.first_door(&config).await?;
+    greet(&messenger, &public, door.as_deref(), &config);
     let asked = signals.until_asked(&mut house, &config.flags).await;
     signals.close(house).await;
     mock.shutdown().await?;
     asked
 }
 
-fn greet(messenger: &str, public: &str, config: &Config) {
+fn greet(messenger: &str, public: &str, door: Option<&str>, config: &Config) {
     println!();
     match config.engines.first() {
         None => println!("  Salon is open. Nothing leaves this machine but a search that you ask for."),
@@ -64,6 +65,9 @@ fn greet(messenger: &str, public: &str, config: &Config) {
     println!();
     println!("  Messenger   {messenger}");
     println!("  Front door  {public}");
+    if let Some(door) = door {
+        println!("  First visit {door}");
+    }
     println!("  API         {public}/docs, without a key from this machine");
     println!("  Data        {}", config.data.display());
     println!();

@@ -148,6 +148,7 @@ impl House {
             probed: Probed::default(),
             sessions: config.sessions.clone(),
             origins: salon_web::origins(&config.origins)?,
+            house: config.house.clone(),
         });
         let agents = Agents::new(
             config.workspaces.folder.clone(),
@@ -191,6 +192,14 @@ impl House {
             }
         }
         Ok(House { salon, relay, fleet, address, llm_address, crew, tasks, closing, _instance: instance })
+    }
+
+    /// The address by which the first administrator comes in, once; `None` if there is one, or nobody can come in here.
+    pub async fn first_door(&self, config: &Config) -> Result<Option<String>> {
+        let Some(address) = self.address else { return Ok(None) };
+        let Some(fresh) = self.salon.first_invitation().await? else { return Ok(None) };
+        let here = || format!("http://{address}");
+        Ok(Some(format!("{}/join/{}", config.house.public_url.clone().unwrap_or_else(here), fresh.word)))
     }
 
     /// Resolves when a part of the house has ended by itself, which none of them should: better no process than one that

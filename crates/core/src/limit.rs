@@ -236,6 +236,13 @@ impl Zone {
         self.date(at).map(|date| date.to_string()).unwrap_or_default()
     }
 
+    /// The moment on the clocks here, as `2026-02-01 14:05`.
+    pub fn stamp(&self, at: Time) -> String {
+        let Ok(timestamp) = jiff::Timestamp::from_millisecond(at.0) else { return String::new() };
+        let here = timestamp.to_zoned(self.0.clone());
+        format!("{} {:02}:{:02}", here.date(), here.hour(), here.minute())
+    }
+
     /// When the day written as `2026-02-01` begins here.
     pub fn midnight(&self, day: &str) -> Option<Time> {
         self.start_of(day.parse().ok()?)

@@ -1,6 +1,7 @@
 //! What we say to people, in every language.
 //!
-//! The texts live in `locales/*.toml`, flat: a key, and a sentence with `{holes}`. English is complete by definition
+//! The texts live in `locales/*.toml`, and those of pages in `locales/pages/*.toml`, flat: a key, and a sentence with
+//! `{holes}`. English is complete by definition
 //! and a test holds the others to it; what an engine says of its server is English already, and has sentences in the
 //! other languages only. [`Lang::Bridge`] is no language of people: it is the exact wording that programs
 //! match, used wherever a bot shows the `events` view, and it falls back to English.
@@ -59,12 +60,16 @@ impl Lang {
         static TABLES: OnceLock<[Table; 4]> = OnceLock::new();
         let [en, ko, ru, bridge] = TABLES.get_or_init(|| {
             [
-                include_str!("../../../locales/en.toml"),
-                include_str!("../../../locales/ko.toml"),
-                include_str!("../../../locales/ru.toml"),
-                include_str!("../../../locales/bridge.toml"),
+                [include_str!("../../../locales/en.toml"), include_str!("../../../locales/pages/en.toml")],
+                [include_str!("../../../locales/ko.toml"), include_str!("../../../locales/pages/ko.toml")],
+                [include_str!("../../../locales/ru.toml"), include_str!("../../../locales/pages/ru.toml")],
+                [include_str!("../../../locales/bridge.toml"), ""],
             ]
-            .map(|text| toml::from_str(text).expect("the locale files are tables of strings"))
+            .map(|texts| {
+                let tables =
+                    texts.map(|text| toml::from_str::<Table>(text).expect("locale files are tables of strings"));
+                tables.into_iter().flatten().collect()
+            })
         });
         match self {
             Lang::En => en,

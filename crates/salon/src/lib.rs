@@ -36,6 +36,7 @@ pub mod run;
 pub mod say;
 mod seal;
 pub mod sessions;
+pub mod shelf;
 pub mod stop;
 pub mod vault;
 pub mod worker;

@@ -85,7 +85,7 @@ pub enum Asked {
 
 impl Salon {
     /// Whose sessions a caller may see: the user's own, and those of the same person in Telegram.
-    async fn keeper(&self, caller: &Caller) -> Result<Keeper> {
+    pub(crate) async fn keeper(&self, caller: &Caller) -> Result<Keeper> {
         let user = self.store.read().await?.find_user(&caller.user).await?;
         Ok(Keeper { user: caller.user.clone(), telegram: user.and_then(|user| user.telegram) })
     }

@@ -115,6 +115,8 @@ CREATE TABLE replies (
 ALTER TABLE dialogs ADD COLUMN title TEXT;
 ALTER TABLE dialogs ADD COLUMN branch_of TEXT;
 ALTER TABLE dialogs ADD COLUMN style TEXT;
+-- A person keeps it: it does not expire.
+ALTER TABLE dialogs ADD COLUMN kept BIGINT NOT NULL DEFAULT 0 CHECK (kept IN (0, 1));
 
 -- Files that people bring with a question, beside those that an engine leaves.
 ALTER TABLE files ADD COLUMN brought BIGINT NOT NULL DEFAULT 0 CHECK (brought IN (0, 1));

@@ -40,6 +40,7 @@ mod row;
 mod secrets;
 mod sessions;
 mod settings;
+mod shelf;
 mod signal;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -78,6 +79,7 @@ pub use outbox::{Part, PartState};
 pub use people::PEOPLE;
 pub use secrets::{Dek, Keyring, Sealed};
 pub use sessions::{Keeper, Session};
+pub use shelf::{Shelved, Words};
 pub use signal::Signal;
 pub use threads::Thread;
 pub use tokens::{NewToken, Token};

@@ -141,7 +141,7 @@ impl Tx {
     pub async fn expire_sessions(&mut self, before: Time, now: Time) -> Result<u64> {
         let expired = sqlx::query(
             "UPDATE dialogs SET removed_at = $2, active = 0 WHERE id IN ( \
-               SELECT id FROM dialogs WHERE channel = 'api' AND seen_at < $1 AND updated_at < $1 \
+               SELECT id FROM dialogs WHERE channel = 'api' AND kept = 0 AND seen_at < $1 AND updated_at < $1 \
                  AND removed_at IS NULL ORDER BY seen_at LIMIT CAST($3 AS BIGINT))",
         )
         .bind(before.0)

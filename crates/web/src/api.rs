@@ -5,7 +5,7 @@
 mod agents;
 mod chat;
 mod form;
-mod frames;
+pub(crate) mod frames;
 mod keys;
 mod limits;
 pub(crate) mod llm;
@@ -14,6 +14,8 @@ mod sessions;
 pub(crate) mod stateless;
 mod upstreams;
 mod usage;
+
+pub(crate) use agents::sent as sent_file;
 
 use std::sync::Arc;
 

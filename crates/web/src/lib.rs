@@ -12,6 +12,7 @@ mod once;
 mod page;
 mod relay;
 pub mod serve;
+mod site;
 mod table;
 mod webhook;
 
@@ -36,6 +37,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 pub use described::openapi;
 pub use health::Probed;
+pub use site::HouseSettings;
 pub use table::Listed;
 
 use table::Table;
@@ -114,11 +116,13 @@ pub struct Shared {
     pub sessions: SessionSettings,
     /// Whose pages in a browser may read our answers: origins, such as `https://chat.example.com`.
     pub origins: Vec<HeaderValue>,
+    /// How the pages behave.
+    pub house: HouseSettings,
 }
 
 /// Every route of the public listener.
 pub fn router(web: Web) -> Router {
-    dressed(table(), web)
+    dressed(table().merge(site::routes(&web)), web)
 }
 
 /// The routes of the LLM server's own listener.
@@ -154,7 +158,7 @@ fn shared_with(origins: &[HeaderValue]) -> CorsLayer {
 
 /// The names of every route, at either listener.
 pub fn routes() -> Vec<Listed> {
-    table().merge_names(api::llm::routes()).into_parts().1
+    table().merge_names(site::names()).merge_names(api::llm::routes()).into_parts().1
 }
 
 fn table() -> Table {

@@ -3,17 +3,24 @@
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{Html, IntoResponse, Response};
+use salon_store::Realm;
 use serde_json::json;
 
 use crate::Web;
 use crate::health::may_watch;
 use crate::serve::Peer;
+use crate::site::see;
+use crate::site::visitor::visit;
 
 const STYLE: &str = include_str!("../assets/front.css");
 
 pub async fn front(State(web): State<Web>, peer: Option<Extension<Peer>>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("text/html") {
+        // Whoever came in has a first page of their own.
+        if let Ok(Some(_)) = visit(&web, &headers, Realm::House).await {
+            return see("/home");
+        }
         let watching = may_watch(&web, peer.map(|Extension(peer)| peer), &headers);
         return Html(page(&web, watching)).into_response();
     }
@@ -65,7 +72,8 @@ fn page(web: &Web, watching: bool) -> String {
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>Salon</title>\
          <link rel=\"stylesheet\" href=\"/assets/front.css\"></head><body><main><h1>Salon</h1>\
-         <p>People, models and agents in conversation. This one is running.</p>{messenger}\
+         <p>People, models and agents in conversation. This one is running.</p>\
+         <p><a class=\"go\" href=\"/login\">Log in</a></p>{messenger}\
          <h2>Bots</h2><ul>{bots}</ul>\
          <p class=\"more\"><a href=\"/readyz\">How it is doing</a> · <a href=\"/metrics\">What it did</a> · \
          <a href=\"/docs\">Its API</a></p>\

@@ -53,6 +53,7 @@ pub fn config(folder: &Path, place: Place, telegram: &str) -> Config {
         anonymous: false,
         llm_listen: None,
         origins: Vec::new(),
+        house: salon_web::HouseSettings::default(),
         flags: Flags::default(),
         log: Log { form: LogForm::Text, filter: "info".to_owned() },
         old_names: Vec::new(),

@@ -26,7 +26,7 @@ pub(super) async fn file(
         let caller = caller(&web, &head, ROUTE, Role::User).await?;
         let (session, file) = (DialogId::new(session.as_str()), FileId::new(file.as_str()));
         match web.salon.find_left_file(&caller, &session, &file).await? {
-            Some(file) => Ok(shown(file)),
+            Some(file) => Ok(sent(file)),
             None => Err(No::missing("file")),
         }
     };
@@ -34,7 +34,7 @@ pub(super) async fn file(
 }
 
 /// The file as it is. A page may be looked at, but nothing in it may do anything, and it is nobody's page.
-fn shown(file: StoredFile) -> Response {
+pub(crate) fn sent(file: StoredFile) -> Response {
     let safe = |media: &str| matches!(media, "image/png" | "image/jpeg" | "image/gif" | "image/webp" | "text/html");
     let how = if safe(&file.media) { "inline" } else { "attachment" };
     let media = HeaderValue::try_from(&file.media).unwrap_or(HeaderValue::from_static("application/octet-stream"));

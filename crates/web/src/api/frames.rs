@@ -55,7 +55,7 @@ pub(super) fn lament(why: &str) -> Response {
     response(Body::from(plain(&json!({ "type": "error", "message": why }))))
 }
 
-pub(super) fn response(body: Body) -> Response {
+pub(crate) fn response(body: Body) -> Response {
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -198,7 +198,7 @@ impl Teller {
 }
 
 /// The reader's half. Dropping it ends the task that tells.
-pub(super) struct Frames(pub mpsc::Receiver<Bytes>);
+pub(crate) struct Frames(pub mpsc::Receiver<Bytes>);
 
 impl hyper::body::Body for Frames {
     type Data = Bytes;

@@ -1,0 +1,123 @@
+//! The pages of everybody: coming in, conversations, keys, and what was used.
+//!
+//! Pages are rendered here and work without a script: a form is sent, and its answer is another page. The scripts in
+//! `assets/` only make the same faster. [`desk`](crate::desk) has the pages of those who run the place.
+
+mod account;
+pub(crate) mod assets;
+pub(crate) mod chart;
+pub(crate) mod chat;
+pub(crate) mod dialogs;
+pub(crate) mod door;
+mod home;
+mod keys;
+pub(crate) mod markdown;
+pub(crate) mod shell;
+pub(crate) mod usage;
+pub(crate) mod visitor;
+
+use askama::Template;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+
+use crate::Web;
+use crate::table::Table;
+use shell::{Shell, page_as};
+
+/// How the pages behave.
+#[derive(Clone, Debug)]
+pub struct HouseSettings {
+    /// Whether cookies want TLS. Browsers take `127.0.0.1` and `localhost` for safe without.
+    pub secure_cookies: bool,
+    /// Where people find us, such as `https://salon.example.com`.
+    pub public_url: Option<String>,
+}
+
+impl Default for HouseSettings {
+    fn default() -> Self {
+        HouseSettings { secure_cookies: true, public_url: None }
+    }
+}
+
+pub(crate) fn routes(web: &Web) -> Table {
+    let web = web.clone();
+    names().map(move |router| router.layer(middleware::from_fn_with_state(web, visitor::own_pages_only)))
+}
+
+/// The same without what is around them.
+pub(crate) fn names() -> Table {
+    Table::default()
+        .get("/assets/{hash}/{name}", assets::serve)
+        .get("/login", door::login_page)
+        .post("/login", door::log_in)
+        .post("/logout", door::log_out)
+        .get("/register", door::register_page)
+        .post("/register", door::register)
+        .get("/join/{word}", door::join_page)
+        .get("/home", home::page)
+        .post("/home/code", home::make_code)
+        .post("/home/links/{telegram}/remove", home::unlink)
+        .get("/dialogs", dialogs::page)
+        .post("/dialogs", chat::begin)
+        .get("/dialogs/new", chat::new_page)
+        .get("/dialogs/{dialog}", chat::page)
+        .get("/dialogs/{dialog}/export", dialogs::export)
+        .post("/dialogs/{dialog}/delete", dialogs::delete)
+        .post("/dialogs/{dialog}/title", chat::rename)
+        .post("/dialogs/{dialog}/engine", chat::choose)
+        .post("/dialogs/{dialog}/stop", chat::stop)
+        .post("/dialogs/{dialog}/turns", chat::say)
+        .get("/dialogs/{dialog}/turns/{turn}/stream", chat::stream::stream)
+        .post("/dialogs/{dialog}/turns/{turn}/again", chat::again)
+        .post("/dialogs/{dialog}/turns/{turn}/branch", chat::branch)
+        .post("/dialogs/{dialog}/asks/{ask}", chat::answer)
+        .get("/dialogs/{dialog}/files/{file}", chat::file)
+        .get("/keys", keys::page)
+        .post("/keys", keys::put)
+        .post("/keys/{key}/remove", keys::remove)
+        .post("/keys/own", keys::make)
+        .post("/keys/own/{key}/revoke", keys::revoke)
+        .get("/usage", usage::page)
+        .get("/account", account::page)
+        .post("/account/password", account::password)
+        .post("/account/taste", account::taste)
+        .post("/account/logins/{login}/end", account::end_login)
+}
+
+/// Another page, by GET.
+pub(crate) fn see(path: &str) -> Response {
+    let Ok(location) = HeaderValue::from_str(path) else { return crate::error::not_found() };
+    (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
+}
+
+#[derive(Template)]
+#[template(path = "site/refused.html")]
+struct RefusedPage<'a> {
+    shell: &'a Shell,
+    status: u16,
+    why: String,
+}
+
+/// A page that says no.
+pub(crate) fn refuse(shell: &Shell, status: StatusCode, code: &str) -> Response {
+    page_as(status, &RefusedPage { shell, status: status.as_u16(), why: shell.wrong(code) })
+}
+
+/// What is not there, or somebody else's.
+pub(crate) fn missing(shell: &Shell) -> Response {
+    refuse(shell, StatusCode::NOT_FOUND, "missing")
+}
+
+/// What the store could not do.
+pub(crate) fn broken(shell: &Shell, error: &salon_store::Error) -> Response {
+    match error {
+        salon_store::Error::Unavailable(_) | salon_store::Error::Full => {
+            refuse(shell, StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+        }
+        error => {
+            tracing::error!(%error, "a page could not be made");
+            refuse(shell, StatusCode::INTERNAL_SERVER_ERROR, "broken")
+        }
+    }
+}

@@ -1,0 +1,585 @@
+//! A conversation: its turns, and the box below them.
+//!
+//! What is sent is a turn, and its answer is read from its log as everywhere else: the page renders the fold, and
+//! [`stream`] goes on with it live.
+
+pub(crate) mod stream;
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use salon::logins::Visit;
+use salon::sessions::{Asked, Question};
+use salon_core::{AskId, DialogId, FileId, LeftFile, Reply, ReplyState, Turn, TurnId, TurnState, Wishes};
+use salon_store::{AskState, Request as Same, Shelved};
+use serde::Deserialize;
+
+use super::dialogs::{place, shell_of, short};
+use super::door::Nothing;
+use super::markdown::blocks;
+use super::shell::{Shell, page as shown, page_as};
+use super::visitor::{Filled, Visitor};
+use super::{broken, missing, refuse, see};
+use crate::Web;
+
+/// Turns on one page.
+const PAGE: i64 = 30;
+/// The longest question, in characters.
+const LONGEST: usize = 100_000;
+
+/// Answer styles, by the names that are stored.
+pub(crate) const STYLES: [&str; 3] = ["standard", "brief", "extended"];
+
+#[derive(Template)]
+#[template(path = "site/chat.html")]
+struct ChatPage {
+    shell: Shell,
+    /// `None` where it is yet to begin.
+    id: Option<String>,
+    title: String,
+    place: String,
+    turns: Vec<Shown>,
+    /// Where earlier turns are.
+    earlier: Option<i64>,
+    engine: String,
+    style: String,
+    engines: Vec<String>,
+    /// Names the next question, so that it is asked once however often it is sent.
+    request: String,
+    draft: String,
+    wrong: Option<String>,
+    script: &'static str,
+    cost: i64,
+}
+
+impl ChatPage {
+    fn is_working(&self) -> bool {
+        self.turns.iter().any(|turn| turn.is_open)
+    }
+
+    fn styles(&self) -> [&'static str; 3] {
+        STYLES
+    }
+
+    fn suggestions(&self) -> [String; 3] {
+        ["simpler", "example", "short"].map(|word| self.shell.t(&format!("chat.suggest.{word}")))
+    }
+}
+
+/// A turn as it is shown.
+#[derive(Template)]
+#[template(path = "part/turn.html")]
+pub(crate) struct Shown {
+    pub shell: Shell,
+    pub dialog: String,
+    pub turn: Turn,
+    /// HTML, block by block.
+    pub answer: Vec<String>,
+    pub files: Vec<LeftFile>,
+    pub cost: i64,
+    pub is_open: bool,
+    pub aside: String,
+    /// Why there is no answer.
+    pub failed: Option<String>,
+}
+
+/// What stands beside an answer while it is written: what is being done, and what is asked.
+#[derive(Template)]
+#[template(path = "part/aside.html")]
+pub(crate) struct Aside<'a> {
+    pub shell: &'a Shell,
+    pub dialog: &'a str,
+    pub reply: &'a Reply,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Where {
+    before: Option<i64>,
+    done: Option<String>,
+    q: Option<String>,
+    engine: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Saying {
+    #[serde(rename = "seal")]
+    _seal: String,
+    text: String,
+    #[serde(default)]
+    request: String,
+    #[serde(default)]
+    engine: String,
+    #[serde(default)]
+    style: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Choosing {
+    #[serde(rename = "seal")]
+    _seal: String,
+    engine: String,
+    #[serde(default)]
+    style: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Naming {
+    #[serde(rename = "seal")]
+    _seal: String,
+    title: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Answering {
+    #[serde(rename = "seal")]
+    _seal: String,
+    answer: String,
+}
+
+/// Who can answer this person, engines first.
+pub(crate) async fn engines(web: &Web, visit: &Visit) -> Vec<String> {
+    let own = web.salon.engines.all().iter().filter(|engine| engine.selectable && engine.installed);
+    let mut names: Vec<String> = own.map(|engine| engine.name.clone()).collect();
+    if let Ok(models) = web.relay.list(&visit.caller).await {
+        for model in models {
+            if !names.contains(&model.model.name) {
+                names.push(model.model.name.clone());
+            }
+        }
+    }
+    names.retain(|name| web.salon.may_ask(&visit.caller, name).is_ok());
+    names
+}
+
+fn usual_engine(web: &Web, visit: &Visit, engines: &[String]) -> String {
+    let own = visit.account.taste.engine.clone();
+    let usual = own.filter(|engine| engines.contains(engine));
+    let usual = usual.or_else(|| Some(web.sessions.engine.clone()).filter(|engine| engines.contains(engine)));
+    usual.or_else(|| engines.first().cloned()).unwrap_or_else(|| web.sessions.engine.clone())
+}
+
+/// `GET /dialogs/new`
+pub(crate) async fn new_page(
+    State(web): State<Web>,
+    Query(place): Query<Where>,
+    headers: HeaderMap,
+    Visitor(visit): Visitor,
+) -> Response {
+    let shell = shell_of(&web, &visit, &headers);
+    let draft = place.q.unwrap_or_default();
+    shown(&empty(&web, &visit, shell, draft, place.engine, None).await)
+}
+
+async fn empty(
+    web: &Web,
+    visit: &Visit,
+    shell: Shell,
+    draft: String,
+    engine: Option<String>,
+    wrong: Option<String>,
+) -> ChatPage {
+    let engines = engines(web, visit).await;
+    let usual = usual_engine(web, visit, &engines);
+    ChatPage {
+        id: None,
+        title: shell.t("chat.new"),
+        place: String::new(),
+        turns: Vec::new(),
+        earlier: None,
+        engine: engine.filter(|engine| engines.contains(engine)).unwrap_or(usual),
+        style: visit.account.taste.style.clone().unwrap_or_else(|| STYLES[0].to_owned()),
+        engines,
+        request: web.salon.clock.id(),
+        draft,
+        wrong,
+        script: &super::assets::CHAT.path,
+        cost: 0,
+        shell,
+    }
+}
+
+/// `GET /dialogs/{dialog}`
+pub(crate) async fn page(
+    State(web): State<Web>,
+    Path(dialog): Path<String>,
+    Query(place): Query<Where>,
+    headers: HeaderMap,
+    Visitor(visit): Visitor,
+) -> Response {
+    let shell = shell_of(&web, &visit, &headers).noticing(place.done.as_deref());
+    show(&web, &visit, shell, &DialogId::new(dialog), place.before, StatusCode::OK, (String::new(), None)).await
+}
+
+async fn show(
+    web: &Web,
+    visit: &Visit,
+    shell: Shell,
+    id: &DialogId,
+    before: Option<i64>,
+    status: StatusCode,
+    (draft, wrong): (String, Option<String>),
+) -> Response {
+    let refused = shell.clone();
+    let made = async {
+        let Some(shelved) = web.salon.find_shelved(&visit.caller, id).await? else { return Ok(None) };
+        let page = compose(web, visit, shell, shelved, before, draft, wrong).await?;
+        Ok(Some(page))
+    };
+    match made.await {
+        Ok(Some(page)) => page_as(status, &page),
+        Ok(None) => missing(&refused),
+        Err(error) => broken(&refused, &error),
+    }
+}
+
+async fn compose(
+    web: &Web,
+    visit: &Visit,
+    shell: Shell,
+    shelved: Shelved,
+    before: Option<i64>,
+    draft: String,
+    wrong: Option<String>,
+) -> salon_store::Result<ChatPage> {
+    let dialog = &shelved.dialog;
+    let mut tx = web.salon.store.read().await?;
+    let turns = tx.list_turns_before(&dialog.id, before.unwrap_or(i64::MAX), PAGE).await?;
+    let costs = tx.costs_of_dialog(&dialog.id).await?;
+    let mut shown = Vec::new();
+    for turn in turns {
+        let events = tx.list_events(&turn.id, 0, i64::from(u16::MAX)).await?;
+        let reply = Reply::fold(&events);
+        let cost = costs.iter().find(|(id, _)| *id == turn.id).map_or(0, |(_, micros)| *micros);
+        shown.push(turn_shown(&shell, turn, &reply, cost));
+    }
+    drop(tx);
+    let mut engines = engines(web, visit).await;
+    if !engines.contains(&dialog.engine) {
+        // It may be gone, and still is what answers here until somebody chooses.
+        engines.insert(0, dialog.engine.clone());
+    }
+    Ok(ChatPage {
+        id: Some(dialog.id.to_string()),
+        title: shelved.title.as_deref().map_or_else(|| shell.t("dialogs.untitled"), short),
+        place: place(&shell, dialog),
+        earlier: shown.first().map(|first| first.turn.number).filter(|first| *first > 1),
+        turns: shown,
+        engine: dialog.engine.clone(),
+        style: shelved.style.or_else(|| visit.account.taste.style.clone()).unwrap_or_else(|| STYLES[0].to_owned()),
+        engines,
+        request: web.salon.clock.id(),
+        draft,
+        wrong,
+        script: &super::assets::CHAT.path,
+        cost: costs.iter().map(|(_, micros)| micros).sum(),
+        shell,
+    })
+}
+
+/// A turn with what its log tells.
+pub(crate) fn turn_shown(shell: &Shell, turn: Turn, reply: &Reply, cost: i64) -> Shown {
+    let is_open = !turn.state.is_final();
+    // What ended is on the turn; what is being written, in the log.
+    let text = match &turn.answer {
+        Some(answer) if !is_open => answer.as_str(),
+        _ => reply.text.as_str(),
+    };
+    let dialog = turn.dialog.to_string();
+    let aside = if is_open { aside(shell, &dialog, reply) } else { String::new() };
+    Shown {
+        answer: blocks(text),
+        files: reply.files.clone(),
+        failed: failure(shell, &turn, reply),
+        shell: shell.clone(),
+        is_open,
+        aside,
+        cost,
+        dialog,
+        turn,
+    }
+}
+
+pub(crate) fn aside(shell: &Shell, dialog: &str, reply: &Reply) -> String {
+    Aside { shell, dialog, reply }.render().unwrap_or_default()
+}
+
+/// Why there is no answer, or no more of it, in the reader's language.
+fn failure(shell: &Shell, turn: &Turn, reply: &Reply) -> Option<String> {
+    match turn.state {
+        TurnState::Stopped => Some(shell.t("chat.stopped")),
+        TurnState::Failed => Some(match &reply.state {
+            ReplyState::Failed { code, message } => {
+                shell.lang.find(&format!("failure.{code}"), &[]).unwrap_or_else(|| message.clone())
+            }
+            _ => turn.error.clone().unwrap_or_else(|| shell.t("chat.failed")),
+        }),
+        _ => None,
+    }
+}
+
+/// `POST /dialogs`: a new conversation begins with its first question.
+pub(crate) async fn begin(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    Filled(Visitor(visit), saying): Filled<Visitor, Saying>,
+) -> Response {
+    let shell = shell_of(&web, &visit, &headers);
+    if let Some(code) = fault(&saying.text) {
+        let wrong = Some(shell.wrong(code));
+        let page = empty(&web, &visit, shell, saying.text, Some(saying.engine), wrong).await;
+        return page_as(StatusCode::UNPROCESSABLE_ENTITY, &page);
+    }
+    let known = engines(&web, &visit).await;
+    let engine = match known.contains(&saying.engine) {
+        true => saying.engine.clone(),
+        false => usual_engine(&web, &visit, &known),
+    };
+    let opened = async {
+        let session = web.salon.open_dialog(&visit.caller, &engine).await?;
+        let style = style(&saying.style);
+        if style.is_some() {
+            web.salon.choose_engine(&visit.caller, &session.dialog.id, &engine, style).await?;
+        }
+        Ok(session.dialog.id)
+    };
+    match opened.await {
+        Ok(id) => said(&web, &visit, shell, &headers, &id, saying).await,
+        Err(error) => broken(&shell, &error),
+    }
+}
+
+fn style(name: &str) -> Option<&'static str> {
+    STYLES.into_iter().find(|known| *known == name).filter(|known| *known != STYLES[0])
+}
+
+/// What is wrong with a question.
+fn fault(text: &str) -> Option<&'static str> {
+    match text.trim() {
+        "" => Some("empty"),
+        text if text.chars().count() > LONGEST => Some("too_long"),
+        _ => None,
+    }
+}
+
+/// `POST /dialogs/{dialog}/turns`
+pub(crate) async fn say(
+    State(web): State<Web>,
+    Path(dialog): Path<String>,
+    headers: HeaderMap,
+    Filled(Visitor(visit), saying): Filled<Visitor, Saying>,
+) -> Response {
+    let shell = shell_of(&web, &visit, &headers);
+    let id = DialogId::new(dialog);
+    if let Some(code) = fault(&saying.text) {
+        let wrong = (saying.text, Some(shell.wrong(code)));
+        return show(&web, &visit, shell, &id, None, StatusCode::UNPROCESSABLE_ENTITY, wrong).await;
+    }
+    said(&web, &visit, shell, &headers, &id, saying).await
+}
+
+/// Asks, and shows where the answer will be: all of the page, or to a script only the new turn.
+async fn said(web: &Web, visit: &Visit, shell: Shell, headers: &HeaderMap, id: &DialogId, saying: Saying) -> Response {
+    let asked = web.salon.ask_in_session(&visit.caller, id, question(&saying)).await;
+    let code = match asked {
+        Ok(Asked::Turn(turn)) if wants_part(headers) => return part(web, visit, &shell, id, &turn).await,
+        Ok(Asked::Turn(turn)) => return see(&format!("/dialogs/{id}#t-{turn}")),
+        Ok(Asked::Gone) => return missing(&shell),
+        Ok(Asked::Mismatch) => "sent_before",
+        Ok(Asked::Denied(_)) => "model",
+        Ok(Asked::Full(_)) => "queue_full",
+        Err(error) => return broken(&shell, &error),
+    };
+    let status = if code == "queue_full" { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::CONFLICT };
+    let why = shell.wrong(code);
+    if wants_part(headers) {
+        return crate::error::plain(status, &why);
+    }
+    show(web, visit, shell, id, None, status, (saying.text, Some(why))).await
+}
+
+fn question(saying: &Saying) -> Question {
+    use sha2::{Digest, Sha256};
+    let hash: String = Sha256::digest(saying.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = saying.request.as_str();
+    let is_key = key.len() == 26 && key.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    Question {
+        text: saying.text.trim().to_owned(),
+        engine: None,
+        wishes: Wishes::default(),
+        request: is_key.then(|| Same { key: format!("page:{key}"), hash }),
+    }
+}
+
+fn wants_part(headers: &HeaderMap) -> bool {
+    headers.get("x-salon-part").is_some()
+}
+
+async fn part(web: &Web, visit: &Visit, shell: &Shell, id: &DialogId, turn: &TurnId) -> Response {
+    match web.salon.find_turn_of(&visit.caller, id, turn).await {
+        Ok(Some(turn)) => {
+            let shown = turn_shown(shell, turn, &Reply::default(), 0);
+            let place = HeaderValue::from_str(&format!("/dialogs/{id}"));
+            let mut response = Html(shown.render().unwrap_or_default()).into_response();
+            if let Ok(place) = place {
+                response.headers_mut().insert("x-salon-at", place);
+            }
+            response
+        }
+        Ok(None) => missing(shell),
+        Err(error) => broken(shell, &error),
+    }
+}
+
+/// `POST /dialogs/{dialog}/stop`
+pub(crate) async fn stop(
+    State(web): State<Web>,
+    Path(dialog): Path<String>,
+    headers: HeaderMap,
+    Filled(Visitor(visit), _): Filled<Visitor, Nothing>,
+) -> Response {
+    let id = DialogId::new(dialog);
+    match web.salon.stop_session(&visit.caller, &id).await {
+        Ok(Some(_)) if wants_part(&headers) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Some(_)) => see(&format!("/dialogs/{id}")),
+        Ok(None) => missing(&shell_of(&web, &visit, &headers)),
+        Err(error) => broken(&shell_of(&web, &visit, &headers), &error),
+    }
+}
+
+/// `POST /dialogs/{dialog}/turns/{turn}/again`: asks the same once more.
+pub(crate) async fn again(
+    State(web): State<Web>,
+    Path((dialog, turn)): Path<(String, String)>,
+    headers: HeaderMap,
+    Filled(Visitor(visit), nothing): Filled<Visitor, Nothing>,
+) -> Response {
+    let shell = shell_of(&web, &visit, &headers);
+    let id = DialogId::new(dialog);
+    match web.salon.find_turn_of(&visit.caller, &id, &TurnId::new(turn)).await {
+        Ok(Some(turn)) => {
+            let saying = saying(nothing, turn.question, web.salon.clock.id());
+            said(&web, &visit, shell, &headers, &id, saying).await
+        }
+        Ok(None) => missing(&shell),
+        Err(error) => broken(&shell, &error),
+    }
+}
+
+fn saying(nothing: Nothing, text: String, request: String) -> Saying {
+    Saying { _seal: nothing.seal(), text, request, engine: String::new(), style: String::new() }
+}
+
+/// `POST /dialogs/{dialog}/turns/{turn}/branch`: asks something else in its place, in a dialog that begins like this one.
+pub(crate) async fn branch(
+    State(web): State<Web>,
+    Path((dialog, turn)): Path<(String, String)>,
+    headers: HeaderMap,
+    Filled(Visitor(visit), saying): Filled<Visitor, Saying>,
+) -> Response {
+    let shell = shell_of(&web, &visit, &headers);
+    let id = DialogId::new(dialog);
+    if let Some(code) = fault(&saying.text) {
+        let wrong = (saying.text, Some(shell.wrong(code)));
+        return show(&web, &visit, shell, &id, None, StatusCode::UNPROCESSABLE_ENTITY, wrong).await;
+    }
+    let new = async {
+        let Some(turn) = web.salon.find_turn_of(&visit.caller, &id, &TurnId::new(turn)).await? else { return Ok(None) };
+        web.salon.branch_dialog(&visit.caller, &id, turn.number).await
+    };
+    match new.await {
+        Ok(Some(new)) => said(&web, &visit, shell, &HeaderMap::new(), &new, saying).await,
+        Ok(None) => missing(&shell),
+        Err(error) => broken(&shell, &error),
+    }
+}
+
+/// `POST /dialogs/{dialog}/engine`
+pub(crate) async fn choose(
+    State(web): State<Web>,
+    Path(dialog): Path<String>,
+    headers: HeaderMap,
+    Filled(Visitor(visit), choosing): Filled<Visitor, Choosing>,
+) -> Response {
+    let shell = shell_of(&web, &visit, &headers);
+    let id = DialogId::new(dialog);
+    if !engines(&web, &visit).await.contains(&choosing.engine) {
+        return refuse(&shell, StatusCode::UNPROCESSABLE_ENTITY, "engine");
+    }
+    match web.salon.choose_engine(&visit.caller, &id, &choosing.engine, style(&choosing.style)).await {
+        Ok(true) => see(&format!("/dialogs/{id}?done=saved")),
+        Ok(false) => missing(&shell),
+        Err(error) => broken(&shell, &error),
+    }
+}
+
+/// `POST /dialogs/{dialog}/title`
+pub(crate) async fn rename(
+    State(web): State<Web>,
+    Path(dialog): Path<String>,
+    headers: HeaderMap,
+    Filled(Visitor(visit), naming): Filled<Visitor, Naming>,
+) -> Response {
+    let id = DialogId::new(dialog);
+    match web.salon.rename_dialog(&visit.caller, &id, &naming.title).await {
+        Ok(true) => see(&format!("/dialogs/{id}?done=saved")),
+        Ok(false) => missing(&shell_of(&web, &visit, &headers)),
+        Err(error) => broken(&shell_of(&web, &visit, &headers), &error),
+    }
+}
+
+/// `POST /dialogs/{dialog}/asks/{ask}`: answers what an agent wants to be allowed.
+pub(crate) async fn answer(
+    State(web): State<Web>,
+    Path((dialog, ask)): Path<(String, String)>,
+    headers: HeaderMap,
+    Filled(Visitor(visit), answering): Filled<Visitor, Answering>,
+) -> Response {
+    let shell = shell_of(&web, &visit, &headers);
+    let id = DialogId::new(dialog);
+    let state = match answering.answer.as_str() {
+        "once" => AskState::Once,
+        "session" => AskState::Session,
+        "deny" => AskState::Deny,
+        _ => return refuse(&shell, StatusCode::UNPROCESSABLE_ENTITY, "other"),
+    };
+    match web.salon.answer_in_session(&visit.caller, &id, &AskId::new(ask), state).await {
+        Ok(Some(_)) if wants_part(&headers) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Some(_)) => see(&format!("/dialogs/{id}")),
+        Ok(None) => missing(&shell),
+        Err(error) => broken(&shell, &error),
+    }
+}
+
+/// `GET /dialogs/{dialog}/files/{file}`: a download, and nothing that a browser would run.
+pub(crate) async fn file(
+    State(web): State<Web>,
+    Path((dialog, file)): Path<(String, String)>,
+    headers: HeaderMap,
+    Visitor(visit): Visitor,
+) -> Response {
+    let shell = shell_of(&web, &visit, &headers);
+    match web.salon.find_left_file(&visit.caller, &DialogId::new(dialog), &FileId::new(file)).await {
+        Ok(Some(file)) => framed(crate::api::sent_file(file)),
+        Ok(None) => missing(&shell),
+        Err(error) => broken(&shell, &error),
+    }
+}
+
+/// Lets our own pages show a page that an agent left, in a frame where nothing of it runs.
+fn framed(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'",
+        ),
+    );
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
+    response
+}
