@@ -13,6 +13,8 @@ const WIDTH: usize = 640;
 const HEIGHT: usize = 180;
 const BELOW: usize = 24;
 const ABOVE: usize = 18;
+/// How wide a label is.
+const LABEL: usize = 38;
 
 /// Bars beside each other. `title` says what they are to whoever does not see them.
 pub(crate) fn bars(bars: &[Bar], title: &str) -> String {
@@ -20,7 +22,7 @@ pub(crate) fn bars(bars: &[Bar], title: &str) -> String {
     let step = WIDTH / bars.len().max(1);
     let room = HEIGHT - BELOW - ABOVE;
     // So many labels have room; the others are told by whoever is pointed at.
-    let every = (bars.len() * 46).div_ceil(WIDTH).max(1);
+    let every = (bars.len() * (LABEL + 8)).div_ceil(WIDTH).max(1);
     let mut out = format!(
         "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
         escaped(title)
@@ -42,7 +44,8 @@ pub(crate) fn bars(bars: &[Bar], title: &str) -> String {
              height=\"{room}\"/><rect class=\"bar\" x=\"{x}\" y=\"{y}\" width=\"{wide}\" height=\"{tall}\" rx=\"2\"/>"
         ));
         if at % every == 0 {
-            let middle = x + wide / 2;
+            // The first one would begin outside.
+            let middle = (x + wide / 2).max(LABEL / 2);
             out.push_str(&format!("<text x=\"{middle}\" y=\"{}\">{label}</text>", HEIGHT - 7));
         }
         out.push_str("</g>");

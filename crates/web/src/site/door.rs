@@ -6,6 +6,7 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use salon::logins::{Newcomer, NotIn, Registration, Shown};
+use salon_core::people::Role;
 use salon_store::Realm;
 use serde::Deserialize;
 
@@ -227,7 +228,7 @@ async fn registering(web: &Web, guest: &Guest, pass: String) -> Response {
     } else {
         match web.salon.find_invitation(&pass).await {
             Ok(Some(invited)) => {
-                is_admin = invited.role == salon_core::people::Role::Admin;
+                is_admin = invited.role == Role::Admin;
                 None
             }
             Ok(None) => wrong("bad_pass"),
@@ -271,6 +272,7 @@ pub(crate) async fn register(
     if let NotIn::Store(error) = &not {
         return broken(&shell, error);
     }
+    let invited = web.salon.find_invitation(&form.pass).await.ok().flatten();
     let why = Some(shell.wrong(not.code()));
     let field = |value: &str, here: bool| Field { value: value.to_owned(), wrong: why.clone().filter(|_| here) };
     let again = RegisterPage {
@@ -278,7 +280,7 @@ pub(crate) async fn register(
         email: field(&form.email, matches!(not, NotIn::BadEmail | NotIn::Taken)),
         password: field("", matches!(not, NotIn::WeakPassword)),
         pass: form.pass,
-        is_admin: false,
+        is_admin: invited.is_some_and(|invited| invited.role == Role::Admin),
         wrong: why.clone().filter(|_| matches!(not, NotIn::Closed | NotIn::BadPass)),
         shell,
     };

@@ -8,14 +8,14 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use qrcodegen::{QrCode, QrCodeEcc};
 use salon::logins::Visit;
-use salon_core::{Micros, Time};
+use salon_core::Time;
 use salon_store::ledger::{Usage, UsageFilter};
 use salon_store::{Link, Session};
 
 use super::account::Said;
-use super::chart::{Bar, bars};
 use super::door::Nothing;
 use super::shell::{Place, Shell, page as shown, page_as};
+use super::usage::{Asked, used_by_day};
 use super::visitor::{Filled, Visitor, language};
 use super::{broken, missing, see};
 use crate::Web;
@@ -28,7 +28,6 @@ const NEWEST: i64 = 5;
 struct HomePage {
     shell: Shell,
     links: Vec<Link>,
-    bots: Vec<String>,
     dialogs: Vec<(String, Session)>,
     used: Usage,
     chart: String,
@@ -87,17 +86,12 @@ async fn look(web: &Web, visit: &Visit, shell: Shell) -> salon_store::Result<Hom
     let by_day = tx.usage_by_day(&filter, zone).await?;
     let links = tx.list_links(user).await?;
     drop(tx);
-    let days = (0..DAYS).rev().map(|back| zone.day(Time(now.0 - (back * 24 * 60 * 60 * 1000) as i64)));
-    let days = days.map(|day| {
-        let micros = by_day.iter().find(|known| known.day == day).map_or(0, |known| known.usage.micros);
-        Bar { label: day[5..].to_owned(), value: micros, shown: format!("${}", Micros(micros)) }
-    });
-    let chart = bars(&days.collect::<Vec<_>>(), &shell.t("home.chart"));
+    let asked = Asked { days: Some(DAYS.to_string()), ..Asked::default() };
+    let chart = used_by_day(&by_day, &asked.span(zone, now), zone, &shell.t("home.chart"));
     let owner = salon_core::Owner::User(user.clone());
     let keys = web.salon.vault.list_keys(Some(&owner)).await.unwrap_or_default();
     Ok(HomePage {
         limits: super::usage::left(web, visit).await?,
-        bots: web.doors.bots().into_iter().filter_map(|bot| bot.username).collect(),
         has_keys: !keys.is_empty(),
         links,
         dialogs,

@@ -127,23 +127,32 @@ async fn look(web: &Web, visit: &Visit, shell: Shell, span: Span) -> salon_store
     let models = tx.usage_by_model(&filter, MODELS).await?;
     let days = tx.usage_by_day(&filter, &visit.caller.zone).await?;
     drop(tx);
-    let chart = money_by_day(&days, &span, &visit.caller.zone, &shell.t("usage.chart"));
+    let chart = used_by_day(&days, &span, &visit.caller.zone, &shell.t("usage.chart"));
     let limits = left(web, visit).await?;
     Ok(UsagePage { shell, span, used, models, days, chart, limits })
 }
 
-/// A bar for every day of a span, the newest days if there are too many.
-pub(crate) fn money_by_day(days: &[DayUsage], span: &Span, zone: &salon_core::limit::Zone, title: &str) -> String {
+/// A bar for every day of a span, the newest days if there are too many: what was spent, or else how many tokens.
+pub(crate) fn used_by_day(days: &[DayUsage], span: &Span, zone: &salon_core::limit::Zone, title: &str) -> String {
     let mut all = Vec::new();
     let mut at = span.window.end;
     while at > span.window.start && all.len() < CHARTED {
         let day = zone.day(Time(at.0 - 1));
-        let micros = days.iter().find(|known| known.day == day).map_or(0, |known| known.usage.micros);
-        all.push(Bar { label: day[5..].to_owned(), value: micros, shown: format!("${}", Micros(micros)) });
         at = zone.midnight(&day).unwrap_or(span.window.start);
+        all.push(day);
     }
     all.reverse();
-    bars(&all, title)
+    // Where nothing costs anything, tokens tell more.
+    let by_money = days.iter().any(|day| day.usage.micros > 0);
+    let bar = |day: &String| {
+        let usage = days.iter().find(|known| known.day == *day).map(|known| known.usage).unwrap_or_default();
+        let (value, shown) = match by_money {
+            true => (usage.micros, format!("${}", Micros(usage.micros))),
+            false => (usage.tokens.total(), super::shell::grouped(usage.tokens.total())),
+        };
+        Bar { label: day[5..].to_owned(), value, shown }
+    };
+    bars(&all.iter().map(bar).collect::<Vec<_>>(), title)
 }
 
 /// The limits that hold for somebody, by themselves and with their organisation.
@@ -209,7 +218,7 @@ mod tests {
     #[test]
     fn there_is_a_bar_for_every_day() {
         let asked = Asked { days: Some("7".to_owned()), ..Asked::default() };
-        let svg = money_by_day(&[], &asked.span(&Zone::utc(), NOON), &Zone::utc(), "x");
+        let svg = used_by_day(&[], &asked.span(&Zone::utc(), NOON), &Zone::utc(), "x");
         assert_eq!(svg.matches("class=\"bar\"").count(), 7);
     }
 }
