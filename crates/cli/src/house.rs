@@ -507,6 +507,9 @@ async fn keep_house(salon: Arc<Salon>, relay: Arc<Relay>, sessions: Option<Durat
                 }
             }
             _ = sweep.tick() => {
+                if let Err(error) = forget_logins(&salon).await {
+                    tracing::warn!(%error, "old logins could not be swept");
+                }
                 match forget_answers(&relay).await.and(swept(&salon).await) {
                     Ok((0, 0, 0)) => {}
                     Ok((jobs, tokens, parts)) => tracing::info!(jobs, tokens, parts, "swept what was too old"),
@@ -521,6 +524,11 @@ async fn keep_house(salon: Arc<Salon>, relay: Arc<Relay>, sessions: Option<Durat
             () = closing.cancelled() => return,
         }
     }
+}
+
+/// Forgets browsers whose time is over.
+async fn forget_logins(salon: &Salon) -> salon_store::Result<u64> {
+    salon.store.write(salon.clock.now(), |tx, now| Box::pin(tx.sweep_logins(*now))).await
 }
 
 /// Forgets what was answered to requests that can no longer be repeated.

@@ -18,6 +18,8 @@ mod ending;
 mod enqueueing;
 #[path = "conformance/events.rs"]
 mod events;
+#[path = "conformance/house.rs"]
+mod house;
 #[path = "conformance/ledger.rs"]
 mod ledger;
 #[path = "conformance/outbox.rs"]
