@@ -19,7 +19,7 @@ pub async fn front(State(web): State<Web>, peer: Option<Extension<Peer>>, header
     if accept.contains("text/html") {
         // Whoever came in has a first page of their own.
         if let Ok(Some(_)) = visit(&web, &headers, Realm::House).await {
-            return see("/home");
+            return see("/start");
         }
         let watching = may_watch(&web, peer.map(|Extension(peer)| peer), &headers);
         return Html(page(&web, watching)).into_response();

@@ -9,10 +9,10 @@ pub(crate) mod chart;
 pub(crate) mod chat;
 pub(crate) mod dialogs;
 pub(crate) mod door;
-mod home;
 mod keys;
 pub(crate) mod markdown;
 pub(crate) mod shell;
+mod start;
 pub(crate) mod usage;
 pub(crate) mod visitor;
 
@@ -55,9 +55,9 @@ pub(crate) fn names() -> Table {
         .get("/register", door::register_page)
         .post("/register", door::register)
         .get("/join/{word}", door::join_page)
-        .get("/home", home::page)
-        .post("/home/code", home::make_code)
-        .post("/home/links/{telegram}/remove", home::unlink)
+        .get("/start", start::page)
+        .post("/start/code", start::make_code)
+        .post("/start/links/{telegram}/remove", start::unlink)
         .get("/dialogs", dialogs::page)
         .post("/dialogs", chat::begin)
         .get("/dialogs/new", chat::new_page)

@@ -1,6 +1,7 @@
 //! Passwords: Argon2id, and few at once, because each takes 19 MiB.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -52,6 +53,7 @@ pub struct Passwords {
     slots: Arc<Semaphore>,
     /// Of a password that nobody has: what is compared where there is nobody.
     nobody: String,
+    computed: AtomicU64,
 }
 
 impl Default for Passwords {
@@ -61,14 +63,20 @@ impl Default for Passwords {
         // Its time is that of any other; whether it fits is not asked.
         let nobody =
             format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$bm9ib2R5aGFzdGhpcw${}", "A".repeat(43));
-        Passwords { argon, slots: Arc::new(Semaphore::new(AT_ONCE)), nobody }
+        Passwords { argon, slots: Arc::new(Semaphore::new(AT_ONCE)), nobody, computed: AtomicU64::new(0) }
     }
 }
 
 impl Passwords {
+    /// How many hashes were computed: whoever looks for somebody must cost one, found or not.
+    pub fn computed(&self) -> u64 {
+        self.computed.load(Ordering::Relaxed)
+    }
+
     pub async fn hash(&self, password: &str) -> String {
         let (argon, password) = (self.argon.clone(), Zeroizing::new(password.to_owned()));
         let _slot = self.slots.acquire().await;
+        self.computed.fetch_add(1, Ordering::Relaxed);
         let hashed = tokio::task::spawn_blocking(move || {
             let salt = SaltString::encode_b64(&rand::random::<[u8; 16]>()).expect("16 bytes are a salt");
             argon.hash_password(password.as_bytes(), &salt).expect("the salt is one").to_string()
@@ -83,6 +91,7 @@ impl Passwords {
             (self.argon.clone(), Zeroizing::new(password.chars().take(LONGEST).collect::<String>()));
         let hash = hash.unwrap_or(&self.nobody).to_owned();
         let _slot = self.slots.acquire().await;
+        self.computed.fetch_add(1, Ordering::Relaxed);
         let verified = tokio::task::spawn_blocking(move || {
             PasswordHash::new(&hash).is_ok_and(|hash| argon.verify_password(password.as_bytes(), &hash).is_ok())
         });

@@ -158,9 +158,7 @@ async fn somebody_of_telegram_is_whom_they_were_linked_to(scratch: Scratch) {
     };
     assert_eq!(found().await.as_deref(), Some("chat"));
     let link = Link { telegram: 1001, user: alice.clone(), name: "Alice\0".to_owned(), linked_at: Time(3) };
-    let add = async || {
-        store.write(link.clone(), |tx, link| Box::pin(tx.add_link(link))).await.expect("an answer")
-    };
+    let add = async || store.write(link.clone(), |tx, link| Box::pin(tx.add_link(link))).await.expect("an answer");
     assert!(add().await);
     assert!(!add().await, "once");
     assert_eq!(found().await.as_deref(), Some("alice"), "the link comes first");
@@ -201,9 +199,8 @@ async fn a_new_code_makes_the_old_one_worthless(scratch: Scratch) {
     assert_eq!(find("two", "link").await, Some(pass("two", Some(&alice))));
     assert_eq!(find("free", "link").await, Some(pass("free", None)));
     assert_eq!(find("two", "invite").await, None, "it is good for one thing");
-    let use_it = async || {
-        store.write((), |tx, ()| Box::pin(tx.use_token("two", Time(2_000)))).await.expect("an answer")
-    };
+    let use_it =
+        async || store.write((), |tx, ()| Box::pin(tx.use_token("two", Time(2_000)))).await.expect("an answer");
     assert!(use_it().await);
     assert!(!use_it().await, "once");
     assert!(find("two", "link").await.expect("it stays to say so").used);
@@ -266,9 +263,7 @@ async fn a_shelf_has_ones_own_dialogs_and_those_of_linked_chats(scratch: Scratch
     open(store, dialog("his", Channel::Api, Some("bob"), 1_100)).await;
     open(store, dialog("linked", chat(1001), None, 1_200)).await;
     open(store, dialog("strange", chat(1002), None, 1_300)).await;
-    let ids = async |keeper: &Keeper| {
-        shelf(store, keeper, "").await.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
-    };
+    let ids = async |keeper: &Keeper| shelf(store, keeper, "").await.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
     assert_eq!(ids(&keeper("alice", None)).await, ["hers"]);
     let link = Link { telegram: 1001, user: alice, name: "Alice".to_owned(), linked_at: Time(3) };
     store.write(link, |tx, link| Box::pin(tx.add_link(link))).await.expect("a link");
@@ -294,11 +289,10 @@ async fn words_are_looked_for_in_titles_questions_and_answers(scratch: Scratch) 
     }
     ask(store, "a", "a1", "Why do storks fly 100% south?", 10).await;
     ask(store, "b", "b1", "Почему Аист летит на юг?", 20).await;
-    let named = store.write((), |tx, ()| Box::pin(async move { tx.set_title(&DialogId::new("c"), Some("황새")).await }));
+    let named =
+        store.write((), |tx, ()| Box::pin(async move { tx.set_title(&DialogId::new("c"), Some("황새")).await }));
     named.await.expect("a title");
-    let ids = async |words: &str| {
-        shelf(store, alice, words).await.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
-    };
+    let ids = async |words: &str| shelf(store, alice, words).await.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
     assert_eq!(ids("storks").await, ["a"]);
     assert_eq!(ids("100%").await, ["a"], "a sign of patterns is a sign");
     assert_eq!(ids("_").await, [""; 0]);

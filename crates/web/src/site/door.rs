@@ -86,7 +86,7 @@ impl Nothing {
 
 pub(crate) async fn login_page(State(web): State<Web>, Query(wish): Query<Wish>, guest: Guest) -> Response {
     if guest.visit.is_some() {
-        return see(&next_page(wish.next.as_deref(), "/home"));
+        return see(&next_page(wish.next.as_deref(), "/start"));
     }
     let shell = Shell::outside(&guest, web.salon.clock.now());
     let registration = match web.salon.registration().await {
@@ -97,7 +97,7 @@ pub(crate) async fn login_page(State(web): State<Web>, Query(wish): Query<Wish>,
         shell,
         action: "/login",
         email: Field::default(),
-        next: next_page(wish.next.as_deref(), "/home"),
+        next: next_page(wish.next.as_deref(), "/start"),
         wants_code: false,
         wrong: None,
         may_register: registration == Registration::Open,
@@ -124,7 +124,7 @@ pub(crate) async fn enter(
     form: LoginForm,
 ) -> Response {
     let (action, home) = match realm {
-        Realm::House => ("/login", "/home"),
+        Realm::House => ("/login", "/start"),
         Realm::Desk => ("/admin/login", "/admin"),
     };
     let browser = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -242,7 +242,6 @@ async fn registering(web: &Web, guest: &Guest, pass: String) -> Response {
 
 pub(crate) async fn register(
     State(web): State<Web>,
-    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     guest: Guest,
     Form(form): Form<RegisterForm>,
@@ -260,12 +259,14 @@ pub(crate) async fn register(
         lang: guest.visit.is_none().then(|| lang.tag().to_owned()),
         pass: Some(form.pass.clone()).filter(|pass| !pass.is_empty()),
     };
-    let not = match web.salon.register(new).await {
-        Ok(_) => {
-            let login =
-                LoginForm { email: form.email, password: form.password, code: String::new(), next: "/home".to_owned() };
-            return enter(&web, Realm::House, peer, &headers, guest, login).await;
-        }
+    let browser = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let entered = async {
+        let user = web.salon.register(new).await?;
+        let account = web.salon.store.read().await?.find_account(&user.id).await?;
+        web.salon.let_in(&account.ok_or(NotIn::Inactive)?, Realm::House, browser).await
+    };
+    let not = match entered.await {
+        Ok(entered) => return welcome(&web, &entered, see("/start")),
         Err(not) => not,
     };
     let shell = Shell::outside(&guest, web.salon.clock.now());

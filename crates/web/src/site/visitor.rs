@@ -86,7 +86,7 @@ fn to_the_door(head: &Parts, door: &str) -> Response {
     }
     let asked = head.uri.path_and_query().filter(|_| head.method == Method::GET).map_or("", |path| path.as_str());
     match asked {
-        "" | "/" | "/home" | "/admin" => super::see(door),
+        "" | "/" | "/start" | "/admin" => super::see(door),
         path => super::see(&format!("{door}?next={}", encoded(path))),
     }
 }
@@ -99,7 +99,7 @@ fn encoded(path: &str) -> String {
 
 /// Where to go after coming in: one of our own pages, however the wish is written. Everything else is the first page.
 pub(crate) fn next_page(wish: Option<&str>, home: &'static str) -> String {
-    const OURS: [&str; 8] = ["/home", "/dialogs", "/account", "/usage", "/keys", "/panels", "/link", "/admin"];
+    const OURS: [&str; 8] = ["/start", "/dialogs", "/account", "/usage", "/keys", "/panels", "/link", "/admin"];
     let wish = wish.unwrap_or_default();
     let plain = wish.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     let page = wish.split(['?', '#']).next().unwrap_or_default();
@@ -272,8 +272,8 @@ mod tests {
 
     #[test]
     fn only_our_own_pages_are_gone_to() {
-        for good in ["/home", "/dialogs/01J?x=1", "/account", "/admin/users", "/usage#week"] {
-            assert_eq!(next_page(Some(good), "/home"), good);
+        for good in ["/start", "/dialogs/01J?x=1", "/account", "/admin/users", "/usage#week"] {
+            assert_eq!(next_page(Some(good), "/start"), good);
         }
         for bad in [
             "",
@@ -281,7 +281,7 @@ mod tests {
             "//evil.example",
             "/\\evil.example",
             "https://evil.example",
-            "/home//evil.example",
+            "/start//evil.example",
             "/homeless",
             "/%09/evil.example",
             "\t//evil.example",
@@ -289,14 +289,14 @@ mod tests {
             "/dialogs\r\nSet-Cookie: a=b",
             "javascript:alert(1)",
             "/logout",
-            "/home/%2e%2e",
+            "/start/%2e%2e",
             "evil",
             "\\\\evil",
             "/dialogs\\@evil.example",
             "http:evil.example",
             "///evil.example",
         ] {
-            assert_eq!(next_page(Some(bad), "/home"), "/home", "{bad:?}");
+            assert_eq!(next_page(Some(bad), "/start"), "/start", "{bad:?}");
         }
         assert_eq!(next_page(None, "/admin"), "/admin");
     }

@@ -24,7 +24,7 @@ const DAYS: u64 = 14;
 const NEWEST: i64 = 5;
 
 #[derive(Template)]
-#[template(path = "site/home.html")]
+#[template(path = "site/start.html")]
 struct HomePage {
     shell: Shell,
     links: Vec<Link>,
@@ -130,7 +130,7 @@ pub(crate) async fn unlink(
     let args = (visit.account.user.id.clone(), telegram);
     let removed = web.salon.store.write(args, |tx, (user, telegram)| Box::pin(tx.remove_link(user, *telegram)));
     match removed.await {
-        Ok(true) => see("/home?done=unlinked"),
+        Ok(true) => see("/start?done=unlinked"),
         Ok(false) => missing(&shell_of(&web, &visit, &headers)),
         Err(error) => broken(&shell_of(&web, &visit, &headers), &error),
     }
