@@ -72,6 +72,15 @@ fn lines(events: &[Stamped]) -> Vec<String> {
             Event::Note(Note::Trouble { message }) => lines.add(at, "error", message),
             Event::Note(Note::Asked { title, .. }) => lines.add(at, "approval_requested", title),
             Event::Note(Note::Answered { verdict, .. }) => lines.add(at, "approval_answered", verdict),
+            // The bridge had no panels, and its readers match every line.
+            Event::Note(
+                Note::Seated { .. }
+                | Note::Gate { .. }
+                | Note::VoiceBegan { .. }
+                | Note::VoiceText { .. }
+                | Note::VoiceEnded { .. }
+                | Note::CutShort { .. },
+            ) => {}
             // What nobody understands was a thought to the bridge.
             Event::Note(Note::Raw { line }) => lines.add(at, "reasoning", &python(&json!({ "raw": line }))),
             Event::File(file) => lines.add(at, "artifact", &python(&json!({ "name": file.name, "size": file.size }))),

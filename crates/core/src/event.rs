@@ -92,10 +92,64 @@ pub enum Note {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },
+    /// A panel sat down: who can be asked, and the most that it can cost. Nobody was asked before this.
+    Seated {
+        panel: String,
+        seats: Vec<Seat>,
+        /// Micro-dollars if everybody is asked as often as the rounds allow.
+        most_micros: i64,
+        /// Micro-dollars that the question may cost.
+        ceiling_micros: i64,
+    },
+    /// The gate decided whether several are asked. `why` is a word such as `plain`, `long`, `risk`, `code`, `always`,
+    /// `never`, `model`, or `doubt` where the first answer was not sure of itself.
+    Gate {
+        several: bool,
+        why: String,
+    },
+    /// Somebody of a panel begins to speak.
+    VoiceBegan {
+        speaker: String,
+        round: i64,
+        model: String,
+    },
+    /// More of what somebody says beside the answer.
+    VoiceText {
+        speaker: String,
+        round: i64,
+        text: String,
+    },
+    /// Somebody has spoken, and what it took.
+    VoiceEnded {
+        speaker: String,
+        round: i64,
+        tokens_in: i64,
+        tokens_out: i64,
+        micros: i64,
+        /// Whether the words of this speaker are the answer: then they stand there and not among the voices.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        answers: bool,
+        /// Why there are no words, in a sentence for people.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failed: Option<String>,
+    },
+    /// The panel ended before everybody was asked: `agreed`, `ceiling` or `alone`.
+    CutShort {
+        why: String,
+    },
     /// What the engine said and nobody understood.
     Raw {
         line: String,
     },
+}
+
+/// A place at a panel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seat {
+    pub speaker: String,
+    /// `solver`, `critic`, `checker`, `adviser`, `synth` or `gate`.
+    pub part: String,
+    pub model: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +221,50 @@ pub struct Pending {
     pub until_ms: Option<i64>,
 }
 
+/// How far somebody of a panel has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VoiceState {
+    Speaking,
+    Spoke,
+    /// There are no words, or not all. Holds a sentence for people.
+    Failed(String),
+}
+
+/// What one speaker of a panel has said in one round. Speakers who are asked together stand in the order in which they
+/// began; whoever was not asked is not among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voice {
+    pub speaker: String,
+    /// `solver`, `critic`, `checker`, `adviser`, `synth` or `gate`; empty if the panel did not say.
+    pub part: String,
+    /// Who speaks, by the catalog's name.
+    pub model: String,
+    /// From 1.
+    pub round: i64,
+    /// Empty where the words are the answer itself.
+    pub text: String,
+    pub state: VoiceState,
+    /// Whether what it says is the answer, which stands in [`Reply::text`].
+    pub answers: bool,
+    pub tokens_in: i64,
+    pub tokens_out: i64,
+    pub micros: i64,
+}
+
+/// What a panel said of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seating {
+    pub panel: String,
+    pub seats: Vec<Seat>,
+    /// The quote: micro-dollars at the most.
+    pub most_micros: i64,
+    pub ceiling_micros: i64,
+    /// Whether several are asked, once that is decided, and why; see [`Note::Gate`].
+    pub gate: Option<(bool, String)>,
+    /// Why not everybody was asked; see [`Note::CutShort`].
+    pub cut_short: Option<String>,
+}
+
 /// What a reader shows now: the fold of a turn's log so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
@@ -180,6 +278,10 @@ pub struct Reply {
     pub files: Vec<LeftFile>,
     pub thread: Option<String>,
     pub usage: Usage,
+    /// The panel that answers, if one does.
+    pub panel: Option<Seating>,
+    /// What its speakers have said, in order. A cost per role is here, too.
+    pub voices: Vec<Voice>,
     /// The number of the last event folded in; `follow` after this one.
     pub seq: i64,
 }
@@ -222,7 +324,7 @@ impl Reply {
             Event::Note(Note::Answered { ask, .. }) => {
                 self.pending.take_if(|pending| pending.ask == *ask);
             }
-            Event::Note(_) => {}
+            Event::Note(note) => self.hear(note),
             Event::File(file) => self.files.push(file.clone()),
             Event::Thread { id } => self.thread = Some(id.clone()),
             Event::Usage(usage) => self.usage = usage.clone(),
@@ -236,6 +338,70 @@ impl Reply {
         if self.is_final() {
             (self.busy_with, self.pending) = (None, None);
         }
+    }
+
+    /// Takes in what a panel tells.
+    fn hear(&mut self, note: &Note) {
+        match note {
+            Note::Seated { panel, seats, most_micros, ceiling_micros } => {
+                self.panel = Some(Seating {
+                    panel: panel.clone(),
+                    seats: seats.clone(),
+                    most_micros: *most_micros,
+                    ceiling_micros: *ceiling_micros,
+                    gate: None,
+                    cut_short: None,
+                });
+            }
+            Note::Gate { several, why } => {
+                if let Some(panel) = &mut self.panel {
+                    panel.gate = Some((*several, why.clone()));
+                }
+            }
+            Note::CutShort { why } => {
+                if let Some(panel) = &mut self.panel {
+                    panel.cut_short = Some(why.clone());
+                }
+            }
+            Note::VoiceBegan { speaker, round, model } => {
+                let seats = self.panel.iter().flat_map(|panel| &panel.seats);
+                let part = seats.filter(|seat| seat.speaker == *speaker).map(|seat| seat.part.clone()).next();
+                self.voices.push(Voice {
+                    speaker: speaker.clone(),
+                    part: part.unwrap_or_default(),
+                    model: model.clone(),
+                    round: *round,
+                    text: String::new(),
+                    state: VoiceState::Speaking,
+                    answers: false,
+                    tokens_in: 0,
+                    tokens_out: 0,
+                    micros: 0,
+                });
+            }
+            Note::VoiceText { speaker, round, text } => {
+                if let Some(voice) = self.voice(speaker, *round) {
+                    voice.text.push_str(text);
+                }
+            }
+            Note::VoiceEnded { speaker, round, tokens_in, tokens_out, micros, answers, failed } => {
+                if let Some(voice) = self.voice(speaker, *round) {
+                    voice.state = failed.clone().map_or(VoiceState::Spoke, VoiceState::Failed);
+                    (voice.tokens_in, voice.tokens_out) = (*tokens_in, *tokens_out);
+                    (voice.micros, voice.answers) = (*micros, *answers);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn voice(&mut self, speaker: &str, round: i64) -> Option<&mut Voice> {
+        self.voices.iter_mut().rev().find(|voice| voice.speaker == speaker && voice.round == round)
+    }
+
+    /// Who speaks now beside the answer.
+    pub fn speaking(&self) -> impl Iterator<Item = &Voice> {
+        self.voices.iter().filter(|voice| voice.state == VoiceState::Speaking)
     }
 
     pub fn is_final(&self) -> bool {
@@ -276,6 +442,53 @@ mod tests {
         assert_eq!(reply.seq, 6);
     }
 
+    #[test]
+    fn voices_are_told_apart_by_speaker_and_round() {
+        let began =
+            |speaker: &str, round| Event::Note(Note::VoiceBegan { speaker: speaker.into(), round, model: "m".into() });
+        let says = |speaker: &str, round, text: &str| {
+            Event::Note(Note::VoiceText { speaker: speaker.into(), round, text: text.into() })
+        };
+        let ended = |speaker: &str, micros, failed: Option<&str>| {
+            let (speaker, failed) = (speaker.to_owned(), failed.map(str::to_owned));
+            Event::Note(Note::VoiceEnded {
+                speaker,
+                round: 1,
+                tokens_in: 3,
+                tokens_out: 4,
+                micros,
+                answers: false,
+                failed,
+            })
+        };
+        let seat = Seat { speaker: "Critic".into(), part: "critic".into(), model: "m".into() };
+        let seated = Note::Seated { panel: "p".into(), seats: vec![seat], most_micros: 9, ceiling_micros: 10 };
+        let events = [
+            started(),
+            Event::Note(seated),
+            Event::Note(Note::Gate { several: true, why: "code".into() }),
+            began("Critic", 1),
+            began("Checker", 1),
+            says("Checker", 1, "b"),
+            says("Critic", 1, "a"),
+            says("Critic", 1, "a"),
+            ended("Critic", 7, None),
+            ended("Checker", 0, Some("away")),
+            began("Critic", 2),
+            says("Critic", 2, "c"),
+        ];
+        let log: Vec<_> = events.into_iter().enumerate().map(|(at, event)| stamped(1, at as i64 + 1, event)).collect();
+        let reply = Reply::fold(&log);
+        let told: Vec<_> =
+            reply.voices.iter().map(|v| (v.speaker.as_str(), v.round, v.text.as_str(), v.micros)).collect();
+        assert_eq!(told, [("Critic", 1, "aa", 7), ("Checker", 1, "b", 0), ("Critic", 2, "c", 0)]);
+        assert_eq!(reply.voices[0].part, "critic");
+        assert_eq!(reply.voices[1].state, VoiceState::Failed("away".into()));
+        assert_eq!(reply.speaking().map(|voice| voice.round).collect::<Vec<_>>(), [2]);
+        assert_eq!(reply.panel.and_then(|panel| panel.gate), Some((true, "code".into())));
+        assert_eq!(reply.text, "");
+    }
+
     fn any_event() -> impl Strategy<Value = Event> {
         prop_oneof![
             Just(started()),
@@ -284,6 +497,8 @@ mod tests {
             Just(Event::Stopped),
             Just(Event::Failed { code: "x".into(), message: "y".into() }),
             Just(Event::Note(Note::Reasoning { text: "hm".into() })),
+            Just(Event::Note(Note::VoiceBegan { speaker: "s".into(), round: 1, model: "m".into() })),
+            "[a-c]{0,3}".prop_map(|text| Event::Note(Note::VoiceText { speaker: "s".into(), round: 1, text })),
         ]
     }
 

@@ -18,6 +18,7 @@
 //! | Org, User, Owner | who may speak and who pays | [`people`] |
 //! | Scopes | what a key may be used for | [`scopes`] |
 //! | Limit, Policy, Period, Scope | sentences about the ledger, and windows in a zone | [`limit`] |
+//! | Panel | several models that answer together, and the rules of when who is asked | [`panel`] |
 //! | Refusal | the ways we say no, each with a code and a sentence | [`error`] |
 //!
 //! Types are not `Serialize`, with one exception: [`Event`], which is our own durable format.
@@ -29,7 +30,9 @@ pub mod event;
 pub mod id;
 pub mod limit;
 pub mod locale;
+pub mod mask;
 pub mod money;
+pub mod panel;
 pub mod people;
 pub mod scopes;
 pub mod summary;
@@ -39,7 +42,9 @@ pub mod turn;
 pub use brief::{Brief, Message, Role, Wishes};
 pub use dialog::{Channel, Chosen, Dialog, View};
 pub use error::Refusal;
-pub use event::{Change, Event, LeftFile, Note, Pending, Reply, ReplyState, Stamped, Usage};
+pub use event::{
+    Change, Event, LeftFile, Note, Pending, Reply, ReplyState, Seat, Seating, Stamped, Usage, Voice, VoiceState,
+};
 pub use id::{AskId, BotId, CallId, ChatId, DialogId, FileId, JobId, KeyId, LimitId, OrgId, SecretId, TurnId, UserId};
 pub use limit::{Amounts, Limit, Limits, Measure, Period, Policy, Scope, Window, Zone};
 pub use locale::Lang;
