@@ -297,7 +297,7 @@ fn card(run: &Run, count: usize) -> bool {
         && (13..=19).contains(&count)
         && run.only(count, b"- ")
         && form
-        && sum % 10 == 0
+        && sum.is_multiple_of(10)
         && matches!(digits[0], 2..=6)
 }
 

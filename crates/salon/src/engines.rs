@@ -2,11 +2,16 @@
 
 use std::sync::{Arc, OnceLock};
 
-use salon_core::Tariff;
+use salon_core::panel::Panel;
+use salon_core::{OrgId, Tariff};
 use salon_engine::Engine;
 
 use crate::agents::Agent;
 use crate::catalog::Catalog;
+use crate::panels;
+
+/// The engine that answers where nobody chose another one.
+pub const USUAL_MODEL: &str = "model";
 
 /// One name that a bot, a session or `/mode` may choose.
 #[derive(Clone)]
@@ -31,6 +36,8 @@ pub enum Answers {
     Engine(Arc<dyn Engine>),
     /// A model of the catalog, which is asked by way of the relay: with its keys, its retries and its bill.
     Model(Choice),
+    /// Several models together, by the panel's name. Whether the person who asks has such a panel is seen when it is asked.
+    Panel(String),
     /// A program of somebody else, in a cell.
     Agent(Arc<Agent>),
 }
@@ -48,11 +55,12 @@ pub enum Choice {
 pub struct Engines {
     list: Vec<Configured>,
     catalog: OnceLock<Arc<Catalog>>,
+    panels: OnceLock<Vec<Panel>>,
 }
 
 impl Engines {
     pub fn new(list: Vec<Configured>) -> Engines {
-        Engines { list, catalog: OnceLock::new() }
+        Engines { list, ..Engines::default() }
     }
 
     /// Lets models of the catalog answer under their own names, too. The first call counts.
@@ -60,9 +68,25 @@ impl Engines {
         self.catalog.set(catalog).ok();
     }
 
-    /// An engine by its name; else a model of the catalog that is known by that name.
+    /// Lets the panels of the configuration sit down. The first call counts.
+    pub fn seat(&self, panels: Vec<Panel>) {
+        self.panels.set(panels).ok();
+    }
+
+    /// The panels of the configuration.
+    pub fn panels(&self) -> &[Panel] {
+        self.panels.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether people of this organisation can ask a model of this name.
+    pub fn knows_model(&self, name: &str, org: &OrgId) -> bool {
+        self.catalog.get().is_some_and(|catalog| catalog.snapshot().find_model(name, Some(org)).is_some())
+    }
+
+    /// An engine by its name; else a panel; else a model of the catalog that is known by that name.
     pub fn find(&self, name: &str) -> Option<Configured> {
         let configured = self.list.iter().find(|engine| engine.name == name).cloned();
+        let configured = configured.or_else(|| panels::named(name).map(|panel| of_panel(name, panel)));
         configured.or_else(|| self.catalog.get()?.snapshot().knows(name).then(|| of_catalog(name)))
     }
 
@@ -75,6 +99,10 @@ impl Engines {
     pub fn all(&self) -> &[Configured] {
         &self.list
     }
+}
+
+fn of_panel(name: &str, panel: &str) -> Configured {
+    Configured { model: None, answers: Answers::Panel(panel.to_owned()), ..of_catalog(name) }
 }
 
 fn of_catalog(name: &str) -> Configured {

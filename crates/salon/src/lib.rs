@@ -29,6 +29,7 @@ pub mod kms;
 pub mod ledger;
 pub mod logins;
 pub mod metrics;
+pub mod panels;
 pub mod people;
 pub mod relay;
 pub mod revision;

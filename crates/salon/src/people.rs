@@ -1,6 +1,7 @@
 //! Who may speak and who pays: making, finding and changing people and their organisations.
 
 use salon_core::limit::Zone;
+use salon_core::mask::Mask;
 use salon_core::people::Role;
 use salon_core::{Org, OrgId, Time, User, UserId};
 use salon_store::{Error, Store, Tx};
@@ -159,6 +160,22 @@ pub async fn set_org(store: &Store, word: &str, text: Option<&str>, zone: Option
     }
     let set = store.write(org.clone(), |tx, org| Box::pin(tx.set_org(org))).await?;
     if set { Ok(org) } else { Err(PeopleError::NoOrg(word.to_owned())) }
+}
+
+/// Who reads the texts of an organisation masked; nobody where there is no such organisation.
+///
+/// Whoever shows a turn's texts to somebody else than its author shows them by [`Mask::for_readers`].
+pub async fn mask_of(store: &Store, org: &OrgId) -> Result<Mask, Error> {
+    let mask = store.read().await?.find_mask(org).await?;
+    Ok(mask.and_then(|mask| Mask::parse(&mask)).unwrap_or_default())
+}
+
+/// Sets who reads the texts of an organisation masked.
+pub async fn set_mask(store: &Store, word: &str, mask: Mask) -> Result<(), PeopleError> {
+    let org = find_org(store, word).await?.id;
+    let args = (org, mask.as_str());
+    let set = store.write(args, |tx, (org, mask)| Box::pin(tx.set_mask(org, mask))).await?;
+    if set { Ok(()) } else { Err(PeopleError::NoOrg(word.to_owned())) }
 }
 
 /// An organisation by id or name.

@@ -19,6 +19,7 @@ mod cache;
 mod charge;
 mod hear;
 mod house;
+mod panel;
 mod passing;
 mod refuse;
 mod tries;
@@ -178,6 +179,8 @@ enum What {
     Granted(Box<tries::Granted>),
     /// It was answered before, and is told again.
     Told(Box<Again>),
+    /// Several answer it.
+    Panel(Box<panel::Sat>),
 }
 
 struct Again {
@@ -192,6 +195,7 @@ impl Begun {
     pub async fn answer(self) -> Result<Answer, Refused> {
         match self.what {
             What::Granted(granted) => granted.answer().await,
+            What::Panel(sat) => sat.answer().await,
             What::Told(again) => {
                 let Again { relay, ask, head, kept } = *again;
                 cache::tell_again(&relay, &ask, &head, kept).await
@@ -266,7 +270,12 @@ impl Relay {
 
     /// Finds out who can answer a call, and sets aside what it can take. Nobody is asked yet.
     pub async fn begin(self: &Arc<Self>, ask: Ask) -> Result<Begun, NotBegun> {
-        let (head, route) = self.understand(&ask)?;
+        let head = Self::read(&ask)?;
+        if panel::named(&head).is_some() {
+            let sat = panel::begin(self, &ask, &head).await?;
+            return Ok(Begun { what: What::Panel(Box::new(sat)) });
+        }
+        let (head, route) = self.understand(&ask, head)?;
         let keys = self.keys(&ask.caller, &route).await?;
         let place = self.cache.place(&ask, &head, &route, &keys);
         if let Some(place) = &place
@@ -282,7 +291,10 @@ impl Relay {
 
     /// Says how many tokens a question has. It costs nothing and asks nobody: our own estimate.
     pub async fn count(&self, ask: Ask) -> Result<Count, Refused> {
-        let (head, _) = self.understand(&ask)?;
+        let mut head = Self::read(&ask)?;
+        if panel::named(&head).is_none() {
+            (head, _) = self.understand(&ask, head)?;
+        }
         // Between what it costs at least and at most.
         let tokens = ((head.input_likely + head.input_estimate) / 2).max(1);
         let body = match ask.wire {
@@ -315,11 +327,16 @@ impl Relay {
         }
     }
 
-    /// Reads what matters of a call and finds who may answer it.
-    fn understand(&self, ask: &Ask) -> Result<(Head, Route), Refused> {
+    /// Reads what matters of a call.
+    fn read(ask: &Ask) -> Result<Head, Refused> {
         let outside = salon_engine::wire::Outside { model: ask.outside.model.as_deref(), stream: ask.outside.stream };
         let head = Head::read(ask.wire, &ask.body, outside)?;
         ask.caller.may_use(&head.model)?;
+        Ok(head)
+    }
+
+    /// Finds who may answer a call.
+    fn understand(&self, ask: &Ask, head: Head) -> Result<(Head, Route), Refused> {
         if head.background {
             let words = "An answer cannot be made in the background here.";
             return Err(Refused::new(Kind::InvalidRequest, words)
@@ -336,7 +353,7 @@ impl Relay {
     }
 
     /// The most that a call can take.
-    fn most(&self, head: &Head, route: &Route) -> Most {
+    pub(crate) fn most(&self, head: &Head, route: &Route) -> Most {
         let model = &route.model;
         let usual = model.output.or(model.most_output).unwrap_or(USUAL_OUTPUT);
         let output = match head.wire {
@@ -348,7 +365,7 @@ impl Relay {
     }
 
     /// The keys with which each upstream of the route can be asked: the caller's own, then the team's, then the house's.
-    async fn keys(&self, caller: &Caller, route: &Route) -> Result<Vec<(String, Keyed)>, Refused> {
+    pub(crate) async fn keys(&self, caller: &Caller, route: &Route) -> Result<Vec<(String, Keyed)>, Refused> {
         let mut keys = Vec::new();
         for upstream in route.upstreams() {
             if let Some(access) = self.key(caller, &upstream).await? {
@@ -390,9 +407,9 @@ impl Relay {
 
 /// The most that a call can take.
 #[derive(Clone, Copy, Debug)]
-struct Most {
+pub(crate) struct Most {
     tokens: Tokens,
-    micros: Micros,
+    pub(crate) micros: Micros,
 }
 
 impl Most {

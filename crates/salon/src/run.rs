@@ -7,6 +7,7 @@
 pub(crate) mod agent;
 mod fare;
 mod model;
+pub(crate) mod panel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +25,13 @@ use tokio_util::sync::CancellationToken;
 use self::agent::{Errands, Remains};
 use self::fare::{Asker, Boarding, Fare};
 use self::model::Model;
+use self::panel::Sitting;
 use crate::Salon;
 use crate::engines::Answers;
 use crate::job::{Job, Next, Work};
-use crate::relay::Relay;
+use crate::panels;
+use crate::people::mask_of;
+use crate::relay::{NotBegun, Relay};
 use crate::say::RunPayload;
 
 /// Events that an engine may be ahead of the store.
@@ -106,9 +110,25 @@ impl Job for RunTurn {
                 fare.map(|fare| (engine.clone(), Some(fare)))
             }
             Answers::Model(choice) => {
-                let model = Model::begin(&self.relay, asker, choice, &brief).await?;
+                let mask = mask_of(&salon.store, &asker.caller.org).await?;
+                let model = Model::begin(&self.relay, asker, choice, &panel::masked(mask, &brief)).await?;
                 model.map(|model| (Arc::new(model) as Arc<dyn Engine>, None))
             }
+            Answers::Panel(name) => match panels::find(salon, &asker.caller, name).await? {
+                Some(found) => {
+                    let mask = mask_of(&salon.store, &asker.caller.org).await?;
+                    let Asker { caller, asking, call } = asker;
+                    let asker = panel::Asker { caller, asking: Some(asking), call, mask };
+                    match Sitting::begin(&self.relay, asker, found, &brief).await {
+                        Ok(sitting) => Boarding::Granted((Arc::new(sitting) as Arc<dyn Engine>, None)),
+                        Err(NotBegun::Unpaid(not)) => Boarding::not(not)?,
+                        Err(NotBegun::Refused(refused)) => Boarding::Refused(model::error_of(*refused)),
+                    }
+                }
+                None => {
+                    Boarding::Refused(EngineError::failed("unknown_panel", format!("There is no panel {name} here.")))
+                }
+            },
             // What it asks of models is charged call by call, at its door.
             Answers::Agent(agent) => match salon.agents.get() {
                 Some(agents) => {

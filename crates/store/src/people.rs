@@ -82,6 +82,25 @@ impl Tx {
         Ok(set.rows_affected() == 1)
     }
 
+    /// Who reads the organisation's texts masked, in a word. `None` if there is no such organisation.
+    pub async fn find_mask(&mut self, org: &OrgId) -> Result<Option<String>> {
+        let row = sqlx::query("SELECT mask FROM orgs WHERE id = $1")
+            .bind(org.as_str())
+            .fetch_optional(self.connection())
+            .await?;
+        row.map(|row| row.text("mask")).transpose()
+    }
+
+    /// `false` if there is no such organisation.
+    pub async fn set_mask(&mut self, org: &OrgId, mask: &str) -> Result<bool> {
+        let set = sqlx::query("UPDATE orgs SET mask = $2 WHERE id = $1")
+            .bind(org.as_str())
+            .bind(mask)
+            .execute(self.connection())
+            .await?;
+        Ok(set.rows_affected() == 1)
+    }
+
     /// The person, if there is one and it was not removed.
     pub async fn find_user(&mut self, id: &UserId) -> Result<Option<User>> {
         let row = sqlx::query(

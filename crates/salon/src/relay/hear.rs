@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body as _;
-use salon_core::Tokens;
+use salon_core::{Micros, Tokens};
 use salon_engine::upstream::Fault;
 use salon_engine::wire::Wire;
 use salon_engine::wire::carry::Reader;
@@ -80,6 +80,14 @@ impl Hearing {
             return self.last.take();
         }
         Some(heard)
+    }
+
+    /// What the answer cost, once it has ended. What is told again costs nothing.
+    pub fn cost(&mut self) -> Micros {
+        match &mut self.told {
+            Told::Whole(_) => Micros::ZERO,
+            Told::Stream(passing) => passing.conclude(),
+        }
     }
 
     async fn bytes(&mut self) -> Option<Bytes> {

@@ -38,7 +38,7 @@ pub(super) fn speak(
 }
 
 /// What an engine is told of a question. It knows neither tools nor pictures.
-fn brief(ask: &Ask, id: &str) -> Brief {
+pub(super) fn brief(ask: &Ask, id: &str) -> Brief {
     let mut instructions = Vec::new();
     let mut history = Vec::new();
     for message in &ask.messages {

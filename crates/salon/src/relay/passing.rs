@@ -99,6 +99,32 @@ impl Passing {
         }
     }
 
+    /// An answer that is made in this process and paid for elsewhere.
+    pub(super) fn unbilled(
+        spoken: mpsc::Receiver<Bytes>,
+        first: Bytes,
+        wire: Wire,
+        id: &str,
+        waiting: Waiting,
+    ) -> Passing {
+        let silence = waiting.silence.map(|silence| Box::pin(tokio::time::sleep(silence)));
+        Passing {
+            source: Some(Source::House(spoken)),
+            first: Some(first),
+            manner: Manner::Untouched,
+            tap: Tap::new(wire),
+            bill: None,
+            wire,
+            id: id.to_owned(),
+            waiting,
+            silence,
+            passed: Instant::now(),
+            cost: Micros::ZERO,
+            between: false,
+            keeping: None,
+        }
+    }
+
     /// Where the upstream says what went wrong, it may repeat the key that it was asked with.
     fn discreet(&self, bytes: Bytes) -> Bytes {
         match (self.tap.has_failed(), &self.bill) {
@@ -182,6 +208,14 @@ impl Passing {
             self.cost = cost;
         }
         last
+    }
+
+    /// Ends an answer that says no more, whether or not its connection has ended, and answers what it cost.
+    pub(super) fn conclude(&mut self) -> Micros {
+        if self.bill.is_some() {
+            self.end(Err(Fault::Cut));
+        }
+        self.cost
     }
 
     /// Reads the answer to its end, for a client who wants it whole. Also says what it cost.

@@ -185,7 +185,7 @@ async fn until(due: Option<Instant>) {
 }
 
 /// What a refused call is to the people who read the turn.
-fn error_of(refused: Refused) -> EngineError {
+pub(super) fn error_of(refused: Refused) -> EngineError {
     let code = match refused.code {
         Cow::Borrowed(code) => code,
         Cow::Owned(_) if refused.kind == Kind::Upstream => "upstream_error",
