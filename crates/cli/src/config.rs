@@ -4,6 +4,7 @@
 //! Names that the five older systems used are read where they mean one thing only; `salon doctor` says which.
 
 mod agents;
+mod panels;
 mod sessions;
 mod upstreams;
 
@@ -17,11 +18,13 @@ use salon::access::jwt::{Jwks, JwksSource, Jwt};
 use salon::catalog::{ModelSpec, Sources, Spec, UpstreamSpec};
 use salon::engines::Choice;
 use salon::kms::Kms;
+use salon::panels::PanelSpec;
 use salon::relay::RelaySettings;
 use salon::sessions::SessionSettings;
 use salon_bots::Surroundings;
 use salon_bots::roster::OFFICIAL_API;
 use salon_core::BotId;
+use salon_core::panel::Panel;
 use salon_engine::Secret;
 use salon_store::Place;
 use salon_web::HouseSettings;
@@ -49,6 +52,7 @@ pub struct Config {
     pub engines: Vec<EngineConfig>,
     pub agents: Vec<AgentConfig>,
     pub workspaces: WorkspacesConfig,
+    pub panels: Vec<Panel>,
     pub settings: salon::Settings,
     /// Answers that may be written at once.
     pub runs: usize,
@@ -132,7 +136,7 @@ impl JwtConfig {
 }
 
 /// The engine that answers where nobody chose another one.
-pub const MODEL: &str = "model";
+pub const MODEL: &str = salon::engines::USUAL_MODEL;
 
 /// A model of the catalog that answers under a name.
 #[derive(Clone, Debug)]
@@ -183,6 +187,7 @@ struct File {
     models: BTreeMap<String, ModelSpec>,
     agents: BTreeMap<String, agents::FileAgent>,
     workspaces: agents::FileWorkspaces,
+    panels: BTreeMap<String, PanelSpec>,
     relay: upstreams::FileRelay,
     sessions: sessions::FileSessions,
     llm_server: sessions::FileLlmServer,
@@ -303,6 +308,7 @@ impl Config {
             engines,
             agents: agents::agents(env, file.agents)?,
             workspaces: agents::workspaces(env, &data, file.workspaces)?,
+            panels: panels::panels(file.panels)?,
             settings,
             runs: env.number("RUN_WORKER_CONCURRENCY")?.or(file.answers.at_once).unwrap_or(16),
             metrics_token: env.text("METRICS_TOKEN").or(file.metrics_token),

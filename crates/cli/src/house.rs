@@ -104,6 +104,7 @@ impl House {
         let catalog =
             Catalog::open(salon.store.clone(), salon.clock.clone(), Outbound::new(), config.sources.clone()).await?;
         salon.engines.join(catalog.clone());
+        salon.engines.seat(config.panels.clone());
         let fleet = Fleet::new(
             salon.clone(),
             Source {

@@ -315,6 +315,7 @@ impl Relay {
         }
         let mut listed =
             snapshot.list(Some(&caller.org), self.salon.clock.now(), |upstream| keyed.contains(&upstream.name));
+        listed.extend(panel::list(self, caller, &keyed).await?);
         listed.retain(|listed| caller.scopes.allow_model(&listed.model.name));
         Ok(listed)
     }

@@ -58,6 +58,7 @@ impl Web {
         let engine = self.salon.engines.find(&self.sessions.engine)?;
         match engine.answers {
             Answers::Model(choice) => Some(self.relay.name_of(&choice).await),
+            Answers::Panel(name) => Some(Ok(format!("{}{name}", salon::panels::AS_MODEL))),
             // Some engines of this house are models as well.
             Answers::Agent(_) => None,
             Answers::Engine(_) => self.relay.catalog.snapshot().knows(&engine.name).then_some(Ok(engine.name)),

@@ -33,6 +33,7 @@ pub fn config(folder: &Path, place: Place, telegram: &str) -> Config {
             shim: env!("CARGO_BIN_EXE_salon").into(),
             path: String::new(),
         },
+        panels: Vec::new(),
         settings: salon::Settings {
             poll_interval: Duration::from_millis(50),
             drain: Duration::from_millis(200),

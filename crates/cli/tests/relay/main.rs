@@ -13,6 +13,7 @@ mod house;
 mod keys;
 mod limits;
 mod models;
+mod panels;
 mod raw;
 mod sessions;
 mod stage;

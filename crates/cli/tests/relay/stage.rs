@@ -171,6 +171,14 @@ impl Stage {
             .to_owned()
     }
 
+    /// Alice, as her key lets her in.
+    pub async fn caller(&self) -> std::sync::Arc<salon::Caller> {
+        let mut headers = axum::http::HeaderMap::new();
+        headers.insert("authorization", format!("Bearer {}", self.key).parse().unwrap());
+        let credential = salon::Credential::read(&headers, None).unwrap();
+        self.house.relay.admit(credential, None, false, "/v1/models").await.unwrap()
+    }
+
     pub async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
         self.post_as(&self.key, path, body, &[]).await
     }

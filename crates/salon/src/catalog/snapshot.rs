@@ -512,6 +512,11 @@ impl fmt::Debug for Snapshot {
 }
 
 impl Model {
+    /// What several are called by as one, in lists. It is served nowhere itself.
+    pub(crate) fn of_several(name: &str) -> Model {
+        Model::new(name, Vec::new(), Arc::new(Budget::new(0)))
+    }
+
     fn new(name: &str, deployments: Vec<Arc<Deployment>>, budget: Arc<Budget>) -> Model {
         let wheel = Mutex::new(vec![0; deployments.len()]);
         Model {

@@ -3,11 +3,13 @@
 //! The panel makes calls of its own, one for each voice, which pay for themselves; the call at the door costs nothing.
 //! The answer is told in the caller's protocol, with what the voices say as thoughts before it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use salon_core::panel::Panel;
 use salon_core::{Brief, Event, Micros, Note, Reply, Stamped, Time, Tokens};
 use salon_engine::wire::carry::{Door, Quirks, Terms, Writer, read_ask};
 use salon_engine::wire::talk::{Finish, Piece};
@@ -18,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::passing::{Passing, Waiting};
 use super::{Answer, Ask, NotBegun, Relay, Told, house, put, refuse};
-use crate::catalog::Ability;
+use crate::access::Caller;
+use crate::catalog::{Ability, Listed, Model};
+use crate::engines::{Answers, Choice, USUAL_MODEL};
 use crate::panels::{self, AS_MODEL};
 use crate::people::mask_of;
 use crate::run::panel::{Asker, Sitting};
@@ -42,6 +46,35 @@ pub(super) struct Sat {
 /// The panel that a call means, if it means one.
 pub(super) fn named(head: &Head) -> Option<&str> {
     head.model.strip_prefix(AS_MODEL)
+}
+
+/// The panels that the caller can ask: every voice has a model whose upstream is among the `keyed`.
+pub(super) async fn list(relay: &Relay, caller: &Caller, keyed: &HashSet<String>) -> Result<Vec<Listed>, Refused> {
+    let found = panels::list(&relay.salon, caller).await.map_err(|error| {
+        tracing::warn!(%error, "panels cannot be read");
+        refuse::ledger_away()
+    })?;
+    let snapshot = relay.catalog.snapshot();
+    let usable = |model: &String| {
+        let model = snapshot.find_model(model, Some(&caller.org));
+        model.is_some_and(|model| model.deployments.iter().any(|place| keyed.contains(&place.upstream.name)))
+    };
+    let usual = match relay.salon.engines.find(USUAL_MODEL).map(|engine| engine.answers) {
+        // Which model it is, its server says when it is asked.
+        Some(Answers::Model(Choice::FirstOf(upstream))) => keyed.contains(&upstream),
+        Some(Answers::Model(Choice::Named(model))) => usable(&model),
+        _ => false,
+    };
+    let can_sit = |panel: &Panel| {
+        let solver = panel.solvers().first().and_then(|at| panel.voices[*at].model.as_ref());
+        panel.voices.iter().all(|voice| voice.model.as_ref().or(solver).map_or(usual, usable))
+    };
+    let panels = found.into_iter().map(|found| found.panel).filter(can_sit);
+    let listed = panels.map(|panel| {
+        let model = Arc::new(Model::of_several(&format!("{AS_MODEL}{}", panel.name)));
+        Listed { model, provider: "salon".to_owned(), priced: None }
+    });
+    Ok(listed.collect())
 }
 
 /// Lets a panel sit down to a call.
