@@ -24,6 +24,8 @@ mod house;
 mod ledger;
 #[path = "conformance/outbox.rs"]
 mod outbox;
+#[path = "conformance/panels.rs"]
+mod panels;
 #[path = "conformance/people.rs"]
 mod people;
 #[path = "conformance/reference.rs"]

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use clap::Subcommand;
 use salon::people;
 use salon_core::Org;
+use salon_core::mask::Mask;
 
 use super::{Room, Told};
 use crate::common::Common;
@@ -25,7 +26,7 @@ pub enum OrgCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// Change an organisation's name or time zone
+    /// Change an organisation's name, time zone or mask
     Set {
         #[command(flatten)]
         common: Common,
@@ -36,7 +37,14 @@ pub enum OrgCommand {
         /// Where its days and months begin, such as Europe/Berlin
         #[arg(long)]
         zone: Option<String>,
+        /// Who reads texts without e-mail addresses, phones, cards and national numbers: off, logs or all
+        #[arg(long, value_parser = mask)]
+        mask: Option<Mask>,
     },
+}
+
+fn mask(text: &str) -> Result<Mask, String> {
+    Mask::parse(text).ok_or_else(|| "a mask is off, logs or all".to_owned())
 }
 
 impl OrgCommand {
@@ -56,9 +64,15 @@ impl OrgCommand {
                 let orgs = store.read().await?.list_orgs().await?;
                 Ok(Told::lines(orgs.iter().map(shown).collect(), ""))
             }
-            OrgCommand::Set { org, name, zone, .. } => {
-                ensure!(name.is_some() || zone.is_some(), "say what to change: --name or --zone");
-                Ok(Told::text(shown(&people::set_org(store, &org, name.as_deref(), zone.as_deref()).await?)))
+            OrgCommand::Set { org, name, zone, mask, .. } => {
+                let says = name.is_some() || zone.is_some() || mask.is_some();
+                ensure!(says, "say what to change: --name, --zone or --mask");
+                let set = people::set_org(store, &org, name.as_deref(), zone.as_deref()).await?;
+                if let Some(mask) = mask {
+                    people::set_mask(store, set.id.as_str(), mask).await?;
+                }
+                let mask = people::mask_of(store, &set.id).await?;
+                Ok(Told::text(format!("{}  mask {}", shown(&set), mask.as_str())))
             }
         }
     }
