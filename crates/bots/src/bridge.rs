@@ -81,6 +81,7 @@ fn lines(events: &[Stamped]) -> Vec<String> {
                 | Note::VoiceEnded { .. }
                 | Note::CutShort { .. },
             ) => {}
+            Event::Note(Note::Steered { text, .. }) => lines.add(at, "steered", text),
             // What nobody understands was a thought to the bridge.
             Event::Note(Note::Raw { line }) => lines.add(at, "reasoning", &python(&json!({ "raw": line }))),
             Event::File(file) => lines.add(at, "artifact", &python(&json!({ "name": file.name, "size": file.size }))),

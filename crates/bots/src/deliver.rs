@@ -35,6 +35,8 @@ const STOP_BUTTON_AFTER: Duration = Duration::from_millis(1200);
 
 /// Characters of what an agent wants to do.
 const DETAIL_CHARS: usize = 1500;
+/// Characters of what an agent was told while it was at work.
+const HEARD_CHARS: usize = 80;
 /// The end of a run whose server went away.
 const INTERRUPTED: &str = "interrupted";
 
@@ -320,7 +322,12 @@ impl Reader {
             }
             ReplyState::Stopped => Some(self.lang.say("reply.stopped", &[])),
         };
-        if text.is_empty() && tail.is_none() {
+        let heard = self.reply.heard.iter().map(|text| {
+            let text: String = text.chars().take(HEARD_CHARS).collect();
+            self.lang.say("reply.heard", &[("text", &text)])
+        });
+        let tails: Vec<String> = heard.chain(tail).collect();
+        if text.is_empty() && tails.is_empty() {
             return plain(PLACEHOLDER);
         }
         let mut answer = if text.trim().is_empty() {
@@ -329,7 +336,7 @@ impl Reader {
         } else {
             markdown(&text)
         };
-        if let Some(tail) = tail {
+        for tail in tails {
             if !answer.text.is_empty() {
                 answer.text.push_str("\n\n");
             }

@@ -16,6 +16,7 @@ pub mod context;
 pub mod courier;
 pub mod deliver;
 pub mod fleet;
+pub mod later;
 pub mod notice;
 pub mod poll;
 pub mod roster;
@@ -35,6 +36,7 @@ pub fn jobs(fleet: &Arc<Fleet>, youtube: YouTube) -> Vec<Arc<dyn Job>> {
     vec![
         Arc::new(update::React { fleet: fleet.clone(), youtube }),
         Arc::new(action::Promote { fleet: fleet.clone() }),
+        Arc::new(later::AskLater { fleet: fleet.clone() }),
         Arc::new(deliver::Deliver { fleet: fleet.clone() }),
         Arc::new(notice::ShowNotice { fleet: fleet.clone() }),
         Arc::new(poll::Poll { fleet: fleet.clone() }),

@@ -83,6 +83,8 @@ pub struct BotConfig {
     pub drafts: bool,
     /// Whether Telegram's limits are kept by waiting. A local server has none.
     pub paced: bool,
+    /// Whether what is said while an agent works is told to it, where it can be told.
+    pub steer: bool,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -136,6 +138,7 @@ struct Item {
     #[serde(default)]
     drafts: bool,
     paced: Option<bool>,
+    steer: Option<bool>,
     /// What the bridge's lists may hold and we do not need, and what was misspelt.
     #[serde(flatten)]
     rest: BTreeMap<String, serde_json::Value>,
@@ -274,6 +277,7 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
         secrets,
         drafts: item.drafts,
         paced: item.paced.unwrap_or(!local),
+        steer: item.steer.unwrap_or(true),
         api_base,
         id: BotId::new(id),
     })

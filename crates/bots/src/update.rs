@@ -18,6 +18,7 @@ use crate::buttons;
 use crate::commands::{self, Command};
 use crate::context::Context;
 use crate::fleet::{Bot, Fleet};
+use crate::later;
 use crate::notice::Notice;
 
 /// How often a stranger is told that the bot is not for him.
@@ -273,6 +274,9 @@ impl Reaction {
                 let dialog = cx.dialog(tx).await?;
                 // Two agents must not work in one folder, and what is meant for later is not what is meant for now.
                 if cx.salon.engines.is_agent(&dialog.engine) && tx.count_open(&say::lane(&dialog.id)).await? > 0 {
+                    if later::tell(tx, cx, &dialog, text).await? {
+                        return Ok(Done::default());
+                    }
                     let words = cx.words(cx.view(Some(&dialog)));
                     cx.tell(tx, Notice::plain(cx, words.say("agent.busy", &[])).with_queue(text, words)).await?;
                     return Ok(Done::default());

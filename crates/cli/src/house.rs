@@ -433,22 +433,24 @@ fn agent_engine(
         model: agent.model.clone(),
         policy: agent.policy,
         hosts: agent.hosts.clone(),
+        steer: agent.steer,
     };
     let bare = workspaces.bare.then(|| "runs WITHOUT A SANDBOX".to_owned());
     configured(Answers::Agent(Arc::new(found)), true, bare)
 }
 
-/// How an agent is talked to. Those that can ask are talked to in another way where they are to ask.
+/// How an agent is talked to. Those that can ask, or be told more, are talked to in another way where they are to.
 pub(crate) fn maker(agent: &AgentConfig) -> Arc<dyn Maker> {
     let asks = agent.policy == Policy::Ask;
+    let talks = asks || agent.steer;
     if let Some(acp) = &agent.acp {
         let AcpConfig { args, model_args, env } = acp.clone();
         return Arc::new(Acp::new(Entry { args, model_args, env, ..Entry::default() }));
     }
     match agent.name.as_str() {
-        "codex" if asks => Arc::new(CodexServer),
+        "codex" if talks => Arc::new(CodexServer),
         "codex" => Arc::new(Codex),
-        "claude" if asks => Arc::new(ClaudeAsks),
+        "claude" if talks => Arc::new(ClaudeAsks),
         "claude" => Arc::new(Claude),
         "gemini" if asks => Arc::new(Acp::gemini()),
         "gemini" => Arc::new(Gemini),

@@ -137,6 +137,11 @@ pub enum Note {
     CutShort {
         why: String,
     },
+    /// The engine was told more while it was at work, and heard it. `steer` is the name of what was told.
+    Steered {
+        steer: String,
+        text: String,
+    },
     /// What the engine said and nobody understood.
     Raw {
         line: String,
@@ -275,6 +280,8 @@ pub struct Reply {
     pub busy_with: Option<String>,
     /// What it waits to be allowed, if it does.
     pub pending: Option<Pending>,
+    /// What it was told while it was at work, and heard.
+    pub heard: Vec<String>,
     pub files: Vec<LeftFile>,
     pub thread: Option<String>,
     pub usage: Usage,
@@ -324,6 +331,7 @@ impl Reply {
             Event::Note(Note::Answered { ask, .. }) => {
                 self.pending.take_if(|pending| pending.ask == *ask);
             }
+            Event::Note(Note::Steered { text, .. }) => self.heard.push(text.clone()),
             Event::Note(note) => self.hear(note),
             Event::File(file) => self.files.push(file.clone()),
             Event::Thread { id } => self.thread = Some(id.clone()),

@@ -102,6 +102,11 @@ pub trait Maker: Send + Sync {
     /// A conversation with the process that [`Maker::launch`] describes.
     fn talk(&self, errand: &Errand) -> Box<dyn Talk>;
 
+    /// Whether it can be told more while it is at work.
+    fn steers(&self) -> bool {
+        false
+    }
+
     /// Whether somebody can be asked, where the policy says so. Others are held to looking instead.
     fn asks(&self) -> bool {
         false
@@ -125,9 +130,15 @@ pub trait Talk: Send {
     /// Somebody answered what it asked.
     fn decide(&mut self, ask: &str, verdict: Verdict) -> Vec<Step>;
 
-    /// Tells it more while it is at work. `None` if it cannot be told.
-    fn steer(&mut self, _text: &str) -> Option<Vec<Step>> {
-        None
+    /// Whether it can be told more now.
+    fn can_steer(&self) -> bool {
+        false
+    }
+
+    /// Tells it more while it is at work. Whether it heard is a [`Step::Steered`] of this name, sooner or later; none comes
+    /// where it ends first, and nothing happens where it cannot be told.
+    fn steer(&mut self, _steer: &str, _text: &str) -> Vec<Step> {
+        Vec::new()
     }
 
     /// Asks it to stop by itself. Nothing if it can only be ended.
@@ -153,6 +164,11 @@ pub enum Step {
     Usage(Usage),
     /// It wants to do something, and waits for [`Talk::decide`].
     Ask(Ask),
+    /// What became of something that it was told while it was at work, by the name that [`Talk::steer`] gave it.
+    Steered {
+        steer: String,
+        heard: bool,
+    },
     /// It has said everything; the process may be ended if it does not end by itself.
     Finished,
 }

@@ -62,6 +62,14 @@ pub struct Agent {
     pub policy: Policy,
     /// Where it may go besides.
     pub hosts: Hosts,
+    /// Whether people may tell it more while it is at work.
+    pub steer: bool,
+}
+
+impl Agent {
+    pub(crate) fn steers(&self) -> bool {
+        self.steer && self.maker.steers()
+    }
 }
 
 /// What a run shows at its door.

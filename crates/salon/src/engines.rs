@@ -95,6 +95,12 @@ impl Engines {
         self.list.iter().any(|engine| engine.name == name && matches!(engine.answers, Answers::Agent(_)))
     }
 
+    /// Whether the engine of this name can be told more while it is at work.
+    pub fn steers(&self, name: &str) -> bool {
+        let named = self.list.iter().find(|engine| engine.name == name);
+        named.is_some_and(|engine| matches!(&engine.answers, Answers::Agent(agent) if agent.steers()))
+    }
+
     /// Those that are configured by name, without the catalog's models.
     pub fn all(&self) -> &[Configured] {
         &self.list

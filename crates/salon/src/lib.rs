@@ -38,6 +38,7 @@ pub mod say;
 mod seal;
 pub mod sessions;
 pub mod shelf;
+pub mod steer;
 pub mod stop;
 pub mod vault;
 pub mod worker;
@@ -73,6 +74,7 @@ pub const QUEUE_POLL: &str = "poll";
 
 pub const KIND_UPDATE: &str = "update";
 pub const KIND_RUN: &str = "run";
+pub const KIND_STEER: &str = "steer";
 
 /// How patient the machinery is.
 #[derive(Clone, Debug, PartialEq)]

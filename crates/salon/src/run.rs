@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use salon_core::summary::{Happened, roll};
-use salon_core::{Brief, Dialog, Event, Note, Reply, Stamped, Turn, TurnId, TurnState, brief};
+use salon_core::{Brief, Dialog, Event, JobId, Note, Reply, Stamped, Turn, TurnId, TurnState, brief};
 use salon_engine::{Emitter, Engine, EngineError};
-use salon_store::{Append, Error, Finished, Thread, fail_point};
+use salon_store::{Append, Error, Finished, Held, Thread, Tx, fail_point};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -67,7 +67,7 @@ impl Job for RunTurn {
 
     async fn run(&self, salon: &Arc<Salon>, work: &Work) -> Result<Next, Error> {
         let payload = payload_of(work)?;
-        let Some((turn, dialog, brief, last)) = prepare(salon, work, &payload).await? else {
+        let Some((turn, dialog, mut brief, last)) = prepare(salon, work, &payload).await? else {
             return Ok(Next::Finish);
         };
         if turn.state.is_final() {
@@ -101,6 +101,10 @@ impl Job for RunTurn {
             if let Some(error) = error {
                 run.push(Event::Started { engine: name, thread: remains.thread });
                 return run.finish(Err(error), None).await;
+            }
+            // What an earlier attempt was told on the way is not told again by anybody else.
+            for text in remains.heard {
+                brief.question = format!("{}\n\n{text}", brief.question);
             }
         }
         let asker = Asker::of(salon, work, &payload, &run.turn, &run.dialog).await?;
@@ -342,6 +346,7 @@ impl<'a> Run<'a> {
                 Box::pin(async move {
                     let held = tx.hold(ticket, *until).await?;
                     tx.start_turn(&held, turn).await?;
+                    hear(tx, &held, bundle).await?;
                     tx.append_after(&held, turn, *last, bundle).await
                 })
             })
@@ -404,6 +409,7 @@ impl<'a> Run<'a> {
                 Box::pin(async move {
                     let held = tx.hold(ticket, *until).await?;
                     let now = end.finished.now;
+                    hear(tx, &held, &end.bundle).await?;
                     tx.append_after(&held, &end.finished.turn, end.last, &end.bundle).await?;
                     tx.finish_turn(&held, &end.finished).await?;
                     tx.remember(&end.dialog.id, &end.summary, &end.engine, end.thread.as_deref(), now).await?;
@@ -424,6 +430,16 @@ impl<'a> Run<'a> {
         fail_point!("run.after_finish");
         Ok(Next::Ended)
     }
+}
+
+/// What the engine was told and heard waits no more.
+async fn hear(tx: &mut Tx, held: &Held, bundle: &[Append]) -> Result<(), Error> {
+    for Append { at, event } in bundle {
+        if let Event::Note(Note::Steered { steer, .. }) = event {
+            tx.finish_unclaimed(held, &JobId::new(steer.as_str()), *at).await?;
+        }
+    }
+    Ok(())
 }
 
 /// What the last transaction of a run writes.

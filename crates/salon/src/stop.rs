@@ -47,7 +47,7 @@ async fn stop_job(tx: &mut Tx, job: &Claimed, now: Time) -> Result<bool> {
 }
 
 /// The turn that a job runs, if it is a run.
-fn run_of(job: &Claimed) -> Option<TurnId> {
+pub(crate) fn run_of(job: &Claimed) -> Option<TurnId> {
     if job.kind != crate::KIND_RUN {
         return None;
     }

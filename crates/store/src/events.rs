@@ -25,6 +25,11 @@ pub struct Append {
 }
 
 impl Tx {
+    /// Wakes whoever runs or follows a turn, for news that are not in its log.
+    pub fn wake(&mut self, turn: &TurnId) {
+        self.signal(Signal::Turn(turn.as_str().to_owned()));
+    }
+
     /// Appends to a turn's log, whatever its last number is. For those who end their job in the same transaction; a
     /// transaction that may be run again while the job goes on numbers its events itself, see [`Tx::append_after`].
     pub async fn append(&mut self, held: &Held, turn: &TurnId, events: &[Append]) -> Result<()> {

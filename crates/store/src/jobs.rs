@@ -377,6 +377,23 @@ impl Tx {
         Ok(Some(held))
     }
 
+    /// Ends a job that nobody has begun as done: the holder of another job did it along with its own. `false` if somebody
+    /// has begun it, or it has ended.
+    pub async fn finish_unclaimed(&mut self, _held: &Held, job: &JobId, now: Time) -> Result<bool> {
+        let row = sqlx::query(
+            "UPDATE jobs SET state = 'done', epoch = epoch + 1, finished_at = $2 \
+             WHERE id = $1 AND state = 'queued' RETURNING queue",
+        )
+        .bind(job.as_str())
+        .bind(now.0)
+        .fetch_optional(self.connection())
+        .await?;
+        let Some(row) = row else { return Ok(false) };
+        let queue = row.text("queue")?;
+        self.signal(Signal::Work(queue));
+        Ok(true)
+    }
+
     /// This process's running jobs that were asked to stop.
     pub async fn list_stop_requests(&mut self, worker: &Worker) -> Result<Vec<JobId>> {
         let rows = sqlx::query(

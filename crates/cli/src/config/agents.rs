@@ -29,6 +29,8 @@ pub struct AgentConfig {
     pub show: Vec<PathBuf>,
     /// Hosts that it may reach besides.
     pub hosts: Hosts,
+    /// Whether people may tell it more while it is at work, where it can be told.
+    pub steer: bool,
     /// How a program is started that speaks the Agent Client Protocol. `None` for those that are known by name.
     pub acp: Option<AcpConfig>,
 }
@@ -66,6 +68,7 @@ pub(super) struct FileAgent {
     policy: Option<String>,
     show: Vec<PathBuf>,
     hosts: Vec<String>,
+    steer: Option<bool>,
     acp: Option<Vec<String>>,
     model_args: Vec<String>,
     env: BTreeMap<String, String>,
@@ -120,7 +123,16 @@ fn agent(name: String, program: Option<PathBuf>, file: FileAgent) -> Result<Agen
     let (model_args, env) = (file.model_args, file.env.into_iter().collect());
     let acp = file.acp.map(|args| AcpConfig { args, model_args, env });
     let hosts = Hosts::parse(&file.hosts).with_context(|| format!("[agents.{name}] hosts"))?;
-    Ok(AgentConfig { name, program, model: file.model, policy, show: file.show, hosts, acp })
+    Ok(AgentConfig {
+        name,
+        program,
+        model: file.model,
+        policy,
+        show: file.show,
+        hosts,
+        steer: file.steer.unwrap_or(true),
+        acp,
+    })
 }
 
 pub(super) fn workspaces(env: &mut Env, data: &Path, file: FileWorkspaces) -> Result<WorkspacesConfig> {

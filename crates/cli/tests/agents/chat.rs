@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use salon_core::{BotId, ChatId};
 use salon_engine::agent::Policy;
 use salon_mock::{Mock, MockConfig, Press};
 use serde_json::Value;
@@ -27,12 +28,17 @@ struct Chat {
 
 impl Chat {
     async fn open(policy: Policy) -> Chat {
+        Chat::open_with(policy, "claude", "").await
+    }
+
+    /// A chat with a bot behind which `agent` sits, with more lines in the list of bots.
+    async fn open_with(policy: Policy, agent: &str, more: &str) -> Chat {
         let mock = Mock::start(MockConfig::default()).await.unwrap();
         let telegram = mock.base_url().to_owned();
         let stage = stage_with(policy, |config| {
             config.around.api_base = telegram;
             let list = format!(
-                "bots:\n  - bot_id: parrot\n    adapter: claude\n    telegram_token: \"{TOKEN}\"\n    owner_user_id: {ALICE}\n"
+                "bots:\n  - bot_id: parrot\n    adapter: {agent}\n    telegram_token: \"{TOKEN}\"\n    owner_user_id: {ALICE}\n{more}"
             );
             std::fs::write(&config.bots_file, list).unwrap();
         })
@@ -47,6 +53,12 @@ impl Chat {
 
     fn person(&self) -> Person<'_> {
         Person { mock: &self.mock }
+    }
+
+    /// How many questions the chat's dialog has had.
+    async fn turns(&self) -> i64 {
+        let mut tx = self.stage.house.salon.store.read().await.unwrap();
+        tx.find_active_dialog(&BotId::new("parrot"), ChatId(CHAT)).await.unwrap().unwrap().turns
     }
 }
 
@@ -77,6 +89,11 @@ impl Person<'_> {
             assert!(tokio::time::Instant::now() < patience, "nobody said {words}: {texts:#?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    pub async fn message(&self, number: i64) -> Value {
+        let messages = self.messages().await;
+        messages.into_iter().find(|message| message["message_id"] == number).unwrap()
     }
 
     /// Waits for files of the bot, at least so many.
@@ -123,8 +140,8 @@ impl Person<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_agent_asks_is_a_button_and_what_is_said_meanwhile_waits() {
-    let chat = Chat::open(Policy::Ask).await;
+async fn what_an_agent_asks_is_a_button_and_what_is_said_meanwhile_may_wait() {
+    let chat = Chat::open_with(Policy::Ask, "claude", "    steer: false\n").await;
     let alice = chat.person();
     alice.says(&command("claude", "echo eggs > nest.txt; cat nest.txt"));
     let asked = alice.hears("🔐").await;
@@ -136,6 +153,47 @@ async fn what_an_agent_asks_is_a_button_and_what_is_said_meanwhile_waits() {
     alice.says("/resume");
     let threads = alice.hears("Threads of claude").await;
     assert!(threads["text"].as_str().unwrap().contains("←"), "{threads:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_while_an_agent_works_is_told_to_it() {
+    for agent in ["claude", "codex"] {
+        let chat = Chat::open_with(Policy::Ask, agent, "").await;
+        let alice = chat.person();
+        alice.says(&command(agent, "echo eggs > nest.txt; cat nest.txt"));
+        alice.finds("🔐", "Allow once").await;
+        alice.says("[[say:And I heard you on the way.]]");
+        alice.hears("The agent is told this").await;
+        if agent == "codex" {
+            // It says at once that it has it; the other one when it takes it up.
+            alice.hears("↪️ Heard: [[say:And I heard").await;
+        }
+        alice.presses("🔐", "Allow once").await;
+        let answer = alice.finds("And I heard you on the way.", "What next?").await;
+        let answer = alice.message(answer.message_id).await;
+        assert!(answer["text"].as_str().unwrap().contains("↪️ Heard: [[say:And I heard"), "{agent}: {answer:#}");
+        // It was told, and is not asked as well.
+        assert_eq!(chat.turns().await, 1, "{agent}");
+        alice.says("[[say:That was all.]]");
+        alice.finds("That was all.", "What next?").await;
+        assert_eq!(chat.turns().await, 2, "{agent}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_agent_heard_in_time_is_asked_when_the_run_is_over() {
+    let chat = Chat::open(Policy::Ask).await;
+    let alice = chat.person();
+    alice.says(&command("claude", "echo eggs > nest.txt"));
+    alice.finds("🔐", "Allow once").await;
+    // It takes up what it is told when the tool has run, which it never does.
+    alice.says("[[say:I waited for this.]]");
+    alice.hears("The agent is told this").await;
+    alice.presses("🔐", "Stop").await;
+    alice.hears("I waited for this.").await;
+    alice.finds("I waited for this.", "What next?").await;
+    assert_eq!(chat.turns().await, 2);
+    assert!(!chat.workspace().join("nest.txt").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,6 +114,33 @@ async fn what_an_agent_began_is_not_begun_again_unasked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_had_not_heard_when_the_server_died_is_asked() {
+    let server = Server::open().await;
+    let alice = server.person();
+    let first = server.start();
+    alice.says(&command("claude", "echo once >> done.txt; sleep 63.5"));
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+    while server.lines_of("done.txt") == 0 {
+        assert!(tokio::time::Instant::now() < patience, "the command does not run: {:#?}", alice.messages().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    alice.hears("⏳").await;
+    // It would take this up when the command has ended.
+    alice.says("[[say:I waited for this.]]");
+    alice.hears("The agent is told this").await;
+    first.kill().await;
+    let second = server.start();
+    alice.hears("nothing is repeated unasked").await;
+    alice.finds("I waited for this.", "What next?").await;
+    let answers = alice.messages().await.into_iter().filter(|message| {
+        message["direction"] == "bot"
+            && message["text"].as_str().is_some_and(|text| text.contains("I waited for this."))
+    });
+    assert_eq!((answers.count(), server.lines_of("done.txt")), (1, 1));
+    second.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_dies_twice_with_its_server_is_not_tried_again() {
     let server = Server::open().await;
     let alice = server.person();

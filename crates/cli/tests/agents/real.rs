@@ -48,6 +48,7 @@ pub async fn stage_with(policy: Policy, change: impl FnOnce(&mut Config)) -> Sta
                 policy,
                 show: Vec::new(),
                 hosts: Hosts::default(),
+                steer: true,
                 acp: None,
             })
             .into();

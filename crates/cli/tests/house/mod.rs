@@ -69,6 +69,7 @@ fn agent((name, program): (&str, Option<&str>)) -> AgentConfig {
         policy: Policy::Ask,
         show: Vec::new(),
         hosts: Hosts::default(),
+        steer: true,
         acp: None,
     }
 }

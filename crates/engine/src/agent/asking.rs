@@ -60,9 +60,9 @@ fn outside(talk: &mut dyn Talk, word: &str, played: &mut String) {
         "session" => talk.decide(about, Verdict::Session),
         "deny" => talk.decide(about, Verdict::Deny),
         "stop" => talk.stop(),
-        "steer" => match talk.steer(about) {
-            Some(steps) => steps,
-            None => return writeln!(played, "= None").expect("a string takes all"),
+        "steer" => match talk.can_steer() {
+            true => talk.steer("more", about),
+            false => return writeln!(played, "= None").expect("a string takes all"),
         },
         "ended" => {
             let ended = talk.ended(about.parse().ok(), "");

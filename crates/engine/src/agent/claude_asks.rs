@@ -30,6 +30,10 @@ impl Maker for ClaudeAsks {
     fn asks(&self) -> bool {
         true
     }
+
+    fn steers(&self) -> bool {
+        true
+    }
 }
 
 /// What it does without asking. In `manual` that is to look; the rest of the answer is given by [`Questions`].
@@ -46,12 +50,19 @@ struct AsksTalk {
     key: Secret,
     lines: Lines,
     questions: Questions<Question>,
-    /// What it was told meanwhile, and did not yet take up and finish: by the name that we gave each.
-    waiting: Vec<String>,
+    /// What it was told meanwhile, and did not yet take up and finish.
+    waiting: Vec<Waiting>,
     /// Whether it has had the last word of a turn and did not begin another.
     over: bool,
     stopping: bool,
     finished: bool,
+}
+
+/// Something that it was told, by the name that it has for it and by ours.
+struct Waiting {
+    uuid: String,
+    steer: String,
+    heard: bool,
 }
 
 /// The answer has to repeat what was asked for.
@@ -88,11 +99,7 @@ impl AsksTalk {
                 }
             }
             "command_lifecycle" => {
-                // Every state but these is an end.
-                if !matches!(value["state"].as_str(), None | Some("queued" | "started")) {
-                    self.waiting.retain(|uuid| Some(uuid.as_str()) != value["command_uuid"].as_str());
-                    self.settle(steps);
-                }
+                self.told(value["command_uuid"].as_str(), value["state"].as_str(), steps);
             }
             kind => {
                 self.over &= !matches!(kind, "assistant" | "stream_event");
@@ -109,6 +116,27 @@ impl AsksTalk {
                 }
                 self.settle(steps);
             }
+        }
+    }
+
+    /// How something stands that it was told meanwhile.
+    fn told(&mut self, uuid: Option<&str>, state: Option<&str>, steps: &mut Vec<Step>) {
+        let Some(at) = self.waiting.iter().position(|waiting| Some(waiting.uuid.as_str()) == uuid) else { return };
+        let waiting = &mut self.waiting[at];
+        // Every state but the first two is an end, and one of those is good.
+        let ends = match state {
+            None | Some("queued") => return,
+            Some("started") => false,
+            Some(_) => true,
+        };
+        let heard = matches!(state, Some("started" | "completed"));
+        if !waiting.heard {
+            waiting.heard = heard;
+            steps.push(Step::Steered { steer: waiting.steer.clone(), heard });
+        }
+        if ends {
+            self.waiting.swap_remove(at);
+            self.settle(steps);
         }
     }
 
@@ -191,14 +219,18 @@ impl Talk for AsksTalk {
         self.questions.decide(ask, verdict).map(|(question, allowed)| question.answer(allowed)).into_iter().collect()
     }
 
-    fn steer(&mut self, text: &str) -> Option<Vec<Step>> {
-        if self.stopping || self.finished {
-            return None;
+    fn can_steer(&self) -> bool {
+        !self.stopping && !self.finished
+    }
+
+    fn steer(&mut self, steer: &str, text: &str) -> Vec<Step> {
+        if !self.can_steer() {
+            return Vec::new();
         }
         let uuid = uuid();
         let step = message(text, Some(&uuid));
-        self.waiting.push(uuid);
-        Some(vec![step])
+        self.waiting.push(Waiting { uuid, steer: steer.to_owned(), heard: false });
+        vec![step]
     }
 
     fn stop(&mut self) -> Vec<Step> {

@@ -25,6 +25,10 @@ impl Maker for CodexServer {
     fn asks(&self) -> bool {
         true
     }
+
+    fn steers(&self) -> bool {
+        true
+    }
 }
 
 /// When codex asks. `untrusted` is before every command and every change of a file.

@@ -30,12 +30,13 @@ use super::fare::Asker;
 use crate::Salon;
 use crate::agents::{Agent, Agents, ENVIRONMENT, Pass};
 use crate::ledger::Book;
+use crate::steer::Steer;
 
 /// How long somebody may think about what an agent wants.
 const THINKING: Duration = Duration::from_secs(10 * 60);
 /// What is delivered of one run.
 const CAPS: Caps = Caps { files: 10, file_bytes: 20 << 20, all_bytes: 100 << 20 };
-/// How often an answer is looked for that nobody told us of.
+/// How often an answer, or something that the agent is to be told, is looked for that nobody told us of.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long an agent that has said everything may take to end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -46,6 +47,8 @@ pub(super) struct Remains {
     pub acted: bool,
     /// The thread that it was in.
     pub thread: Option<String>,
+    /// What it was told on the way, and heard.
+    pub heard: Vec<String>,
 }
 
 impl Remains {
@@ -56,6 +59,7 @@ impl Remains {
                 Event::Note(Note::CommandStarted { .. } | Note::CommandCompleted { .. } | Note::FileChanged { .. }) => {
                     remains.acted = true;
                 }
+                Event::Note(Note::Steered { text, .. }) => remains.heard.push(text.clone()),
                 Event::Started { thread: Some(thread), .. } | Event::Thread { id: thread } => {
                     remains.thread = Some(thread.clone());
                 }
@@ -161,14 +165,21 @@ impl Errands {
     }
 
     async fn work(&self, mut run: Begun, out: &mut Emitter) -> std::result::Result<(), EngineError> {
-        let mut state = AtWork { errands: self, asks: BTreeMap::new(), allowed: HashSet::new(), finished: None };
+        let mut state = AtWork {
+            errands: self,
+            asks: BTreeMap::new(),
+            allowed: HashSet::new(),
+            told: BTreeMap::new(),
+            finished: None,
+        };
+        let steers = self.agent.steers();
         let mut woken = self.salon.hub.turn(&self.turn);
         let mut looked_for = None;
         let first = run.talk.open();
         state.take(first, &mut run, out).await?;
         loop {
             // It stays where it is while lines come: an agent that talks on must not keep an answer from being found.
-            let look_at = match state.asks.is_empty() {
+            let look_at = match state.asks.is_empty() && !steers {
                 true => None,
                 false => Some(*looked_for.get_or_insert_with(|| Instant::now() + LOOK_EVERY)),
             };
@@ -190,7 +201,7 @@ impl Errands {
                 }
                 () = wait(look_at) => {
                     looked_for = None;
-                    state.answers(&mut run, out).await?;
+                    state.look(&mut run, out).await?;
                 }
                 line = run.confined.next() => match line {
                     Some(line) => {
@@ -203,7 +214,7 @@ impl Errands {
                     run.confined.stop().await;
                     break;
                 }
-                Ok(()) = woken.changed(), if !state.asks.is_empty() => state.answers(&mut run, out).await?,
+                Ok(()) = woken.changed(), if look_at.is_some() => state.look(&mut run, out).await?,
             }
         }
         let ended = run.confined.ended().await;
@@ -332,6 +343,8 @@ struct AtWork<'a> {
     asks: BTreeMap<String, Ask>,
     /// What was allowed for the rest of the run.
     allowed: HashSet<String>,
+    /// What the agent was told while it was at work, heard or not, by the names of the jobs that brought it.
+    told: BTreeMap<String, String>,
     /// When an agent that has said everything is ended.
     finished: Option<Instant>,
 }
@@ -358,6 +371,12 @@ impl AtWork<'_> {
                     steps.extend(run.talk.decide(&ask.id, Verdict::Session));
                 }
                 Step::Ask(ask) => self.ask(ask, run, out).await?,
+                Step::Steered { steer, heard: true } => {
+                    let text = self.told.get(&steer).cloned().unwrap_or_default();
+                    out.note(Note::Steered { steer, text }).await?;
+                }
+                // It waits where it is, and is asked when the run is over.
+                Step::Steered { heard: false, .. } => {}
                 Step::Finished => self.finished = self.finished.or(Some(Instant::now() + FAREWELL)),
             }
         }
@@ -379,6 +398,31 @@ impl AtWork<'_> {
         self.asks.insert(id.to_string(), ask);
         run.confined.hold(true);
         out.note(Note::Asked { ask: id.to_string(), title, detail, until_ms: Some(until.0) }).await
+    }
+
+    /// Looks for what people said: answers to what was asked, and what the agent is to be told.
+    async fn look(&mut self, run: &mut Begun, out: &mut Emitter) -> std::result::Result<(), EngineError> {
+        if !self.asks.is_empty() {
+            self.answers(run, out).await?;
+        }
+        if !self.errands.agent.steers() || !run.talk.can_steer() {
+            return Ok(());
+        }
+        let waiting = async {
+            let mut tx = self.errands.salon.store.read().await?;
+            tx.list_open(&crate::say::lane(&self.errands.dialog.id)).await
+        };
+        for job in waiting.await.map_err(|error| away(&error))? {
+            let Some(Steer { text, .. }) = Steer::of(&job, &self.errands.turn) else { continue };
+            let name = job.ticket.job.to_string();
+            if self.told.contains_key(&name) || !run.talk.can_steer() {
+                continue;
+            }
+            self.told.insert(name.clone(), text.clone());
+            let steps = run.talk.steer(&name, &text);
+            self.take(steps, run, out).await?;
+        }
+        Ok(())
     }
 
     /// Looks which questions were answered, and tells the agent.

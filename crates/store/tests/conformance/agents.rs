@@ -1,6 +1,6 @@
-use salon_core::{AskId, ChatId, Chosen, DialogId, FileId, Time, TurnId};
+use salon_core::{AskId, ChatId, Chosen, DialogId, FileId, JobId, Time, TurnId};
 use salon_store::testing::Scratch;
-use salon_store::{AskState, Store, StoredFile, Thread, on_both_databases};
+use salon_store::{AskState, Error, Store, StoredFile, Thread, Ticket, on_both_databases};
 
 use crate::cast::*;
 
@@ -9,6 +9,7 @@ on_both_databases! {
     a_question_is_not_answered_when_its_time_is_over
     a_file_comes_back_byte_for_byte
     threads_of_a_chat_are_listed_with_the_newest_first
+    what_an_agent_was_told_waits_until_it_has_heard
     what_was_chosen_for_an_agent_stays_until_another_is_chosen
 }
 
@@ -80,6 +81,25 @@ async fn threads_of_a_chat_are_listed_with_the_newest_first(Scratch { store, .. 
     assert_eq!(listed, [("one", "first"), ("two", "second")]);
     assert_eq!(read(&store).await.list_threads(&bot, chat, "claude", 10).await.expect("list"), []);
     assert_eq!(read(&store).await.list_threads(&bot, ChatId(9), "codex", 10).await.expect("list"), []);
+}
+
+async fn what_an_agent_was_told_waits_until_it_has_heard(Scratch { store, .. }: Scratch) {
+    let (_, ticket) = turn_in_progress(&store, "t").await;
+    enqueue(&store, job("told", "lane of t")).await;
+    let hear = async |ticket: &Ticket| {
+        let args = (ticket.clone(), JobId::new("told"));
+        transact!(&store, args, |tx, (ticket, told)| {
+            let held = tx.hold(ticket, Time(60_000)).await?;
+            tx.finish_unclaimed(&held, told, Time(3_000)).await
+        })
+    };
+    // Whoever lost the run has heard nothing.
+    let stale = Ticket { epoch: ticket.epoch - 1, ..ticket.clone() };
+    assert!(matches!(hear(&stale).await, Err(Error::Fenced)));
+    assert_eq!(read(&store).await.list_open("lane of t").await.expect("list").len(), 2);
+    assert!(hear(&ticket).await.expect("hear"));
+    assert!(!hear(&ticket).await.expect("hear"));
+    assert_eq!(read(&store).await.list_open("lane of t").await.expect("list").len(), 1);
 }
 
 async fn what_was_chosen_for_an_agent_stays_until_another_is_chosen(Scratch { store, .. }: Scratch) {

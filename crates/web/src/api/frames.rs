@@ -167,6 +167,7 @@ impl Teller {
             Event::Note(Note::Answered { ask, verdict, .. }) => {
                 Some(json!({ "type": "answered", "ask": ask, "verdict": verdict }))
             }
+            Event::Note(Note::Steered { text, .. }) => Some(json!({ "type": "steered", "text": text })),
             Event::Note(_) | Event::Thread { .. } | Event::Usage(_) => None,
         };
         match frame.filter(|_| stamped.seq > self.after) {

@@ -78,6 +78,8 @@ pub(super) struct ServerTalk {
     /// What the thread took before this turn.
     before: Option<(i64, i64)>,
     numbers: i64,
+    /// What it was told meanwhile and has not answered: our question's number, and its name.
+    steers: Vec<(i64, String)>,
     stopping: bool,
     fault: Option<Fault>,
     end: Option<End>,
@@ -109,6 +111,7 @@ impl ServerTalk {
             tasks: String::new(),
             before: None,
             numbers: LATER,
+            steers: Vec::new(),
             stopping: false,
             fault: None,
             end: None,
@@ -156,12 +159,17 @@ impl ServerTalk {
     }
 
     fn answered(&mut self, number: i64, answer: Result<Value, Refusal>, line: &str, steps: &mut Vec<Step>) {
+        if let Some(at) = self.steers.iter().position(|(asked, _)| *asked == number) {
+            // It is refused where the turn was just over.
+            let (_, steer) = self.steers.swap_remove(at);
+            return steps.push(Step::Steered { steer, heard: answer.is_ok() });
+        }
         let result = match answer {
             Ok(result) => result,
             Err(refusal) if number < LATER => {
                 return self.finish(End::Failed(Fault::new(&refusal.message, None)), steps);
             }
-            // A turn that was just over cannot be told more, nor be stopped.
+            // A turn that was just over cannot be stopped.
             Err(refusal) => {
                 let message = words::redacted(&refusal.message, self.key.expose());
                 return steps.push(Step::Note(Note::Trouble { message }));
@@ -614,12 +622,17 @@ impl Talk for ServerTalk {
         self.questions.decide(ask, verdict).map(|(question, allowed)| question.answer(allowed)).into_iter().collect()
     }
 
-    fn steer(&mut self, text: &str) -> Option<Vec<Step>> {
-        if self.stopping || self.end.is_some() {
-            return None;
+    fn can_steer(&self) -> bool {
+        self.begun && self.turn.is_some() && !self.stopping && self.end.is_none()
+    }
+
+    fn steer(&mut self, steer: &str, text: &str) -> Vec<Step> {
+        if !self.can_steer() {
+            return Vec::new();
         }
-        let params = json!({ "threadId": self.thread.as_ref()?, "expectedTurnId": self.turn.as_ref()?, "input": words_of(text) });
-        Some(vec![self.ask("turn/steer", params)])
+        let params = json!({ "threadId": self.thread, "expectedTurnId": self.turn, "input": words_of(text) });
+        self.steers.push((self.numbers, steer.to_owned()));
+        vec![self.ask("turn/steer", params)]
     }
 
     fn stop(&mut self) -> Vec<Step> {
