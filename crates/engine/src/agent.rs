@@ -53,6 +53,8 @@ pub struct Errand {
     pub thread: Option<String>,
     pub model: Option<String>,
     pub policy: Policy,
+    /// Whether there are walls around it that hold it to the policy where it may only look.
+    pub held: bool,
     pub door: Door,
 }
 

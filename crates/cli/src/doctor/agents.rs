@@ -64,6 +64,7 @@ async fn look(config: &Config, agent: &AgentConfig, program: &Path, sandbox: &Sa
         thread: Some("00000000-0000-0000-0000-000000000000".to_owned()),
         model: Some(agent.model.clone().unwrap_or_else(|| "model".to_owned())),
         policy: agent.policy,
+        held: sandbox.is_tight(),
         door: Door { port: sandbox.door_port(), key: Secret::new("none") },
     };
     let launch = house::maker(agent).launch(&errand)?;

@@ -220,6 +220,24 @@ async fn each_asks_before_it_does_something_and_hears_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn codex_looks_by_commands_where_it_may_only_look() {
+    let stage = stage(Policy::ReadOnly).await;
+    let talk = Talk::open(&stage, "codex").await;
+    std::fs::create_dir_all(talk.workspace()).unwrap();
+    std::fs::write(talk.workspace().join("note.txt"), "storks\n").unwrap();
+    let frames = talk.ask(&command("codex", "cat note.txt; touch made.txt; echo more > out/made.txt")).await;
+    end("codex", &frames);
+    assert!(!talk.workspace().join("made.txt").exists() && !talk.workspace().join("out/made.txt").exists());
+    let calls = upstream(&stage, "calls").await;
+    let last = calls["result"]["calls"].as_array().unwrap().last().unwrap()["body"].to_string();
+    assert!(last.contains("storks") && last.contains("Read-only file system"), "{last}");
+    for agent in ["claude", "gemini"] {
+        let talk = Talk::open(&stage, agent).await;
+        assert!(end(agent, &talk.ask("[[say:I only look.]]").await).contains("I only look."), "{agent}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_is_stopped_in_the_middle_with_all_that_it_started() {
     let stage = stage(Policy::Workspace).await;
     for (agent, _) in AGENTS {
@@ -290,7 +308,7 @@ async fn a_dialog_may_have_a_model_of_its_own() {
 }
 
 /// Goes to a host by way of the door, as programs do that know `HTTPS_PROXY`, and keeps what is said there.
-fn fetch(authority: &str, file: &str) -> String {
+pub fn fetch(authority: &str, file: &str) -> String {
     format!(
         "auth=$(printf %s \"$HTTPS_PROXY\" | sed 's|http://\\(.*\\)@.*|\\1|' | base64 -w0); \
          exec 3<>/dev/tcp/127.0.0.1/${{HTTPS_PROXY##*:}}; \

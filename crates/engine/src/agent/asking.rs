@@ -12,7 +12,7 @@ use crate::Secret;
 
 pub(super) fn errand(prompt: &str) -> Errand {
     let door = Door { port: 9090, key: Secret::new("k-fake-door-key-1") };
-    Errand { prompt: prompt.into(), thread: None, model: None, policy: Policy::Ask, door }
+    Errand { prompt: prompt.into(), thread: None, model: None, policy: Policy::Ask, held: false, door }
 }
 
 /// Plays a transcript's outside and the agent's part; everything else has to come out as it stands there.

@@ -15,9 +15,10 @@ pub struct Codex;
 impl Maker for Codex {
     fn launch(&self, errand: &Errand) -> Result<Launch, EngineError> {
         let (model, thread) = (names::model(errand)?, names::thread(errand)?);
-        let mut args = ["exec", "--json", "--skip-git-repo-check", "-C", WORKSPACE, "-s", sandbox(errand.policy)]
-            .map(str::to_owned)
-            .to_vec();
+        let mut args =
+            ["exec", "--json", "--skip-git-repo-check", "-C", WORKSPACE, "-s", sandbox(errand.policy, errand.held)]
+                .map(str::to_owned)
+                .to_vec();
         if let Some(model) = model {
             args.extend(["-m".to_owned(), model.to_owned()]);
         }
@@ -36,14 +37,13 @@ impl Maker for Codex {
 }
 
 /// What codex holds its own commands to. Its sandbox is made of the very thing that our cell is made of, and within a cell
-/// nobody can make another one: then no command runs at all. So where commands may run and files may change, the cell
-/// alone is around them. Where they must not, codex's own sandbox is the only thing that says so; one that breaks refuses
-/// every command, those that only look as well, which is the safe side.
-pub(super) fn sandbox(policy: Policy) -> &'static str {
+/// nobody can make another one: then no command runs at all. So the cell alone is around them, and where it may only look
+/// the workspace cannot be written to in there. Where no cell holds it, its own sandbox is the only thing that does.
+pub(super) fn sandbox(policy: Policy, held: bool) -> &'static str {
     match policy {
         // Nobody can be asked in this mode.
-        Policy::Ask | Policy::ReadOnly => "read-only",
-        Policy::Workspace | Policy::Full => "danger-full-access",
+        Policy::Ask | Policy::ReadOnly if !held => "read-only",
+        Policy::Ask | Policy::ReadOnly | Policy::Workspace | Policy::Full => "danger-full-access",
     }
 }
 

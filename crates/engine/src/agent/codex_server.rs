@@ -41,10 +41,10 @@ fn approvals(policy: Policy) -> &'static str {
 
 /// What codex holds its commands to. Where somebody is asked about each of them, the cell is enough around those that
 /// were allowed; a second sandbox within it would only break them ([`codex::sandbox`]).
-fn sandbox(policy: Policy) -> &'static str {
+fn sandbox(policy: Policy, held: bool) -> &'static str {
     match policy {
         Policy::Ask => "danger-full-access",
-        policy => codex::sandbox(policy),
+        policy => codex::sandbox(policy, held),
     }
 }
 

@@ -48,7 +48,7 @@ mod tests {
     fn errand(name: &str) -> Errand {
         let door = Door { port: 4300, key: Secret::new("key") };
         let name = Some(name.to_owned());
-        Errand { prompt: String::new(), thread: name.clone(), model: name, policy: Policy::Ask, door }
+        Errand { prompt: String::new(), thread: name.clone(), model: name, policy: Policy::Ask, held: false, door }
     }
 
     #[test]

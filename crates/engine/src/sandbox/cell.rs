@@ -21,6 +21,8 @@ pub struct Cell {
     pub home: PathBuf,
     /// [`agent::WORKSPACE`] inside; the out folder is in it.
     pub workspace: PathBuf,
+    /// Whether the workspace can only be read. Without walls it can be written to all the same.
+    pub looks: bool,
     /// What else it may read: where it is installed.
     pub shows: Vec<Show>,
     /// The socket that 127.0.0.1 leads to, and the port that it is on inside.
@@ -38,6 +40,7 @@ impl Cell {
             files: Vec::new(),
             home,
             workspace,
+            looks: false,
             shows: Vec::new(),
             door: None,
             hush: Hush::default(),

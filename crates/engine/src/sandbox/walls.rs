@@ -81,10 +81,11 @@ pub(super) fn args(mode: Mode, settings: &Settings, cell: &Ready) -> Vec<String>
     }
     args.above(Path::new(HOME));
     args.bind("--bind", &cell.cell.home, Path::new(HOME));
-    args.bind("--bind", &cell.cell.workspace, Path::new(WORKSPACE));
+    let work = if cell.cell.looks { "--ro-bind" } else { "--bind" };
+    args.bind(work, &cell.cell.workspace, Path::new(WORKSPACE));
     // As a mount of its own `.git` cannot be renamed, and with it what must not be changed in there.
     for name in &cell.kept {
-        let kind = if name == Path::new(".git") { "--bind" } else { "--ro-bind" };
+        let kind = if name == Path::new(".git") { work } else { "--ro-bind" };
         args.bind(kind, &cell.cell.workspace.join(name), &Path::new(WORKSPACE).join(name));
     }
     for (name, is_folder) in &cell.masked {
@@ -127,6 +128,8 @@ pub(super) fn order(mode: Mode, cell: &Ready) -> Order {
     let mut read: Vec<PathBuf> = ["/usr", "/etc", "/proc", SHIM].map(PathBuf::from).to_vec();
     read.extend(ROOTS.map(PathBuf::from));
     read.extend(cell.shows.iter().map(|show| show.at.clone()));
+    let mut write = ["/dev/shm", "/tmp", HOME].map(PathBuf::from).to_vec();
+    if cell.looks { &mut read } else { &mut write }.push(WORKSPACE.into());
     Order {
         program: cell.program.clone(),
         args: cell.args.clone(),
@@ -136,7 +139,7 @@ pub(super) fn order(mode: Mode, cell: &Ready) -> Order {
         bounds,
         walls: Some(Paths {
             read,
-            write: ["/dev/shm", "/tmp", HOME, WORKSPACE].map(PathBuf::from).to_vec(),
+            write,
             masks: masked.iter().map(|(name, _)| Path::new(WORKSPACE).join(name)).collect(),
         }),
     }

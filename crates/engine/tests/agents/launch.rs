@@ -28,6 +28,9 @@ fn codex_is_started_for_each_policy() {
     assert_eq!(bare, format!("{start} -"));
     assert_eq!(args("codex", Policy::Full), args("codex", Policy::Workspace));
     assert_eq!(args("codex", Policy::ReadOnly)[1], "exec --json --skip-git-repo-check -C /workspace -s read-only -");
+    // Where the cell holds it to looking, it may look by commands.
+    let held = launch("codex", &Errand { held: true, ..errand("say hello") });
+    assert_eq!(held.args.join(" "), format!("{start} -"));
 }
 
 #[test]

@@ -18,6 +18,7 @@ fn errand(prompt: &str) -> Errand {
         thread: None,
         model: None,
         policy: Policy::ReadOnly,
+        held: false,
         door: Door { port: 4300, key: Secret::new("key-of-this-run") },
     }
 }

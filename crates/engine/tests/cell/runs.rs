@@ -25,6 +25,7 @@ pub const TESTS: &[Test] = &[
         files_are_laid_into_its_home_and_links_are_not_followed,
     ),
     ("runs::git_works_inside", git_works_inside),
+    ("runs::who_may_only_look_changes_nothing", who_may_only_look_changes_nothing),
     ("runs::who_is_being_asked_may_wait", who_is_being_asked_may_wait),
     ("runs::nobody_looks_into_who_holds_keys", nobody_looks_into_who_holds_keys),
     ("runs::nobody_survives_the_server", nobody_survives_the_server),
@@ -184,6 +185,30 @@ fn files_are_laid_into_its_home_and_links_are_not_followed(house: &House) {
         assert!(matches!(house.sandbox().await.start(cell).await, Err(Lack::NoFolder(_))));
         assert!(!house.path("escaped").exists());
     });
+}
+
+fn who_may_only_look_changes_nothing(house: &House) {
+    std::fs::write(house.path("workspace").join("note.txt"), "storks\n").unwrap();
+    std::fs::create_dir_all(house.path("workspace").join(".git/hooks")).unwrap();
+    house.run(async {
+        let mut cell = house.cell(&[]);
+        cell.program = "/bin/sh".into();
+        let script = "cat note.txt; echo more >> note.txt; rm note.txt; echo new > new.txt; echo new > out/new.txt; \
+                      echo new > .git/new; mkdir deep; mv note.txt moved.txt; echo mine > ~/mine.txt && echo home";
+        cell.args = vec!["-c".into(), script.into()];
+        cell.looks = true;
+        let mut confined = house.sandbox().await.start(cell).await.unwrap();
+        let lines = all_lines(&mut confined).await;
+        assert_eq!(lines, ["storks", "home"]);
+        let ended = confined.ended().await;
+        assert_eq!(ended.how, How::Exit(0), "{}", ended.errors);
+        assert_eq!(ended.errors.lines().count(), 7, "{}", ended.errors);
+    });
+    let mut names: Vec<_> =
+        std::fs::read_dir(house.path("workspace")).unwrap().flatten().map(|e| e.file_name()).collect();
+    names.sort();
+    assert_eq!(names, [".git", "note.txt", "out"]);
+    assert_eq!(std::fs::read_to_string(house.path("workspace").join("note.txt")).unwrap(), "storks\n");
 }
 
 fn git_works_inside(house: &House) {

@@ -132,11 +132,18 @@ impl Errands {
         let (pass, dearth) = Pass::new(asker.caller, asking, self.agent.hosts.clone());
         let port = sandbox.door_port();
         let door = Door { port, key: pass.key().clone() };
+        // What cannot ask is held to looking, too.
+        let looks = match self.policy {
+            Policy::ReadOnly => true,
+            Policy::Ask => !self.agent.maker.asks(),
+            Policy::Workspace | Policy::Full => false,
+        };
         let errand = Errand {
             prompt: prompt(brief),
             thread: brief.thread.clone(),
             model: self.model.clone(),
             policy: self.policy,
+            held: looks && sandbox.is_tight(),
             door,
         };
         let launch = self.agent.maker.launch(&errand)?;
@@ -157,6 +164,7 @@ impl Errands {
             files: launch.files,
             shows: self.agent.show.iter().cloned().map(Show::there).collect(),
             door: Some((socket.0.clone(), port)),
+            looks,
             ..Cell::new(&self.agent.program, place.home.clone(), place.work.clone())
         };
         let confined = sandbox.start(cell).await.map_err(|error| away(&error))?;

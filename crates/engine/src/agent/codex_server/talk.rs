@@ -61,6 +61,7 @@ pub(super) struct ServerTalk {
     key: Secret,
     model: Option<String>,
     policy: Policy,
+    held: bool,
     thread: Option<String>,
     turn: Option<String>,
     /// Whether the thread is one that we may write to: the server has it open.
@@ -99,6 +100,7 @@ impl ServerTalk {
             key: errand.door.key.clone(),
             model: errand.model.clone(),
             policy: errand.policy,
+            held: errand.held,
             thread: errand.thread.clone(),
             turn: None,
             begun: false,
@@ -129,7 +131,7 @@ impl ServerTalk {
         let mut params = json!({
             "cwd": WORKSPACE,
             "approvalPolicy": super::approvals(self.policy),
-            "sandbox": super::sandbox(self.policy),
+            "sandbox": super::sandbox(self.policy, self.held),
         });
         if let Some(model) = &self.model {
             params["model"] = json!(model);
