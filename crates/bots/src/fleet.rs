@@ -233,8 +233,16 @@ impl Fleet {
             bot.gone.cancel();
         }
         *self.bots.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
+        self.let_out();
         for bot in new.iter().filter(|bot| !old.iter().any(|kept| Arc::ptr_eq(kept, bot))) {
             self.begin(bot);
+        }
+    }
+
+    /// Says where the runs of each bot may go.
+    pub fn let_out(&self) {
+        if let Some(agents) = self.salon.agents.get() {
+            agents.let_out(self.all().iter().map(|bot| (bot.id().clone(), bot.config.hosts.clone())).collect());
         }
     }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use salon::agents::Hosts;
 use salon_core::{BotId, View};
 use salon_telegram::Token;
 use serde::Deserialize;
@@ -85,6 +86,8 @@ pub struct BotConfig {
     pub paced: bool,
     /// Whether what is said while an agent works is told to it, where it can be told.
     pub steer: bool,
+    /// Hosts that its runs may reach besides, whichever agent makes them.
+    pub hosts: Hosts,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -139,6 +142,8 @@ struct Item {
     drafts: bool,
     paced: Option<bool>,
     steer: Option<bool>,
+    #[serde(default)]
+    hosts: Vec<String>,
     /// What the bridge's lists may hold and we do not need, and what was misspelt.
     #[serde(flatten)]
     rest: BTreeMap<String, serde_json::Value>,
@@ -262,6 +267,7 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
         Allow::Nothing if around.open && owner.is_none() => Access::Everyone,
         Allow::Nothing => owner.map_or(Access::Nobody, |owner| Access::People([owner].into())),
     };
+    let hosts = Hosts::parse(&item.hosts).map_err(|error| wrong(&format!("hosts: {error}")))?;
     let view = match item.view.as_deref() {
         None => View::default(),
         Some(word) => View::parse(word).ok_or_else(|| wrong("view is answer or events"))?,
@@ -278,6 +284,7 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
         drafts: item.drafts,
         paced: item.paced.unwrap_or(!local),
         steer: item.steer.unwrap_or(true),
+        hosts,
         api_base,
         id: BotId::new(id),
     })
@@ -381,6 +388,16 @@ mod tests {
             "bot bot-1: there is no field owner_userid"
         );
         only("bots: [{telegram_token: '1:a', codex: {model: gpt-5, sandbox: read-only}}]", &around());
+    }
+
+    #[test]
+    fn hosts_are_names_with_a_port_or_without() {
+        let listed = only("bots: [{telegram_token: '1:a', hosts: [packages.example.org, '10.0.0.5:8443']}]", &around());
+        assert!(!listed.hosts.is_empty() && only("bots: [{telegram_token: '1:a'}]", &around()).hosts.is_empty());
+        assert_eq!(
+            problem("bots: [{telegram_token: '1:a', hosts: ['https://packages.example.org']}]"),
+            "bot bot-1: hosts: https://packages.example.org is no host, such as packages.example.org or 10.0.0.5:8443"
+        );
     }
 
     #[test]

@@ -159,6 +159,7 @@ impl House {
         );
         agents.employ(Arc::new(HousePorter { web: web.clone() }));
         salon.agents.set(Arc::new(agents)).ok();
+        fleet.let_out();
         let address = if config.roles.http {
             let listener = listen_at(config.listen).await?;
             let address = listener.local_addr().context("the listener has no address")?;

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use salon_core::{Channel, Dialog, DialogId, TurnId};
+use salon_core::{BotId, Channel, Dialog, DialogId, TurnId};
 use salon_engine::Secret;
 use salon_engine::agent::{Maker, Policy};
 use salon_engine::sandbox::Sandbox;
@@ -150,6 +150,8 @@ pub struct Agents {
     doors: PathBuf,
     sandbox: Option<Arc<Sandbox>>,
     porter: OnceLock<Arc<dyn Porter>>,
+    /// Where the runs of each bot may go besides, as the list of bots says now.
+    of_bots: RwLock<BTreeMap<BotId, Hosts>>,
 }
 
 impl Agents {
@@ -160,7 +162,23 @@ impl Agents {
         doors: PathBuf,
         sandbox: Option<Arc<Sandbox>>,
     ) -> Agents {
-        Agents { folder, projects, doors, sandbox, porter: OnceLock::new() }
+        Agents { folder, projects, doors, sandbox, porter: OnceLock::new(), of_bots: RwLock::default() }
+    }
+
+    /// Takes in where the runs of each bot may go besides; what was so before is forgotten.
+    pub fn let_out(&self, of_bots: BTreeMap<BotId, Hosts>) {
+        *self.of_bots.write().unwrap_or_else(PoisonError::into_inner) = of_bots;
+    }
+
+    /// Where an agent may go for a dialog: its own list, and that of the bot that is asked.
+    pub(crate) fn hosts(&self, agent: &Agent, dialog: &Dialog) -> Hosts {
+        let of_bots = self.of_bots.read().unwrap_or_else(PoisonError::into_inner);
+        match &dialog.channel {
+            Channel::Telegram { bot, .. } => {
+                of_bots.get(bot).map_or_else(|| agent.hosts.clone(), |more| agent.hosts.with(more))
+            }
+            Channel::Api => agent.hosts.clone(),
+        }
     }
 
     pub(crate) fn sandbox(&self) -> Option<&Arc<Sandbox>> {

@@ -8,7 +8,7 @@ use salon_engine::agent::Policy;
 use salon_mock::{Mock, MockConfig, Press};
 use serde_json::Value;
 
-use crate::real::{command, stage_with};
+use crate::real::{command, fetch, stage_with};
 use crate::stage::Stage;
 
 pub const TOKEN: &str = "1001:parrot-token";
@@ -194,6 +194,28 @@ async fn what_no_agent_heard_in_time_is_asked_when_the_run_is_over() {
     alice.finds("I waited for this.", "What next?").await;
     assert_eq!(chat.turns().await, 2);
     assert!(!chat.workspace().join("nest.txt").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_a_bot_lists_is_reached_for_that_bot() {
+    let nest = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = nest.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = nest.accept().await {
+            tokio::io::AsyncWriteExt::write_all(&mut stream, b"two storks\n").await.ok();
+        }
+    });
+    for listed in [true, false] {
+        // With no list at all there is no proxy either; the other bot has one, of another host.
+        let hosts = if listed { format!("    hosts: ['{host}']\n") } else { "    hosts: ['127.0.0.2:1']\n".to_owned() };
+        let chat = Chat::open_with(Policy::Workspace, "claude", &hosts).await;
+        let alice = chat.person();
+        alice.says(&command("claude", &fetch(&host, "seen.txt")));
+        alice.finds("The tool said", "What next?").await;
+        let seen = std::fs::read_to_string(chat.workspace().join("seen.txt")).unwrap();
+        assert_eq!(seen.contains("two storks"), listed, "{seen}");
+        assert_eq!(seen.contains("403"), !listed, "{seen}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

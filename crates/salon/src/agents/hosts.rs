@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, lookup_host};
 /// The port of a host that is named without one.
 const HTTPS: u16 = 443;
 
-/// The list of one agent. Empty, which is usual, it lets nothing through.
+/// The list of one agent or bot. Empty, which is usual, it lets nothing through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts(Vec<(String, u16)>);
 
@@ -32,6 +32,12 @@ impl Hosts {
     pub fn parse(listed: &[String]) -> Result<Hosts, NoHost> {
         let parsed = listed.iter().map(|text| place(text, Some(HTTPS)).ok_or_else(|| NoHost(text.clone())));
         parsed.collect::<Result<_, _>>().map(Hosts)
+    }
+
+    /// These and others.
+    pub fn with(&self, others: &Hosts) -> Hosts {
+        let new = others.0.iter().filter(|host| !self.0.contains(host));
+        Hosts(self.0.iter().chain(new).cloned().collect())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -86,6 +92,14 @@ mod tests {
         for bad in ["", "https://a.test", "a b", "a:x", "a:99999", "a/b", "*.test"] {
             assert!(hosts(&[bad]).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn two_lists_are_one_without_repetitions() {
+        let (one, other) =
+            (hosts(&["a.test", "b.test:81"]).expect("hosts"), hosts(&["b.test:81", "c.test"]).expect("hosts"));
+        assert_eq!(one.with(&other), hosts(&["a.test", "b.test:81", "c.test"]).expect("hosts"));
+        assert_eq!(Hosts::default().with(&Hosts::default()), Hosts::default());
     }
 
     #[tokio::test]

@@ -129,7 +129,7 @@ impl Errands {
         let porter = self.agents.porter().ok_or_else(broken)?;
         let sandbox = self.agents.sandbox().ok_or_else(broken)?;
         let asking = crate::relay::Asking { run: true, ..asker.asking };
-        let (pass, dearth) = Pass::new(asker.caller, asking, self.agent.hosts.clone());
+        let (pass, dearth) = Pass::new(asker.caller, asking, self.agents.hosts(&self.agent, &self.dialog));
         let port = sandbox.door_port();
         let door = Door { port, key: pass.key().clone() };
         // What cannot ask is held to looking, too.
