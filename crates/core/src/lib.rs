@@ -14,11 +14,13 @@
 //! | Turn | one numbered exchange: question, answer, times, state | [`turn`] |
 //! | Event | one line of a turn's story | [`event`] |
 //! | Brief | what an engine is told before it answers | [`brief`] |
+//! | Style | how long and how thorough answers should be | [`style`] |
 //! | Micros, Tokens, Rates, Tariff | money to the millionth of a dollar, and what costs it | [`money`] |
 //! | Org, User, Owner | who may speak and who pays | [`people`] |
 //! | Scopes | what a key may be used for | [`scopes`] |
 //! | Limit, Policy, Period, Scope | sentences about the ledger, and windows in a zone | [`limit`] |
 //! | Panel | several models that answer together, and the rules of when who is asked | [`panel`] |
+//! | Overrun | why a limit has no room for a question | [`overrun`] |
 //! | Refusal | the ways we say no, each with a code and a sentence | [`error`] |
 //!
 //! Types are not `Serialize`, with one exception: [`Event`], which is our own durable format.
@@ -33,8 +35,10 @@ pub mod locale;
 pub mod mask;
 pub mod money;
 pub mod panel;
+pub mod overrun;
 pub mod people;
 pub mod scopes;
+pub mod style;
 pub mod summary;
 pub mod time;
 pub mod turn;

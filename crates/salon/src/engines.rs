@@ -3,11 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use salon_core::panel::Panel;
-use salon_core::{OrgId, Tariff};
+use salon_core::{OrgId, Tariff, Wishes};
 use salon_engine::Engine;
+use salon_engine::wire::Wire;
 
 use crate::agents::Agent;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Quirk, Upstream};
 use crate::panels;
 
 /// The engine that answers where nobody chose another one.
@@ -99,6 +100,43 @@ impl Engines {
     pub fn steers(&self, name: &str) -> bool {
         let named = self.list.iter().find(|engine| engine.name == name);
         named.is_some_and(|engine| matches!(&engine.answers, Answers::Agent(agent) if agent.steers()))
+    }
+
+    /// What a style wishes, as far as the engine of this name takes it: some servers refuse a temperature above 1, and a
+    /// model that takes none thinks within its longest answer and would have no room left to speak.
+    pub fn temper(&self, name: &str, wishes: Wishes) -> Wishes {
+        let (Some(configured), Some(catalog)) = (self.find(name), self.catalog.get()) else { return wishes };
+        let snapshot = catalog.snapshot();
+        let cool = |upstream: &Upstream| {
+            upstream.speaks.contains(&Wire::Messages) && !upstream.speaks.contains(&Wire::Chat)
+        };
+        let (cool, thinks) = match &configured.answers {
+            Answers::Model(Choice::Named(name)) => match snapshot.find_model(name, None) {
+                Some(model) => (
+                    model.deployments.iter().any(|deployment| cool(&deployment.upstream)),
+                    model.quirks.contains(&Quirk::NoTemperature),
+                ),
+                None => (false, false),
+            },
+            Answers::Model(Choice::FirstOf(upstream)) => {
+                (snapshot.find_upstream(upstream).is_some_and(|upstream| cool(upstream)), false)
+            }
+            Answers::Engine(_) | Answers::Agent(_) | Answers::Panel(_) => (false, false),
+        };
+        Wishes {
+            max_output: wishes.max_output.filter(|_| !thinks),
+            temperature: wishes.temperature.map(|degree| if cool { degree.min(1.0) } else { degree }),
+        }
+    }
+
+    /// The catalog's models that a team may choose by name, in the order of their names, without those that lists leave
+    /// out.
+    pub fn models(&self, org: Option<&OrgId>) -> Vec<String> {
+        let Some(catalog) = self.catalog.get() else { return Vec::new() };
+        let snapshot = catalog.snapshot();
+        let open = snapshot.models().filter(|model| !model.hidden && model.is_open_to(org));
+        // What everybody may not use cannot be chosen by its bare name.
+        open.map(|model| model.name.clone()).filter(|name| snapshot.knows(name)).collect()
     }
 
     /// Those that are configured by name, without the catalog's models.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use salon_core::limit::Headroom;
 use salon_core::{
-    Amounts, CallId, Limit, LimitId, Limits, Measure, Micros, OrgId, Policy, Scope, Time, Tokens, UserId,
+    Amounts, CallId, Limit, LimitId, Limits, Measure, Micros, OrgId, Period, Policy, Scope, Time, Tokens, UserId,
 };
 use salon_store::ledger::{CallState, Difference};
 use salon_store::{Error, Store, Terms};
@@ -125,6 +125,7 @@ pub struct Standing {
     pub limit: LimitId,
     pub scope: Scope,
     pub measure: Measure,
+    pub period: Period,
     pub policy: Policy,
     pub headroom: Headroom,
 }

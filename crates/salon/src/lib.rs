@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod panels;
 pub mod people;
 pub mod relay;
+pub mod replies;
 pub mod revision;
 pub mod run;
 pub mod say;

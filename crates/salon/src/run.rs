@@ -13,8 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use salon_core::style::Style;
 use salon_core::summary::{Happened, roll};
-use salon_core::{Brief, Dialog, Event, JobId, Note, Reply, Stamped, Turn, TurnId, TurnState, brief};
+use salon_core::{
+    Brief, Dialog, Event, JobId, Note, Reply, Stamped, Turn, TurnId, TurnState, UserId, Wishes, brief,
+};
 use salon_engine::{Emitter, Engine, EngineError};
 use salon_store::{Append, Error, Finished, Held, Thread, Tx, fail_point};
 use tokio::sync::mpsc;
@@ -115,6 +118,7 @@ impl Job for RunTurn {
             }
             Answers::Model(choice) => {
                 let mask = mask_of(&salon.store, &asker.caller.org).await?;
+                let asker = asker.for_engine(salon, &name);
                 let model = Model::begin(&self.relay, asker, choice, &panel::masked(mask, &brief)).await?;
                 model.map(|model| (Arc::new(model) as Arc<dyn Engine>, None))
             }
@@ -207,11 +211,32 @@ async fn prepare(
     // Failed turns take up places in the window, so look a little further back.
     let limit = salon.settings.window.messages as i64 + 10;
     let earlier = tx.list_turns_before(&dialog.id, turn.number, limit).await?;
-    let brief = brief::compose(&salon.settings.instruction, &dialog, &earlier, &turn, salon.settings.window);
-    let brief = Brief { wishes: payload.wishes(), ..brief };
+    let style = style_of(&mut tx, payload, &turn, &dialog).await?;
+    let instruction = style.told_after(&salon.settings.instruction);
+    let brief = brief::compose(&instruction, &dialog, &earlier, &turn, salon.settings.window);
+    let (said, otherwise) = (payload.wishes(), salon.engines.temper(&turn.engine, style.wishes()));
+    let wishes = Wishes {
+        max_output: said.max_output.or(otherwise.max_output),
+        temperature: said.temperature.or(otherwise.temperature),
+    };
+    let brief = Brief { wishes, ..brief };
     // Nobody wrote before the first who may.
     let last = if work.lease.ticket.epoch == 1 { 0 } else { tx.last_event(&id).await? };
     Ok(Some((turn, dialog, brief, last)))
+}
+
+/// How the dialog is answered: in the style that was chosen for it, or else in the one that whoever asks likes.
+async fn style_of(tx: &mut Tx, payload: &RunPayload, turn: &Turn, dialog: &Dialog) -> Result<Style, Error> {
+    let mut chosen = tx.find_style(&dialog.id).await?;
+    if chosen.is_none() {
+        let account = match (&payload.user, turn.user) {
+            (Some(user), _) => tx.find_account(&UserId::new(user.as_str())).await?,
+            (None, Some(telegram)) => tx.find_account_of_telegram(telegram).await?.map(|(account, _)| account),
+            (None, None) => None,
+        };
+        chosen = account.and_then(|account| account.taste.style);
+    }
+    Ok(chosen.as_deref().and_then(Style::parse).unwrap_or_default())
 }
 
 /// One attempt at a turn, on the writing side.

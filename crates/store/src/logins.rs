@@ -100,6 +100,24 @@ impl Tx {
         row.map(account).transpose()
     }
 
+    /// The account of whoever this is in Telegram, and whether they were linked to it: the others are known by their
+    /// Telegram id alone.
+    pub async fn find_account_of_telegram(&mut self, telegram: i64) -> Result<Option<(Account, bool)>> {
+        let row = sqlx::query(
+            "SELECT id, org_id, name, email, role, active, telegram_id, subject, created_at, login, password, factor_id, \
+                    factor_step, epoch, until_at, models, plan_id, lang, engine, style, \
+                    (SELECT COUNT(*) FROM links WHERE telegram_id = $1) AS linked FROM users \
+             WHERE removed_at IS NULL AND id = COALESCE((SELECT user_id FROM links WHERE telegram_id = $1), \
+                                                        (SELECT id FROM users WHERE telegram_id = $1))",
+        )
+        .bind(telegram)
+        .fetch_optional(self.connection())
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let linked = row.int("linked")? > 0;
+        Ok(Some((account(row)?, linked)))
+    }
+
     /// Whether somebody who looks after everything can come in by a password.
     pub async fn has_keyholder(&mut self) -> Result<bool> {
         let row = sqlx::query(

@@ -30,6 +30,8 @@ mod panels;
 mod people;
 #[path = "conformance/reference.rs"]
 mod reference;
+#[path = "conformance/replies.rs"]
+mod replies;
 #[path = "conformance/settings.rs"]
 mod settings;
 #[path = "conformance/signals.rs"]

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use salon_core::limit::Zone;
 use salon_core::people::Role;
-use salon_core::{Amounts, Brief, CallId, Channel, Dialog, KeyId, OrgId, Scopes, Tariff, Tokens, Turn, Usage, UserId};
+use salon_core::overrun::Overrun;
+use salon_core::{
+    Amounts, Brief, CallId, Channel, Dialog, KeyId, OrgId, Scopes, Tariff, Time, Tokens, Turn, Usage, UserId,
+};
 use salon_engine::{EngineError, estimate};
 use salon_store::Result;
 
 use crate::access::Caller;
 use crate::engines::Configured;
-use crate::ledger::{Attempt, Book, NotReserved, Quote, Reserved, Spent};
+use crate::ledger::{Attempt, Book, NotReserved, Quote, Reserved, Spent, Standing};
+use crate::logins::reach;
 use crate::people::{DEFAULT_ORG, person_of_telegram};
 use crate::relay::{Asking, DOOR_OF_TURNS, Refused, payer};
 use crate::say::RunPayload;
@@ -45,6 +49,14 @@ impl Asker {
         let asking = Asking { turn: turn.id.clone(), chat, run: false };
         Ok(Asker { caller: Arc::new(caller(salon, payload, turn).await?), asking, call })
     }
+
+    /// The same, for what they may be answered by under this engine's name: the model behind it is not asked about again.
+    pub fn for_engine(mut self, salon: &Salon, engine: &str) -> Asker {
+        if salon.may_ask(&self.caller, engine).is_ok() {
+            self.caller = Arc::new(Caller { scopes: Scopes::default(), ..(*self.caller).clone() });
+        }
+        self
+    }
 }
 
 /// A turn that may be run, because what it may take was set aside.
@@ -71,13 +83,30 @@ impl<T> Boarding<T> {
         }
     }
 
-    /// What becomes of a turn for which nothing could be set aside.
-    pub fn not(not: NotReserved) -> Result<Boarding<T>> {
-        match not {
-            NotReserved::Held { .. } => Ok(Boarding::Held),
-            NotReserved::Unavailable(why) => Err(salon_store::Error::Unavailable(why)),
-            refused => Ok(Boarding::Refused(EngineError::failed("over_limit", Refused::from(refused).message))),
-        }
+    /// What becomes of a turn for which nothing could be set aside. Days begin by the zone.
+    pub fn not(not: NotReserved, zone: &Zone, now: Time) -> Result<Boarding<T>> {
+        let (code, words) = match not {
+            NotReserved::Held { .. } => return Ok(Boarding::Held),
+            NotReserved::Unavailable(why) => return Err(salon_store::Error::Unavailable(why)),
+            NotReserved::Over(standing) => ("over_limit", overrun(&standing, zone, now).to_string()),
+            NotReserved::Denied => ("approval_denied", Refused::from(NotReserved::Denied).message),
+            stopped @ NotReserved::Stopped { .. } => ("account_stopped", Refused::from(stopped).message),
+            refused @ NotReserved::Duplicate => ("over_limit", Refused::from(refused).message),
+        };
+        Ok(Boarding::Refused(EngineError::failed(code, words)))
+    }
+}
+
+/// The limit that has no room, with the day on which it begins anew.
+fn overrun(standing: &Standing, zone: &Zone, now: Time) -> Overrun {
+    let secs = standing.headroom.reset_secs.and_then(|secs| u64::try_from(secs).ok());
+    Overrun {
+        scope: standing.scope,
+        measure: standing.measure,
+        period: standing.period,
+        limit: standing.headroom.limit,
+        remaining: standing.headroom.remaining,
+        anew: secs.map(|secs| (zone.day(now + Duration::from_secs(secs)), zone.name().to_owned())),
     }
 }
 
@@ -114,7 +143,7 @@ impl Fare {
                 let (rates, engine) = (configured.rates, configured.name.clone());
                 Ok(Boarding::Granted(Fare { reserved, rates, engine }))
             }
-            Err(not) => Boarding::not(not),
+            Err(not) => Boarding::not(not, &asker.caller.zone, salon.clock.now()),
         }
     }
 
@@ -139,7 +168,8 @@ impl Fare {
     }
 }
 
-/// Whoever asked, with the rights of a caller of the relay. Whether they may ask was settled when they did.
+/// Whoever asked, with the rights of a caller of the relay: the models that they may be answered by. Whether they may ask
+/// at all was settled when they did.
 async fn caller(salon: &Salon, payload: &RunPayload, turn: &Turn) -> Result<Caller> {
     let mut tx = salon.store.read().await?;
     let known = match (&payload.user, turn.user) {
@@ -158,11 +188,15 @@ async fn caller(salon: &Salon, payload: &RunPayload, turn: &Turn) -> Result<Call
         }
         (None, None) => None,
     };
+    let scopes = match &person {
+        Some(person) => tx.find_account(&person.id).await?.map(|account| reach(&account)).unwrap_or_default(),
+        None => Scopes::default(),
+    };
     let (org, user, role) = match person {
         Some(person) => (person.org, person.id, person.role),
         None => (OrgId::new(DEFAULT_ORG), UserId::new("nobody"), Role::User),
     };
     let zone = tx.find_org(&org).await?.and_then(|org| Zone::find(&org.zone)).unwrap_or_else(Zone::utc);
     let key = payload.key.as_deref().map(KeyId::new);
-    Ok(Caller { org, zone, user, role, key, scopes: Scopes::default() })
+    Ok(Caller { org, zone, user, role, key, scopes })
 }

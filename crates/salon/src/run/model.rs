@@ -53,6 +53,7 @@ impl Model {
             Err(cannot) => return Ok(Boarding::Refused(EngineError::failed("bad_question", cannot.message))),
         };
         let id = asker.call.to_string();
+        let zone = asker.caller.zone.clone();
         let ask = Ask {
             id: asker.call,
             wire: Wire::Chat,
@@ -64,7 +65,7 @@ impl Model {
         };
         match relay.begin(ask).await {
             Ok(begun) => Ok(Boarding::Granted(Model { name, id, begun: Mutex::new(Some(begun)) })),
-            Err(NotBegun::Unpaid(not)) => Boarding::not(not),
+            Err(NotBegun::Unpaid(not)) => Boarding::not(not, &zone, relay.salon.clock.now()),
             Err(NotBegun::Refused(refused)) => Ok(Boarding::Refused(error_of(*refused))),
         }
     }

@@ -185,6 +185,7 @@ impl Group<'_> {
             limit: limit.id.clone(),
             scope: limit.scope,
             measure: limit.measure,
+            period: limit.period,
             policy: limit.policy,
             headroom: Headroom::new(limit.amount, balance(account), account.key.window, at),
         }
