@@ -34,6 +34,9 @@ impl Job for Promote {
             user: deferred.user,
             lang: Lang::from_tag(Some(&deferred.lang)),
             message: None,
+            name: String::new(),
+            pressed: None,
+            person: None,
         };
         let args = (work.lease.ticket.clone(), work.lease.until(salon), cx, deferred, salon.clock.now());
         salon

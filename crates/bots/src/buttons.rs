@@ -1,6 +1,6 @@
 //! The inline buttons: what they say, the tokens behind them, and what a press means.
 
-use salon_core::{AskId, BotId, ChatId, Dialog, JobId, Lang, Refusal, Reply, Turn, TurnId, View};
+use salon_core::{AskId, BotId, ChatId, Dialog, JobId, Lang, Refusal, Reply, Time, Turn, TurnId, View};
 use salon_store::{AskState, Error, NewJob, NewToken, Result, Token, Tx};
 use salon_telegram::types::{InlineKeyboardButton, InlineKeyboardMarkup};
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use salon::{Salon, say};
 
 use crate::context::{BUTTON_LIFE, Context};
+use crate::menus;
 use crate::notice::Notice;
 
 pub const KIND_ACTION: &str = "action";
@@ -39,16 +40,22 @@ pub enum Action {
     Drop,
     /// What was said while an agent worked is said once it has ended.
     Queue,
+    /// Another conversation begins.
+    New,
+    /// The last conversations are shown.
+    History,
 }
 
 impl Action {
-    /// Under every answer.
+    /// Those that go on from an answer.
     pub const ALL: [Action; 4] = [Action::Summary, Action::Regen, Action::Next, Action::Stop];
+    /// Under an answer besides, to leave it. What somebody asked elsewhere is for no group.
+    pub const LEAVING: [Action; 2] = [Action::New, Action::History];
     /// Under what an agent asks.
     pub const VERDICTS: [Action; 3] = [Action::AllowOnce, Action::AllowSession, Action::Deny];
     /// Under the run of an agent that was interrupted.
     pub const AFTERMATH: [Action; 3] = [Action::Continue, Action::Fresh, Action::Drop];
-    const EVERY: [Action; 11] = [
+    const EVERY: [Action; 13] = [
         Action::Summary,
         Action::Regen,
         Action::Next,
@@ -60,6 +67,8 @@ impl Action {
         Action::Fresh,
         Action::Drop,
         Action::Queue,
+        Action::New,
+        Action::History,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -75,6 +84,8 @@ impl Action {
             Action::Fresh => "fresh",
             Action::Drop => "drop",
             Action::Queue => "queue",
+            Action::New => "new",
+            Action::History => "history",
         }
     }
 
@@ -115,16 +126,10 @@ impl Buttons {
         let tokens = made
             .iter()
             .map(|(action, token)| NewToken {
-                hash: salon.keys.token_hash(token),
                 kind: format!("action:{}", action.as_str()),
-                bot: bot.clone(),
-                chat,
-                // In a group anybody who may use the bot may press.
-                user: chat.is_private().then_some(user),
                 turn: turn.cloned(),
                 text: text.map(str::to_owned),
-                now,
-                expires_at: now + BUTTON_LIFE,
+                ..blank_token(salon, (bot, chat, user), token, now)
             })
             .collect();
         (Buttons { made, lang }, tokens)
@@ -147,7 +152,7 @@ impl Buttons {
             .filter(|(action, _)| actions.contains(action))
             .map(|(action, token)| {
                 let label = self.lang.say(&format!("button.{}", action.as_str()), &[]);
-                InlineKeyboardButton::new(label, format!("{PREFIX}{token}"))
+                InlineKeyboardButton::new(label, data(token))
             })
             .collect();
         if buttons.is_empty() {
@@ -173,6 +178,9 @@ pub async fn press(tx: &mut Tx, cx: &Context, data: &str) -> Result<String> {
     if found.used || !tx.use_token(&hash, now).await? {
         return answer("expired");
     }
+    if found.kind == menus::KIND {
+        return menus::choose(tx, cx, found.text.as_deref().unwrap_or_default()).await;
+    }
     let Some(action) = found.kind.strip_prefix("action:").and_then(Action::parse) else { return answer("unknown") };
     match action {
         Action::AllowOnce | Action::AllowSession | Action::Deny => return decide(tx, cx, words, &found, action).await,
@@ -182,6 +190,7 @@ pub async fn press(tx: &mut Tx, cx: &Context, data: &str) -> Result<String> {
             crate::update::queue(tx, cx, &dialog, text).await?;
             return answer("deferred");
         }
+        Action::History => return menus::open_history(tx, cx).await,
         _ => {}
     }
     let Some(origin) = (match &found.turn {
@@ -196,6 +205,9 @@ pub async fn press(tx: &mut Tx, cx: &Context, data: &str) -> Result<String> {
     }
     // A dialog that was left behind is not gone on with by an old button.
     let Some(dialog) = dialog.filter(|dialog| dialog.id == origin.dialog) else { return answer("expired") };
+    if action == Action::New {
+        return menus::begin_anew(tx, cx).await;
+    }
     let lane = say::lane(&dialog.id);
     let open = tx.list_open(&lane).await?;
     if open.is_empty() {
@@ -333,7 +345,28 @@ fn links(text: &str) -> Vec<&str> {
         .collect()
 }
 
-fn random_token() -> String {
+/// A token that is good for a day, at this place, for nothing yet.
+pub(crate) fn blank_token(salon: &Salon, (bot, chat, user): (&BotId, ChatId, i64), token: &str, now: Time) -> NewToken {
+    NewToken {
+        hash: salon.keys.token_hash(token),
+        kind: String::new(),
+        bot: bot.clone(),
+        chat,
+        // In a group anybody who may use the bot may press.
+        user: chat.is_private().then_some(user),
+        turn: None,
+        text: None,
+        now,
+        expires_at: now + BUTTON_LIFE,
+    }
+}
+
+/// What a button carries.
+pub(crate) fn data(token: &str) -> String {
+    format!("{PREFIX}{token}")
+}
+
+pub(crate) fn random_token() -> String {
     let bytes: [u8; 16] = rand::random();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

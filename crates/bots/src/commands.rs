@@ -2,16 +2,20 @@
 //! update happen together or not at all.
 
 pub mod agent;
-mod dialogs;
+pub mod dialogs;
+pub mod link;
+pub mod settings;
+pub mod usage;
 
 use salon_core::{Chosen, Dialog, Lang, View};
 use salon_store::{Result, Tx};
 
 use crate::context::Context;
+use crate::menus::Rows;
 use crate::notice::Notice;
 
 /// The commands that Telegram's menu and `/help` show, in their order.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 21] = [
     "start",
     "help",
     "new",
@@ -30,6 +34,9 @@ pub const NAMES: [&str; 18] = [
     "youtube",
     "view",
     "dialogs",
+    "settings",
+    "usage",
+    "unlink",
 ];
 
 /// Characters of a summary that `/summary` shows, and of the line in `/status`.
@@ -59,7 +66,7 @@ impl Command {
 }
 
 /// Runs the command and queues its reply; answers the engine that was switched to, if one was. `/youtube` is not here:
-/// it asks the network first.
+/// it asks the network first; nor is what only looks, such as `/usage`.
 pub async fn run(tx: &mut Tx, cx: &Context, command: &Command) -> Result<Option<String>> {
     let active = tx.find_active_dialog(cx.bot.id(), cx.chat).await?;
     let known = match &active {
@@ -68,6 +75,7 @@ pub async fn run(tx: &mut Tx, cx: &Context, command: &Command) -> Result<Option<
     };
     let words = cx.words(cx.view(known.as_ref()));
     let mut switched = None;
+    let mut rows = Rows::new();
     let text = match command.name.as_str() {
         "start" => words.say("start", &[("name", &cx.bot.config.name)]),
         "help" => help(words),
@@ -83,7 +91,18 @@ pub async fn run(tx: &mut Tx, cx: &Context, command: &Command) -> Result<Option<
         "providers" => providers(cx, words),
         "stop" => stop(tx, cx, words).await?,
         "view" => view(tx, cx, words, known.as_ref(), &command.words).await?,
-        "dialogs" => dialogs::dialogs(tx, cx, words, active.as_ref(), &command.words).await?,
+        "dialogs" => {
+            let text = dialogs::dialogs(tx, cx, words, active.as_ref(), &command.words).await?;
+            if command.words.is_empty() && cx.chat.is_private() && cx.view(known.as_ref()) == View::Answer {
+                rows = dialogs::rows(tx, cx).await?;
+            }
+            text
+        }
+        "settings" => {
+            let menu = settings::open(tx, cx).await?;
+            return cx.tell(tx, menu).await.map(|()| None);
+        }
+        "unlink" => return cx.tell(tx, link::ask(cx)).await.map(|()| None),
         "model" => agent::model(tx, cx, words, known.as_ref(), &command.words).await?,
         "project" => agent::project(tx, cx, words, known.as_ref(), &command.words).await?,
         "resume" => agent::resume(tx, cx, words, known.as_ref(), &command.words).await?,
@@ -91,13 +110,34 @@ pub async fn run(tx: &mut Tx, cx: &Context, command: &Command) -> Result<Option<
         "echo" if command.words.is_empty() => words.say("echo.empty", &[]),
         "echo" => command.words.clone(),
         unknown => {
+            // What a team answers by itself. A name is looked for as people write it, and so it is found in any case.
+            if let Some(text) = tx.find_reply(cx.bot.id(), &unknown.to_ascii_lowercase()).await? {
+                let reply = Notice { markdown: true, ..Notice::plain(cx, text) };
+                return cx.tell(tx, reply).await.map(|()| None);
+            }
             let unknown: String = unknown.chars().take(64).collect();
             let said = words.say("unknown_command", &[("command", &format!("/{unknown}"))]);
             format!("{said}\n{}", help(words))
         }
     };
-    cx.tell(tx, Notice::plain(cx, text)).await?;
+    cx.tell(tx, Notice::plain(cx, text).with_rows(rows)).await?;
     Ok(switched)
+}
+
+/// Begins a new conversation, as `/new` does; answers what is said of it.
+pub async fn renew(tx: &mut Tx, cx: &Context) -> Result<String> {
+    let active = tx.find_active_dialog(cx.bot.id(), cx.chat).await?;
+    let known = match &active {
+        Some(dialog) => Some(dialog.clone()),
+        None => tx.find_latest_dialog(cx.bot.id(), cx.chat).await?,
+    };
+    let words = cx.words(cx.view(known.as_ref()));
+    new(tx, cx, words, active.as_ref(), known.as_ref(), false).await
+}
+
+/// Who answers in the chat.
+pub fn current(cx: &Context, known: Option<&Dialog>) -> String {
+    known.map_or_else(|| cx.bot.config.engine.clone(), |dialog| dialog.engine.clone())
 }
 
 pub fn help(words: Lang) -> String {
@@ -160,7 +200,7 @@ fn summary(words: Lang, dialog: Option<&Dialog>) -> String {
     }
 }
 
-async fn mode(
+pub async fn mode(
     tx: &mut Tx,
     cx: &Context,
     words: Lang,
@@ -168,7 +208,7 @@ async fn mode(
     wanted: &str,
 ) -> Result<(String, Option<String>)> {
     let stays = |text: String| Ok((text, None));
-    let current = known.map_or(cx.bot.config.engine.clone(), |dialog| dialog.engine.clone());
+    let current = current(cx, known);
     if wanted.is_empty() {
         let model = model(cx, &current);
         let said = words.say("mode", &[("adapter", &current), ("model", &model), ("choices", &choices(cx))]);
@@ -178,6 +218,9 @@ async fn mode(
         let wanted: String = wanted.chars().take(64).collect();
         return stays(words.say("mode.unknown", &[("name", &wanted), ("choices", &choices(cx))]));
     };
+    if !cx.may_ask(&engine.name) {
+        return stays(words.say("mode.not_yours", &[("name", &engine.name), ("choices", &choices(cx))]));
+    }
     if engine.name == current {
         return stays(words.say("mode.unchanged", &[("adapter", &current)]));
     }
@@ -192,7 +235,7 @@ async fn mode(
 
 fn providers(cx: &Context, words: Lang) -> String {
     let mut lines = vec![words.say("providers", &[])];
-    for engine in cx.salon.engines.all() {
+    for engine in cx.salon.engines.all().iter().filter(|engine| cx.may_ask(&engine.name)) {
         let installed = if engine.installed { "yes" } else { "no" };
         let why_not = engine.why_not.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
         let model = engine.model.as_deref().unwrap_or("default");
@@ -221,10 +264,9 @@ fn model(cx: &Context, engine: &str) -> String {
     cx.salon.engines.find(engine).and_then(|engine| engine.model.clone()).unwrap_or_else(|| "default".to_owned())
 }
 
-fn choices(cx: &Context) -> String {
-    let names: Vec<_> =
-        cx.salon.engines.all().iter().filter(|e| e.selectable).map(|engine| engine.name.as_str()).collect();
-    names.join("|")
+pub fn choices(cx: &Context) -> String {
+    let offered = cx.salon.engines.all().iter().filter(|engine| engine.selectable && cx.may_ask(&engine.name));
+    offered.map(|engine| engine.name.as_str()).collect::<Vec<_>>().join("|")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use salon::Salon;
 use salon_core::{Channel, ChatId, Chosen, Dialog, DialogId, JobId, Lang, TurnId, View};
 use salon_store::{Claimed, NewJob, Result, Tx};
 
+use crate::admission::Person;
 use crate::deliver::Delivery;
 use crate::fleet::Bot;
 use crate::notice::Notice;
@@ -19,10 +20,16 @@ pub struct Context {
     /// The forum topic, if the chat has topics.
     pub topic: Option<i64>,
     pub user: i64,
+    /// What they are called there.
+    pub name: String,
     /// The person's language.
     pub lang: Lang,
     /// The message that is reacted to.
     pub message: Option<i64>,
+    /// The message of ours whose button was pressed.
+    pub pressed: Option<i64>,
+    /// Who they are here, if they are known.
+    pub person: Option<Arc<Person>>,
 }
 
 impl Context {
@@ -76,6 +83,12 @@ impl Context {
             }
         }
         Ok(stopped)
+    }
+
+    /// Whether the person may be answered by the engine of this name. What is no model is for everybody.
+    pub fn may_ask(&self, engine: &str) -> bool {
+        let account = self.person.as_ref().map(|person| &person.account);
+        account.is_none_or(|account| self.salon.may_be_answered_by(account, engine))
     }
 
     pub fn view(&self, dialog: Option<&Dialog>) -> View {

@@ -127,6 +127,13 @@ impl<'a> Courier<'a> {
         })
     }
 
+    /// Goes on in a message that stands in the chat already, unless an earlier attempt had to place another one.
+    pub fn adopt(&mut self, message: i64) {
+        if self.parts.is_empty() {
+            self.parts.push(Standing::placeholder(self.chat, message));
+        }
+    }
+
     /// Hands over tokens that become durable with the next placed part, or at once if one stands already.
     pub async fn keep_tokens(&mut self, tokens: Vec<NewToken>) -> Result<(), Error> {
         self.tokens = tokens;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use salon::{Job, Next, Salon, Work};
+use salon_core::overrun::Overrun;
 use salon_core::{ChatId, Lang, Reply, ReplyState, Stamped, TurnId, View};
 use salon_store::Error;
 use salon_telegram::text::{Formatted, markdown, pages, plain};
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::bridge;
 use crate::buttons::{Action, Buttons};
+use crate::commands::usage;
 use crate::context::Context;
 use crate::courier::{self, Courier, Halt, PLACEHOLDER, Page, draft_id};
 use crate::fleet::Fleet;
@@ -78,7 +80,10 @@ impl Job for Deliver {
         courier.reply_to = delivery.reply_to;
         let place = (bot.id(), courier.chat, delivery.user);
         let (buttons, tokens) = match view {
-            View::Answer => Buttons::make(salon, place, &turn, lang, &Action::ALL),
+            View::Answer => {
+                let leaving = if chat.is_private() { &Action::LEAVING[..] } else { &Action::LEAVING[..1] };
+                Buttons::make(salon, place, &turn, lang, &[&Action::ALL[..], leaving].concat())
+            }
             // In this view the buttons stand under the line that says the turn was queued.
             View::Events => (Buttons::default(), Vec::new()),
         };
@@ -120,6 +125,9 @@ impl Job for Deliver {
                 user: delivery.user,
                 lang,
                 message: None,
+                name: String::new(),
+                pressed: None,
+                person: None,
             };
             let notice = Notice::plain(&cx, lang.say("undelivered", &[]));
             (cx, notice)
@@ -291,6 +299,9 @@ impl Reader {
                 (None, ReplyState::Failed { code, .. }) if code == INTERRUPTED => {
                     self.more.1.keyboard(&Action::AFTERMATH)
                 }
+                (None, ReplyState::Done) => {
+                    Buttons::stacked(self.buttons.keyboard(actions), self.buttons.keyboard(&Action::LEAVING))
+                }
                 _ => self.buttons.keyboard(actions),
             };
         }
@@ -315,11 +326,7 @@ impl Reader {
             }),
             ReplyState::Done if text.trim().is_empty() => Some(self.lang.say("reply.empty", &[])),
             ReplyState::Done => None,
-            ReplyState::Failed { code, message } => {
-                // Where there is no sentence for the code, the engine's own English one knows more than the code does.
-                let said = self.lang.find(&format!("failure.{code}"), &[]);
-                Some(format!("⚠️ {}", said.unwrap_or_else(|| message.clone())))
-            }
+            ReplyState::Failed { code, message } => Some(format!("⚠️ {}", failure(self.lang, code, message))),
             ReplyState::Stopped => Some(self.lang.say("reply.stopped", &[])),
         };
         let heard = self.reply.heard.iter().map(|text| {
@@ -344,5 +351,64 @@ impl Reader {
             answer.text.push_str(&plain(&tail).text);
         }
         answer
+    }
+}
+
+/// What is said of a failure: what happened, and what can be done about it.
+fn failure(lang: Lang, code: &str, message: &str) -> String {
+    if let Some(overrun) = Overrun::parse(message) {
+        return over_limit(lang, &overrun);
+    }
+    // Where there is no sentence for the code, the engine's own English one knows more than the code does.
+    let said = lang.find(&format!("failure.{code}"), &[]).unwrap_or_else(|| message.to_owned());
+    match lang.find(&format!("hint.{code}"), &[]) {
+        Some(hint) => format!("{said}\n{hint}"),
+        None => said,
+    }
+}
+
+fn over_limit(lang: Lang, overrun: &Overrun) -> String {
+    let whose = lang.say(&format!("limit.of.{}", overrun.scope.as_str()), &[]);
+    let limit = usage::allowance(lang, overrun.measure, overrun.period, overrun.limit);
+    let left = usage::amount(lang, overrun.measure, overrun.remaining);
+    let anew = usage::anew(lang, overrun.anew.as_ref().map(|(day, zone)| (day.as_str(), zone.as_str())));
+    let holes = [("whose", whose.as_str()), ("limit", &limit), ("left", &left), ("anew", &anew)];
+    lang.say("limit.over", &holes)
+}
+
+#[cfg(test)]
+mod tests {
+    use salon_core::{Measure, Period, Scope};
+
+    use super::*;
+
+    #[test]
+    fn a_limit_is_told_with_what_is_left_and_when_it_begins_anew() {
+        let overrun = Overrun {
+            scope: Scope::User,
+            measure: Measure::Tokens,
+            period: Period::Day,
+            limit: 12_000,
+            remaining: 12,
+            anew: Some(("2026-02-01".to_owned(), "Asia/Seoul".to_owned())),
+        };
+        let said = failure(Lang::En, "over_limit", &overrun.to_string());
+        assert_eq!(
+            said,
+            "This does not fit into your limit of 12000 tokens a day; 12 tokens are left. It begins anew on 2026-02-01 \
+             (Asia/Seoul).\n/usage shows what you used. An administrator can raise the limit; a shorter question, or \
+             /new without the earlier conversation, may still fit."
+        );
+        let money = Overrun { measure: Measure::Micros, limit: 1_500_000, remaining: 0, anew: None, ..overrun };
+        assert!(failure(Lang::En, "over_limit", &money.to_string()).contains("$1.5"), "money is money");
+        for lang in [Lang::Ko, Lang::Ru] {
+            assert!(!failure(lang, "over_limit", &money.to_string()).contains("limit of"));
+        }
+    }
+
+    #[test]
+    fn a_failure_is_told_with_what_can_be_done() {
+        assert!(failure(Lang::En, "no_provider_key", "The model has no key.").contains("/settings"));
+        assert_eq!(failure(Lang::En, "tired", "I am tired."), "I am tired.");
     }
 }

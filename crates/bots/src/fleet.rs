@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use salon::Salon;
 use salon::arrive::Rejected;
 use salon_core::{BotId, Lang};
-use salon_store::{NewJob, failpoint};
+use salon_store::{NewJob, StoredReply, failpoint};
 use salon_telegram::types::{BotCommand, SetWebhook};
 use salon_telegram::{CallError, Class, Client, ClientConfig, Moment, Pacer};
 use sha2::{Digest, Sha256};
@@ -22,6 +22,10 @@ use crate::roster::{self, BotConfig, Intake, Surroundings};
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// Commands that Telegram takes of one bot.
+const MOST_COMMANDS: usize = 100;
+/// Characters of a text that describe its command.
+const DESCRIPTION: usize = 60;
 
 /// A bot at work.
 pub struct Bot {
@@ -181,12 +185,16 @@ impl Fleet {
 
     /// Keeps the bots as the roster wants them until `closing`.
     pub async fn supervise(self: Arc<Self>, closing: CancellationToken) {
+        // Before the bots are introduced, so that no change falls between the two.
+        let mut menus = None;
+        self.tell_menus(&mut menus).await;
         for bot in self.all() {
             self.begin(&bot);
         }
         let mut watch = Watch::new(self.source.stamp());
         loop {
             self.queue_pollers().await;
+            self.tell_menus(&mut menus).await;
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = closing.cancelled() => return,
@@ -194,6 +202,22 @@ impl Fleet {
             if watch.is_due(self.source.stamp()) {
                 self.reload();
             }
+        }
+    }
+
+    /// Tells Telegram the commands anew when those of the team's own have changed. What was told is forgotten with the
+    /// process: each bot is told its commands when it is introduced, too.
+    async fn tell_menus(&self, told: &mut Option<i64>) {
+        if !self.source.intake {
+            return;
+        }
+        let revision = async { self.salon.store.read().await?.replies_revision().await };
+        let Ok(revision) = revision.await else { return };
+        if told.replace(revision).is_none_or(|before| before == revision) {
+            return;
+        }
+        for bot in self.all().into_iter().filter(|bot| bot.config.intake != Intake::Off) {
+            tokio::spawn(tell_menu_until_heard(self.salon.clone(), bot));
         }
     }
 
@@ -331,7 +355,7 @@ impl Watch {
 async fn introduce(salon: Arc<Salon>, bot: Arc<Bot>, announce: bool) {
     let mut pause = Duration::from_secs(1);
     loop {
-        match introduce_once(&bot, announce).await {
+        match introduce_once(&salon, &bot, announce).await {
             Ok(()) => return,
             Err(error) => {
                 bot.unwell(&error);
@@ -349,17 +373,43 @@ async fn introduce(salon: Arc<Salon>, bot: Arc<Bot>, announce: bool) {
     }
 }
 
-async fn introduce_once(bot: &Bot, announce: bool) -> Result<(), CallError> {
+/// Tells the commands of one bot, until it works or the bot is gone.
+async fn tell_menu_until_heard(salon: Arc<Salon>, bot: Arc<Bot>) {
+    let mut pause = Duration::from_secs(1);
+    while let Err(error) = tell_menu(&salon, &bot).await {
+        bot.unreachable(&error);
+        if let Class::RateLimited(wait) = error.class() {
+            pause = pause.max(wait);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))) => {}
+            () = bot.gone.cancelled() => return,
+        }
+        pause = (pause * 2).min(LONGEST_BACKOFF);
+    }
+}
+
+async fn tell_menu(salon: &Salon, bot: &Bot) -> Result<(), CallError> {
+    let replies = async { salon.store.read().await?.list_replies().await };
+    let replies = replies.await.unwrap_or_else(|error| {
+        tracing::warn!(bot.name = %bot.id(), %error, "the team's own commands cannot be read");
+        Vec::new()
+    });
+    for lang in Lang::PEOPLE {
+        let code = (lang != Lang::En).then(|| lang.tag());
+        bot.client.set_my_commands(&menu(lang, bot.id(), &replies), code).await?;
+    }
+    Ok(())
+}
+
+async fn introduce_once(salon: &Salon, bot: &Bot, announce: bool) -> Result<(), CallError> {
     let me = bot.client.get_me().await?;
     bot.status.lock().unwrap_or_else(PoisonError::into_inner).username = me.username;
     bot.reached();
     if !announce {
         return Ok(());
     }
-    for lang in Lang::PEOPLE {
-        let code = (lang != Lang::En).then(|| lang.tag());
-        bot.client.set_my_commands(&menu(lang), code).await?;
-    }
+    tell_menu(salon, bot).await?;
     if let (Intake::Webhook { public_url }, Some(secrets)) = (&bot.config.intake, &bot.config.secrets) {
         let url = format!("{public_url}/telegram/webhook/{}/{}", bot.config.id, secrets.path);
         bot.client.set_webhook(&SetWebhook::new(url, &secrets.header)).await?;
@@ -368,9 +418,27 @@ async fn introduce_once(bot: &Bot, announce: bool) -> Result<(), CallError> {
     Ok(())
 }
 
-/// The commands that Telegram offers while one types.
-fn menu(lang: Lang) -> Vec<BotCommand> {
-    crate::commands::NAMES.iter().map(|name| BotCommand::new(*name, lang.say(&format!("menu.{name}"), &[]))).collect()
+/// The commands that Telegram offers while one types: ours, and then the team's own.
+fn menu(lang: Lang, bot: &BotId, replies: &[StoredReply]) -> Vec<BotCommand> {
+    let names = crate::commands::NAMES;
+    let ours = names.iter().map(|name| BotCommand::new(*name, lang.say(&format!("menu.{name}"), &[])));
+    let mut menu: Vec<_> = ours.collect();
+    let of_bot = replies.iter().filter(|reply| reply.bot.as_ref().is_none_or(|known| known == bot));
+    let mut own: Vec<_> = of_bot.filter(|reply| !names.contains(&reply.name.as_str())).collect();
+    // A bot's own reply takes the place of that of every bot.
+    own.sort_by_key(|reply| (reply.name.as_str(), reply.bot.is_none()));
+    own.dedup_by_key(|reply| reply.name.as_str());
+    menu.extend(own.into_iter().map(|reply| BotCommand::new(reply.name.as_str(), described(&reply.text))));
+    menu.truncate(MOST_COMMANDS);
+    menu
+}
+
+/// The beginning of a text, as the description of its command.
+fn described(text: &str) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let shown = salon_telegram::text::markdown(line).text;
+    let short: String = shown.trim().chars().take(DESCRIPTION).collect();
+    if short.is_empty() { "…".to_owned() } else { short }
 }
 
 #[cfg(test)]

@@ -82,6 +82,9 @@ impl Job for AskLater {
             user: said.user,
             lang: Lang::from_tag(Some(&said.lang)),
             message: said.message,
+            name: String::new(),
+            pressed: None,
+            person: None,
         };
         let args = (work.lease.ticket.clone(), work.lease.until(salon), cx, said, salon.clock.now());
         salon

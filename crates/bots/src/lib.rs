@@ -3,20 +3,24 @@
 //! - [`roster`] reads which bots there are; [`fleet`] keeps them running as the roster wants.
 //! - [`poll`] takes updates in; webhooks come through [`fleet::Fleet::admit`].
 //! - [`update`] understands an update, in one transaction: [`commands`], [`buttons`], or something said.
+//! - [`admission`] says whom a bot is for; [`menus`] choose settings and dialogs by buttons; [`chart`] draws what was used.
 //! - [`deliver`] reads a turn's log and shows it; [`notice`] shows everything else. Both speak through [`courier`].
 //! - [`bridge`] is the `events` view.
 //!
 //! Every job here may be run again after a crash at any moment.
 
 pub mod action;
+pub mod admission;
 pub mod bridge;
 pub mod buttons;
+pub mod chart;
 pub mod commands;
 pub mod context;
 pub mod courier;
 pub mod deliver;
 pub mod fleet;
 pub mod later;
+pub mod menus;
 pub mod notice;
 pub mod poll;
 pub mod roster;

@@ -7,13 +7,15 @@ use async_trait::async_trait;
 use salon::{Job, Next, Salon, Work};
 use salon_core::{ChatId, Lang, TurnId};
 use salon_store::Error;
-use salon_telegram::text::{pages, plain};
+use salon_telegram::text::{markdown, pages, plain};
 use serde::{Deserialize, Serialize};
 
 use crate::buttons::{Action, Buttons};
+use crate::chart::Chart;
 use crate::context::Context;
 use crate::courier::{self, Courier, Page};
 use crate::fleet::Fleet;
+use crate::menus::{self, Rows};
 
 pub const KIND: &str = "notice";
 
@@ -40,11 +42,44 @@ pub struct Notice {
     /// The turn whose message must stand first.
     #[serde(default)]
     pub after: Option<String>,
+    /// The message that says this from now on, instead of a new one.
+    #[serde(default)]
+    pub edits: Option<i64>,
+    /// Choices below, a button each.
+    #[serde(default)]
+    pub rows: Rows,
+    /// Whether the text is Markdown.
+    #[serde(default)]
+    pub markdown: bool,
+    /// A picture that is sent behind it.
+    #[serde(default)]
+    pub chart: Option<Chart>,
 }
 
 impl Notice {
     pub fn plain(cx: &Context, text: String) -> Notice {
-        Notice { chat: cx.chat.0, topic: cx.topic, user: cx.user, text, buttons: None, queue: None, after: None }
+        Notice {
+            chat: cx.chat.0,
+            topic: cx.topic,
+            user: cx.user,
+            text,
+            buttons: None,
+            queue: None,
+            after: None,
+            edits: None,
+            rows: Rows::new(),
+            markdown: false,
+            chart: None,
+        }
+    }
+
+    /// In the place of the message whose button was pressed, if one was.
+    pub fn in_place(cx: &Context, text: String) -> Notice {
+        Notice { edits: cx.pressed, ..Notice::plain(cx, text) }
+    }
+
+    pub fn with_rows(self, rows: Rows) -> Notice {
+        Notice { rows, ..self }
     }
 
     pub fn with_queue(mut self, text: &str, lang: Lang) -> Notice {
@@ -80,7 +115,15 @@ impl Job for ShowNotice {
         let owner = work.lease.ticket.job.as_str().to_owned();
         let mut courier = Courier::load(salon, work, &bot, chat, owner).await?;
         courier.topic = notice.topic;
+        if let Some(message) = notice.edits {
+            courier.adopt(message);
+        }
         let mut keyboard = None;
+        if !notice.rows.is_empty() {
+            let (made, tokens) = menus::keyboard(salon, (bot.id(), courier.chat, notice.user), &notice.rows);
+            courier.keep_tokens(tokens).await?;
+            keyboard = Some(made);
+        }
         if let Some(turn) = &notice.buttons {
             let place = (bot.id(), courier.chat, notice.user);
             let (buttons, tokens) =
@@ -94,12 +137,17 @@ impl Job for ShowNotice {
             courier.keep_tokens(tokens).await?;
             keyboard = buttons.keyboard(&[Action::Queue]);
         }
+        let text = if notice.markdown { markdown(&notice.text) } else { plain(&notice.text) };
         let mut shown: Vec<_> =
-            pages(&plain(&notice.text), MESSAGE_UNITS).into_iter().map(|body| Page { body, keyboard: None }).collect();
+            pages(&text, MESSAGE_UNITS).into_iter().map(|body| Page { body, keyboard: None }).collect();
         if let Some(last) = shown.last_mut() {
             last.keyboard = keyboard;
         }
-        match courier.show_final(&shown).await {
+        let outcome = match (courier.show_final(&shown).await, &notice.chart) {
+            (Ok(()), Some(chart)) => courier.send_picture("usage.png", chart.png()).await,
+            (outcome, _) => outcome,
+        };
+        match outcome {
             Ok(()) => courier.finish().await,
             Err(halt) => courier.stop_for(halt).await,
         }

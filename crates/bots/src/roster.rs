@@ -74,6 +74,8 @@ pub struct BotConfig {
     pub token: Token,
     pub owner: Option<i64>,
     pub access: Access,
+    /// Whether it is for everybody who linked their Telegram with an account here, too.
+    pub linked: bool,
     pub engine: String,
     pub view: View,
     pub intake: Intake,
@@ -133,6 +135,7 @@ struct Item {
     owner_user_id: Option<i64>,
     #[serde(default)]
     allow: Allow,
+    linked: Option<bool>,
     adapter: Option<String>,
     view: Option<String>,
     #[serde(default)]
@@ -277,6 +280,7 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
         token: Token::new(token),
         owner,
         access,
+        linked: item.linked.unwrap_or(true),
         engine: given(item.adapter).unwrap_or_else(|| around.engine.clone()),
         view,
         intake,

@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use salon::arrive::chat_of;
 use salon::youtube::{self, YouTube};
 use salon::{Job, Next, Salon, Work, say};
-use salon_core::{ChatId, Dialog, Lang, Refusal, View};
+use salon_core::{ChatId, Dialog, Lang, Refusal, Time, View};
 use salon_store::{Error, Result, Tx, fail_point};
 use salon_telegram::types::{CallbackQuery, ChatMemberUpdated, Message, Update};
 
+use crate::admission::{Admission, Person, admit};
 use crate::buttons;
-use crate::commands::{self, Command};
+use crate::commands::{self, Command, link, usage};
 use crate::context::Context;
 use crate::fleet::{Bot, Fleet};
 use crate::later;
@@ -39,7 +40,14 @@ enum Wish {
     /// Nothing to react to; the word says why.
     Ignore(&'static str),
     /// Somebody who may not use the bot.
-    Refuse,
+    Refuse(Admission),
+    /// Somebody shows a code that makes them a person here. `text` is what they say by that if there is no such code.
+    Code {
+        hash: String,
+        text: Option<String>,
+    },
+    /// The same where others read it.
+    CodeInGroup,
     Amend {
         message: i64,
         text: String,
@@ -89,7 +97,12 @@ impl Job for React {
         if age < NAME_PATIENCE && must_know_name(&bot, &update) {
             return Ok(Next::Snooze(NAME_PAUSE));
         }
-        let Some((cx, wish)) = understand(salon, &bot, &update) else { return Ok(Next::Finish) };
+        let person = match sender(&update) {
+            Some(telegram) => salon.store.read().await?.find_account_of_telegram(telegram).await?,
+            None => None,
+        };
+        let person = person.map(|(account, linked)| Arc::new(Person { account, linked }));
+        let Some((cx, wish)) = understand(salon, &bot, &update, person) else { return Ok(Next::Finish) };
         let hurried = matches!(&wish, Wish::Command(command) if matches!(command.name.as_str(), "stop" | "status"));
         if hurried && age < HURRY_PATIENCE && older_waits(salon, work, &cx).await? {
             return Ok(Next::Snooze(HURRY_PAUSE));
@@ -105,20 +118,31 @@ impl Job for React {
         };
         let looked = match &wish {
             Wish::Command(command) if matches!(command.name.as_str(), "diff" | "undo") => {
-                Some(commands::agent::workspace(&cx, &command.name).await?)
+                Some(Notice::plain(&cx, commands::agent::workspace(&cx, &command.name).await?))
             }
+            Wish::Command(command) if command.name == "usage" => Some(usage::look(&cx).await?),
+            _ => None,
+        };
+        let must_wait = match &wish {
+            Wish::Code { .. } => salon.backoff.allow(&guesser(&cx), None, salon.clock.now()).err(),
             _ => None,
         };
         let query = update.callback_query.as_ref().map(|query| query.id.clone());
-        let reaction = Reaction { cx: cx.clone(), wish, video, looked, refusal: None };
-        let answer = match reaction.clone().commit(work).await {
+        let reaction = Reaction { cx: cx.clone(), wish, video, looked, must_wait, refusal: None };
+        let done = match reaction.clone().commit(work).await {
             Err(Error::Refused(refusal)) => {
                 // What was wanted is refused and undone; saying so is another transaction.
                 Reaction { refusal: Some(refusal), ..reaction }.commit(work).await?
             }
             outcome => outcome?,
         };
-        if let (Some(query), Some(answer)) = (query, answer) {
+        // Not inside the transaction, which may be run twice.
+        match done.guessed {
+            Some(true) => salon.backoff.note(&guesser(&cx), None, salon.clock.now()),
+            Some(false) => salon.backoff.forget(&guesser(&cx)),
+            None => {}
+        }
+        if let (Some(query), Some(answer)) = (query, done.answer) {
             answer_query(&cx, work, &query, &answer).await;
         }
         Ok(Next::Ended)
@@ -135,8 +159,11 @@ impl Job for React {
             chat: ChatId(chat),
             topic: None,
             user: 0,
+            name: String::new(),
             lang: Lang::from_tag(value.pointer("/message/from/language_code").and_then(|tag| tag.as_str())),
             message: None,
+            pressed: None,
+            person: None,
         });
         let args = (work.lease.ticket.clone(), work.lease.until(salon), cx, error.to_owned(), salon.clock.now());
         salon
@@ -183,8 +210,10 @@ struct Reaction {
     cx: Context,
     wish: Wish,
     video: Option<Found>,
-    /// What was found in an agent's folder.
-    looked: Option<String>,
+    /// What was found in an agent's folder, or in the ledger.
+    looked: Option<Notice>,
+    /// How long somebody who guessed codes has to wait.
+    must_wait: Option<Duration>,
     /// Said instead of what was wished.
     refusal: Option<Refusal>,
 }
@@ -196,17 +225,19 @@ struct Done {
     answer: Option<String>,
     /// The engine that the chat was switched to.
     switched: Option<String>,
+    /// Whether a code that was shown was a guess; `None` if none was.
+    guessed: Option<bool>,
 }
 
 impl Done {
     fn answered(answer: String) -> Done {
-        Done { answer: Some(answer), switched: None }
+        Done { answer: Some(answer), ..Done::default() }
     }
 }
 
 impl Reaction {
-    /// Writes the reaction and ends the job; answers what a pressed button should say.
-    async fn commit(self, work: &Work) -> Result<Option<String>> {
+    /// Writes the reaction and ends the job; answers what is left to be done.
+    async fn commit(self, work: &Work) -> Result<Done> {
         let (salon, bot) = (self.cx.salon.clone(), self.cx.bot.clone());
         fail_point!("update.before_commit");
         let args = (work.lease.ticket.clone(), work.lease.until(&salon), self, salon.clock.now());
@@ -216,7 +247,11 @@ impl Reaction {
                 Box::pin(async move {
                     let held = tx.hold(ticket, *until).await?;
                     let done = reaction.act(tx).await?;
-                    if matches!(reaction.wish, Wish::Ignore(_) | Wish::Refuse) {
+                    // What was not for us, and what nobody shall read again.
+                    if matches!(
+                        reaction.wish,
+                        Wish::Ignore(_) | Wish::Refuse(_) | Wish::Code { .. } | Wish::CodeInGroup
+                    ) {
                         tx.forget_payload(&held).await?;
                     }
                     tx.finish(held, *now).await?;
@@ -226,17 +261,17 @@ impl Reaction {
             .await?;
         fail_point!("update.after_commit");
         // Not inside: a transaction may be run twice, or rolled back.
-        if let Some(engine) = done.switched {
+        if let Some(engine) = &done.switched {
             salon.metrics.count(bot.id().as_str(), &format!("provider_switch_total.{engine}"));
         }
-        Ok(done.answer)
+        Ok(done)
     }
 
     async fn act(&self, tx: &mut Tx) -> Result<Done> {
         let cx = &self.cx;
         let now = cx.salon.clock.now();
         match &self.wish {
-            Wish::Ignore(_) | Wish::Refuse | Wish::Park(_) | Wish::Move { .. } => {}
+            Wish::Ignore(_) | Wish::Refuse(_) | Wish::Park(_) | Wish::Move { .. } => {}
             _ => tx.hear_chat(cx.bot.id(), cx.chat, cx.lang).await?,
         }
         if let Some(refusal) = &self.refusal {
@@ -244,14 +279,30 @@ impl Reaction {
         }
         match &self.wish {
             Wish::Ignore(_) => {}
-            Wish::Refuse => {
+            Wish::Refuse(why) => {
                 let dialog = tx.find_active_dialog(cx.bot.id(), cx.chat).await?;
                 let words = cx.words(cx.view(dialog.as_ref()));
                 if tx.may_refuse(cx.bot.id(), cx.chat, now, now - REFUSE_EVERY).await? {
-                    cx.tell(tx, Notice::plain(cx, words.say("denied", &[]))).await?;
+                    cx.tell(tx, Notice::plain(cx, refusal(cx, words, *why))).await?;
                 }
                 return Ok(Done::answered(words.say("callback.denied", &[])));
             }
+            Wish::Code { .. } if self.must_wait.is_some() => {
+                let secs = self.must_wait.map_or(1, |wait| wait.as_millis().div_ceil(1000).max(1));
+                let text = cx.lang.say("link.wait", &[("seconds", &secs.to_string())]);
+                // Whoever goes on and on is told once a minute.
+                let key = format!("guess:{}:{}:{}", cx.bot.id(), cx.user, now.0 / 60_000);
+                cx.tell_once(tx, key, Notice::plain(cx, text)).await?;
+            }
+            Wish::Code { hash, text } => {
+                if let Some(told) = link::use_code(tx, cx, hash, text.is_some()).await? {
+                    cx.tell(tx, Notice::plain(cx, told.text)).await?;
+                    return Ok(Done { guessed: Some(told.guessed), ..Done::default() });
+                }
+                self.say(tx, text.as_deref().unwrap_or_default()).await?;
+                return Ok(Done { guessed: Some(true), ..Done::default() });
+            }
+            Wish::CodeInGroup => cx.tell(tx, Notice::plain(cx, cx.lang.say("link.private", &[]))).await?,
             Wish::Amend { message, text } => {
                 tx.amend_question(cx.bot.id(), cx.chat, *message, text).await?;
             }
@@ -262,29 +313,31 @@ impl Reaction {
             Wish::Press(data) => return buttons::press(tx, cx, data).await.map(Done::answered),
             Wish::Video(_) => self.show_video(tx).await?,
             Wish::Command(_) if self.video.is_some() => self.show_video(tx).await?,
-            Wish::Command(_) if self.looked.is_some() => {
-                let text = self.looked.clone().unwrap_or_default();
-                cx.tell(tx, Notice::plain(cx, text)).await?;
-            }
             Wish::Command(command) => {
+                if let Some(looked) = &self.looked {
+                    cx.tell(tx, looked.clone()).await?;
+                    return Ok(Done::default());
+                }
                 let switched = commands::run(tx, cx, command).await?;
                 return Ok(Done { switched, ..Done::default() });
             }
-            Wish::Say(text) => {
-                let dialog = cx.dialog(tx).await?;
-                // Two agents must not work in one folder, and what is meant for later is not what is meant for now.
-                if cx.salon.engines.is_agent(&dialog.engine) && tx.count_open(&say::lane(&dialog.id)).await? > 0 {
-                    if later::tell(tx, cx, &dialog, text).await? {
-                        return Ok(Done::default());
-                    }
-                    let words = cx.words(cx.view(Some(&dialog)));
-                    cx.tell(tx, Notice::plain(cx, words.say("agent.busy", &[])).with_queue(text, words)).await?;
-                    return Ok(Done::default());
-                }
-                queue(tx, cx, &dialog, text).await?;
-            }
+            Wish::Say(text) => self.say(tx, text).await?,
         }
         Ok(Done::default())
+    }
+
+    async fn say(&self, tx: &mut Tx, text: &str) -> Result<()> {
+        let cx = &self.cx;
+        let dialog = cx.dialog(tx).await?;
+        // Two agents must not work in one folder, and what is meant for later is not what is meant for now.
+        if cx.salon.engines.is_agent(&dialog.engine) && tx.count_open(&say::lane(&dialog.id)).await? > 0 {
+            if later::tell(tx, cx, &dialog, text).await? {
+                return Ok(());
+            }
+            let words = cx.words(cx.view(Some(&dialog)));
+            return cx.tell(tx, Notice::plain(cx, words.say("agent.busy", &[])).with_queue(text, words)).await;
+        }
+        queue(tx, cx, &dialog, text).await
     }
 
     async fn show_video(&self, tx: &mut Tx) -> Result<()> {
@@ -304,6 +357,10 @@ impl Reaction {
 /// Says something in the chat's dialog and queues what shows it.
 pub(crate) async fn queue(tx: &mut Tx, cx: &Context, dialog: &Dialog, text: &str) -> Result<()> {
     let view = cx.view(Some(dialog));
+    if !cx.may_ask(&dialog.engine) {
+        let holes = [("name", dialog.engine.as_str()), ("choices", &commands::choices(cx))];
+        return cx.tell(tx, Notice::plain(cx, cx.words(view).say("mode.not_yours", &holes))).await;
+    }
     let utterance =
         cx.salon.utterance(&dialog.id, &dialog.engine, Some(cx.user), text, cx.message).for_bot(cx.bot.id());
     let said = salon::say(tx, &utterance).await?;
@@ -321,6 +378,34 @@ pub(crate) async fn queue(tx: &mut Tx, cx: &Context, dialog: &Dialog, text: &str
         View::Answer => {}
     }
     cx.show(tx, &said.turn, view).await
+}
+
+/// What somebody is told for whom the bot is not, and what can be done about it.
+fn refusal(cx: &Context, words: Lang, why: Admission) -> String {
+    match why {
+        Admission::Blocked => words.say("denied.blocked", &[]),
+        Admission::Expired => words.say("denied.expired", &[]),
+        // Programs match the bridge's own words.
+        _ if words == Lang::Bridge || !cx.bot.config.linked => words.say("denied", &[]),
+        _ => words.say("denied.link", &[]),
+    }
+}
+
+/// What guesses of codes are counted by.
+fn guesser(cx: &Context) -> String {
+    format!("telegram:{}", cx.user)
+}
+
+/// Whoever did what the update tells of.
+fn sender(update: &Update) -> Option<i64> {
+    if let Some(query) = &update.callback_query {
+        return Some(query.from.id);
+    }
+    if let Some(message) = update.message.as_ref().or(update.edited_message.as_ref()) {
+        return message.from.as_ref().map(|from| from.id);
+    }
+    // Drafts exist in private chats only, so the chat is the person.
+    update.stopped_message_generation.as_ref().map(|stopped| stopped.chat.id)
 }
 
 async fn refuse(tx: &mut Tx, cx: &Context, refusal: &Refusal) -> Result<()> {
@@ -364,7 +449,14 @@ fn must_know_name(bot: &Bot, update: &Update) -> bool {
 }
 
 /// What an update asks for, of whom. `None` if it is of a kind that we do not react to.
-fn understand(salon: &Arc<Salon>, bot: &Arc<Bot>, update: &Update) -> Option<(Context, Wish)> {
+fn understand(
+    salon: &Arc<Salon>,
+    bot: &Arc<Bot>,
+    update: &Update,
+    person: Option<Arc<Person>>,
+) -> Option<(Context, Wish)> {
+    let asked = Asked { salon, bot, person: person.as_deref(), now: salon.clock.now() };
+    let chosen = person.as_ref().and_then(|person| person.lang());
     let context =
         |chat: i64, topic: Option<i64>, from: Option<&salon_telegram::types::User>, message: Option<i64>| Context {
             salon: salon.clone(),
@@ -372,18 +464,22 @@ fn understand(salon: &Arc<Salon>, bot: &Arc<Bot>, update: &Update) -> Option<(Co
             chat: ChatId(chat),
             topic,
             user: from.map_or(0, |user| user.id),
-            lang: Lang::from_tag(from.and_then(|user| user.language_code.as_deref())),
+            name: from.map_or_else(String::new, |user| user.first_name.clone()),
+            // What somebody chose counts more than what their app says.
+            lang: chosen.unwrap_or_else(|| Lang::from_tag(from.and_then(|user| user.language_code.as_deref()))),
             message,
+            pressed: None,
+            person: person.clone(),
         };
     if let Some(query) = &update.callback_query {
         let message = query.message.as_ref()?;
         let cx = context(message.chat.id, message.topic(), Some(&query.from), None);
-        return Some((cx, of_press(bot, query)));
+        return Some((Context { pressed: Some(message.message_id), ..cx }, of_press(&asked, query)));
     }
     if let Some(message) = update.message.as_ref().or(update.edited_message.as_ref()) {
         let topic = message.topic();
         let cx = context(message.chat.id, topic, message.from.as_ref(), Some(message.message_id));
-        let wish = of_message(bot, message, update.edited_message.is_some());
+        let wish = of_message(&asked, message, update.edited_message.is_some());
         return Some((cx, wish));
     }
     if let Some(change) = &update.my_chat_member {
@@ -392,14 +488,53 @@ fn understand(salon: &Arc<Salon>, bot: &Arc<Bot>, update: &Update) -> Option<(Co
     }
     let stopped = update.stopped_message_generation.as_ref()?;
     let cx = context(stopped.chat.id, stopped.message_thread_id, None, None);
-    // The update names no sender; drafts exist in private chats only, so the chat is the person.
-    let wish = if bot.config.access.allows(stopped.chat.id) { Wish::StopDraft } else { Wish::Ignore("not allowed") };
-    Some((cx, wish))
+    // The update names no sender.
+    let welcome = asked.admission(stopped.chat.id) == Admission::Welcome;
+    Some((cx, if welcome { Wish::StopDraft } else { Wish::Ignore("not allowed") }))
 }
 
-fn of_press(bot: &Bot, query: &CallbackQuery) -> Wish {
-    if query.from.is_bot || !bot.config.access.allows(query.from.id) {
-        return Wish::Refuse;
+/// What an update is understood by.
+struct Asked<'a> {
+    salon: &'a Salon,
+    bot: &'a Bot,
+    /// Who did it, if they are known here.
+    person: Option<&'a Person>,
+    now: Time,
+}
+
+impl Asked<'_> {
+    fn admission(&self, telegram: i64) -> Admission {
+        admit(&self.bot.config, self.person, telegram, self.now)
+    }
+
+    /// Whether the text may be a code, and what is done with it then. People who are here already say many things: of
+    /// these only what is written as a code is taken for one whether or not there is such a code.
+    fn of_code(&self, text: &str, command: Option<&Command>, private: bool, admission: Admission) -> Option<Wish> {
+        let typed = match command {
+            Some(command) if command.name == "start" => command.words.as_str(),
+            Some(_) => return None,
+            None => text,
+        };
+        let hash = self.salon.code_hash(typed)?;
+        let is_said = command.is_none() && admission == Admission::Welcome;
+        let linked = self.person.is_some_and(Person::is_linked);
+        if !private {
+            return (!is_said || is_written_as_code(typed)).then_some(Wish::CodeInGroup);
+        }
+        let perhaps = is_said && (linked || !is_written_as_code(typed));
+        Some(Wish::Code { hash, text: perhaps.then(|| text.to_owned()) })
+    }
+}
+
+/// One word without small letters: a code as the page shows it.
+fn is_written_as_code(text: &str) -> bool {
+    !text.contains(char::is_whitespace) && !text.contains(|c: char| c.is_ascii_lowercase())
+}
+
+fn of_press(asked: &Asked<'_>, query: &CallbackQuery) -> Wish {
+    match asked.admission(query.from.id) {
+        Admission::Welcome if !query.from.is_bot => {}
+        why => return Wish::Refuse(why),
     }
     Wish::Press(query.data.clone().unwrap_or_default())
 }
@@ -412,7 +547,8 @@ fn of_membership(change: &ChatMemberUpdated) -> Wish {
     }
 }
 
-fn of_message(bot: &Bot, message: &Message, edited: bool) -> Wish {
+fn of_message(asked: &Asked<'_>, message: &Message, edited: bool) -> Wish {
+    let bot = asked.bot;
     // Telegram says it in both chats, and which of them is read first does not matter.
     if let Some(to) = message.migrate_to_chat_id {
         return Wish::Move { from: message.chat.id, to };
@@ -444,13 +580,22 @@ fn of_message(bot: &Bot, message: &Message, edited: bool) -> Wish {
     if let Some(None) = command {
         return Wish::Ignore("for another bot");
     }
-    if !bot.config.access.allows(from.id) {
-        return Wish::Refuse;
+    let command = command.flatten();
+    let admission = asked.admission(from.id);
+    // Before the list: by a code somebody gets in.
+    if matches!(admission, Admission::Welcome | Admission::Stranger)
+        && let Some(wish) = asked.of_code(&text, command.as_ref(), private, admission)
+    {
+        // What is corrected into a code is no question, and is not kept as one.
+        return if edited { Wish::Ignore("a code is sent, and not edited") } else { wish };
+    }
+    if admission != Admission::Welcome {
+        return Wish::Refuse(admission);
     }
     if edited {
         return Wish::Amend { message: message.message_id, text };
     }
-    if let Some(Some(command)) = command {
+    if let Some(command) = command {
         return Wish::Command(command);
     }
     match youtube::wish(&text) {

@@ -107,9 +107,8 @@ impl Engines {
     pub fn temper(&self, name: &str, wishes: Wishes) -> Wishes {
         let (Some(configured), Some(catalog)) = (self.find(name), self.catalog.get()) else { return wishes };
         let snapshot = catalog.snapshot();
-        let cool = |upstream: &Upstream| {
-            upstream.speaks.contains(&Wire::Messages) && !upstream.speaks.contains(&Wire::Chat)
-        };
+        let cool =
+            |upstream: &Upstream| upstream.speaks.contains(&Wire::Messages) && !upstream.speaks.contains(&Wire::Chat);
         let (cool, thinks) = match &configured.answers {
             Answers::Model(Choice::Named(name)) => match snapshot.find_model(name, None) {
                 Some(model) => (

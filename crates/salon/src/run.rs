@@ -15,9 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use salon_core::style::Style;
 use salon_core::summary::{Happened, roll};
-use salon_core::{
-    Brief, Dialog, Event, JobId, Note, Reply, Stamped, Turn, TurnId, TurnState, UserId, Wishes, brief,
-};
+use salon_core::{Brief, Dialog, Event, JobId, Note, Reply, Stamped, Turn, TurnId, TurnState, UserId, Wishes, brief};
 use salon_engine::{Emitter, Engine, EngineError};
 use salon_store::{Append, Error, Finished, Held, Thread, Tx, fail_point};
 use tokio::sync::mpsc;
@@ -126,10 +124,11 @@ impl Job for RunTurn {
                 Some(found) => {
                     let mask = mask_of(&salon.store, &asker.caller.org).await?;
                     let Asker { caller, asking, call } = asker;
+                    let zone = caller.zone.clone();
                     let asker = panel::Asker { caller, asking: Some(asking), call, mask };
                     match Sitting::begin(&self.relay, asker, found, &brief).await {
                         Ok(sitting) => Boarding::Granted((Arc::new(sitting) as Arc<dyn Engine>, None)),
-                        Err(NotBegun::Unpaid(not)) => Boarding::not(not)?,
+                        Err(NotBegun::Unpaid(not)) => Boarding::not(not, &zone, salon.clock.now())?,
                         Err(NotBegun::Refused(refused)) => Boarding::Refused(model::error_of(*refused)),
                     }
                 }

@@ -209,14 +209,21 @@ impl Salon {
 
     /// Whether the caller's key may be used for an engine: by the engine's name, or by that of the model behind it.
     pub fn may_ask(&self, caller: &Caller, engine: &str) -> Result<(), Denied> {
+        if self.may_choose(&caller.scopes, engine) { Ok(()) } else { Err(Denied::Model) }
+    }
+
+    fn may_choose(&self, scopes: &salon_core::Scopes, engine: &str) -> bool {
         let model = self.engines.find(engine).and_then(|configured| configured.model);
         // A model is also known by its own name, without the upstream before it.
         let bare = model.as_deref().and_then(|model| model.split_once(':')).map(|(_, bare)| bare.to_owned());
         let names = [Some(engine.to_owned()), model, bare];
-        match names.into_iter().flatten().any(|name| caller.may_use(&name).is_ok()) {
-            true => Ok(()),
-            false => Err(Denied::Model),
-        }
+        names.into_iter().flatten().any(|name| scopes.allow_model(&name))
+    }
+
+    /// Whether somebody may choose an engine: what is no model is for everybody.
+    pub fn may_be_answered_by(&self, account: &salon_store::Account, engine: &str) -> bool {
+        let is_model = |configured: crate::Configured| matches!(configured.answers, crate::engines::Answers::Model(_));
+        !self.engines.find(engine).is_some_and(is_model) || self.may_choose(&crate::logins::reach(account), engine)
     }
 
     /// Asks in a session. A request that came before finds the turn that it made.

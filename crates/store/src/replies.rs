@@ -30,13 +30,12 @@ impl Tx {
 
     /// What a bot answers to a command: its own reply, or else that of every bot.
     pub async fn find_reply(&mut self, bot: &BotId, name: &str) -> Result<Option<String>> {
-        let row = sqlx::query(
-            "SELECT text FROM replies WHERE name = $2 AND bot_id IN ($1, '') ORDER BY bot_id DESC LIMIT 1",
-        )
-        .bind(bot.as_str())
-        .bind(storable(name))
-        .fetch_optional(self.connection())
-        .await?;
+        let row =
+            sqlx::query("SELECT text FROM replies WHERE name = $2 AND bot_id IN ($1, '') ORDER BY bot_id DESC LIMIT 1")
+                .bind(bot.as_str())
+                .bind(storable(name))
+                .fetch_optional(self.connection())
+                .await?;
         row.map(|row| row.text("text")).transpose()
     }
 

@@ -113,16 +113,6 @@ impl Tx {
         Ok(())
     }
 
-    /// Says in which style a dialog is answered.
-    pub async fn set_style(&mut self, id: &DialogId, style: Option<&str>) -> Result<()> {
-        sqlx::query("UPDATE dialogs SET style = $2 WHERE id = $1")
-            .bind(id.as_str())
-            .bind(style.map(storable))
-            .execute(self.connection())
-            .await?;
-        Ok(())
-    }
-
     /// A person keeps this dialog: it does not expire.
     pub async fn keep_dialog(&mut self, id: &DialogId) -> Result<()> {
         sqlx::query("UPDATE dialogs SET kept = 1 WHERE id = $1").bind(id.as_str()).execute(self.connection()).await?;

@@ -40,6 +40,20 @@ impl Courier<'_> {
         Ok(())
     }
 
+    /// Sends a picture of our own making, once.
+    pub async fn send_picture(&mut self, name: &str, bytes: Vec<u8>) -> Result<(), Halt> {
+        let owner = format!("{}:files", self.owner);
+        if !self.salon.store.read().await?.list_shown(&owner).await?.is_empty() {
+            return Ok(());
+        }
+        let mut upload = Upload::new(self.chat.0, name, bytes);
+        upload.message_thread_id = self.topic;
+        if let Some(message) = self.send_file(upload, true).await? {
+            self.record_file(&owner, 0, message).await?;
+        }
+        Ok(())
+    }
+
     /// `None` if Telegram will not have it, whatever we do.
     async fn send_file(&mut self, upload: Upload, photo: bool) -> Result<Option<i64>, Halt> {
         self.go(Act::Send).await?;

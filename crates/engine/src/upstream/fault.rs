@@ -54,7 +54,8 @@ impl Fault {
             Fault::Unreachable => "upstream_unreachable",
             Fault::Cut => "upstream_cut",
             Fault::Garbled | Fault::Silent => "upstream_garbled",
-            Fault::Filtered | Fault::TooLong | Fault::NotFound | Fault::Refused | Fault::Blocked => "upstream_refused",
+            Fault::TooLong => "upstream_too_long",
+            Fault::Filtered | Fault::NotFound | Fault::Refused | Fault::Blocked => "upstream_refused",
         }
     }
 
@@ -226,7 +227,7 @@ mod tests {
             (Fault::Garbled, "upstream_garbled"),
             (Fault::Silent, "upstream_garbled"),
             (Fault::Filtered, "upstream_refused"),
-            (Fault::TooLong, "upstream_refused"),
+            (Fault::TooLong, "upstream_too_long"),
             (Fault::NotFound, "upstream_refused"),
             (Fault::Refused, "upstream_refused"),
             (Fault::Blocked, "upstream_refused"),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use salon_core::limit::Zone;
-use salon_core::people::Role;
 use salon_core::overrun::Overrun;
+use salon_core::people::Role;
 use salon_core::{
     Amounts, Brief, CallId, Channel, Dialog, KeyId, OrgId, Scopes, Tariff, Time, Tokens, Turn, Usage, UserId,
 };

@@ -177,6 +177,27 @@ impl Tx {
         rows.iter().map(account).collect()
     }
 
+    /// What one holder has taken, such as one person, in the windows that are open at `now`.
+    pub async fn list_accounts_of(
+        &mut self,
+        org: &OrgId,
+        (scope, subject): (Scope, &str),
+        now: Time,
+    ) -> Result<Vec<Account>> {
+        let rows = sqlx::query(
+            "SELECT id, org_id, scope, subject, measure, period, window_start, window_end, cap, grace, reserved, spent, \
+                    version, stopped FROM accounts \
+             WHERE org_id = $1 AND scope = $2 AND subject = $3 AND window_end > $4 AND window_start <= $4 ORDER BY id",
+        )
+        .bind(org.as_str())
+        .bind(scope.as_str())
+        .bind(subject)
+        .bind(now.0)
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter().map(account).collect()
+    }
+
     /// The limits of an organisation, oldest first, each with what is taken of it by whom in the windows that are open at
     /// `now`: of each those who took most, at most `top`.
     pub async fn list_limit_uses(&mut self, org: &OrgId, now: Time, top: i64) -> Result<Vec<LimitUse>> {

@@ -76,7 +76,9 @@ async fn answered(web: &Web, turn: &TurnId) -> Said {
 /// What a failed turn is to whoever waits for it.
 fn failed(code: &str, message: &str) -> No {
     match code {
-        "over_limit" | "approval_denied" | "account_stopped" => No::Said(StatusCode::TOO_MANY_REQUESTS, message.to_owned()),
+        "over_limit" | "approval_denied" | "account_stopped" => {
+            No::Said(StatusCode::TOO_MANY_REQUESTS, message.to_owned())
+        }
         "model_not_found" => No::Said(StatusCode::NOT_FOUND, message.to_owned()),
         _ => No::Said(StatusCode::INTERNAL_SERVER_ERROR, format!("Chat processing failed: {message}")),
     }

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use salon::logins::Visit;
 use salon::sessions::{Asked, Question};
+use salon_core::style::Style;
 use salon_core::{AskId, DialogId, FileId, LeftFile, Reply, ReplyState, Turn, TurnId, TurnState, Wishes};
 use salon_store::{AskState, Request as Same, Shelved};
 use serde::Deserialize;
@@ -27,9 +28,6 @@ use crate::Web;
 const PAGE: i64 = 30;
 /// The longest question, in characters.
 const LONGEST: usize = 100_000;
-
-/// Answer styles, by the names that are stored.
-pub(crate) const STYLES: [&str; 3] = ["standard", "brief", "extended"];
 
 #[derive(Template)]
 #[template(path = "site/chat.html")]
@@ -59,7 +57,7 @@ impl ChatPage {
     }
 
     fn styles(&self) -> [&'static str; 3] {
-        STYLES
+        Style::ALL.map(Style::as_str)
     }
 
     fn suggestions(&self) -> [String; 3] {
@@ -193,7 +191,7 @@ async fn empty(
         turns: Vec::new(),
         earlier: None,
         engine: engine.filter(|engine| engines.contains(engine)).unwrap_or(usual),
-        style: visit.account.taste.style.clone().unwrap_or_else(|| STYLES[0].to_owned()),
+        style: visit.account.taste.style.clone().unwrap_or_else(|| Style::default().as_str().to_owned()),
         engines,
         request: web.salon.clock.id(),
         draft,
@@ -271,7 +269,10 @@ async fn compose(
         earlier: shown.first().map(|first| first.turn.number).filter(|first| *first > 1),
         turns: shown,
         engine: dialog.engine.clone(),
-        style: shelved.style.or_else(|| visit.account.taste.style.clone()).unwrap_or_else(|| STYLES[0].to_owned()),
+        style: shelved
+            .style
+            .or_else(|| visit.account.taste.style.clone())
+            .unwrap_or_else(|| Style::default().as_str().to_owned()),
         engines,
         request: web.salon.clock.id(),
         draft,
@@ -355,7 +356,7 @@ pub(crate) async fn begin(
 }
 
 fn style(name: &str) -> Option<&'static str> {
-    STYLES.into_iter().find(|known| *known == name).filter(|known| *known != STYLES[0])
+    Style::parse(name).filter(|style| *style != Style::default()).map(Style::as_str)
 }
 
 /// What is wrong with a question.
