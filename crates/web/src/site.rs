@@ -11,6 +11,7 @@ pub(crate) mod dialogs;
 pub(crate) mod door;
 mod keys;
 pub(crate) mod markdown;
+mod panels;
 pub(crate) mod shell;
 mod start;
 pub(crate) mod usage;
@@ -73,6 +74,11 @@ pub(crate) fn names() -> Table {
         .post("/dialogs/{dialog}/turns/{turn}/branch", chat::branch)
         .post("/dialogs/{dialog}/asks/{ask}", chat::answer)
         .get("/dialogs/{dialog}/files/{file}", chat::file)
+        .get("/panels", panels::page)
+        .post("/panels", panels::save)
+        .get("/panels/new", panels::new_page)
+        .get("/panels/{panel}", panels::edit_page)
+        .post("/panels/{panel}/remove", panels::remove)
         .get("/keys", keys::page)
         .post("/keys", keys::put)
         .post("/keys/{key}/remove", keys::remove)

@@ -12,6 +12,7 @@ use axum::response::{Html, IntoResponse, Response};
 use salon::logins::Visit;
 use salon::sessions::{Asked, Question};
 use salon_core::style::Style;
+use salon_core::event::{Voice, VoiceState};
 use salon_core::{AskId, DialogId, FileId, LeftFile, Reply, ReplyState, Turn, TurnId, TurnState, Wishes};
 use salon_store::{AskState, Request as Same, Shelved};
 use serde::Deserialize;
@@ -78,8 +79,40 @@ pub(crate) struct Shown {
     pub cost: i64,
     pub is_open: bool,
     pub aside: String,
+    pub voices: String,
     /// Why there is no answer.
     pub failed: Option<String>,
+}
+
+/// Who spoke on a panel, and what it took.
+#[derive(Template)]
+#[template(path = "part/voices.html")]
+struct Voices<'a> {
+    shell: &'a Shell,
+    reply: &'a Reply,
+    is_live: bool,
+}
+
+impl Voices<'_> {
+    /// Those whose words do not stand in the answer, with their words as HTML.
+    fn spoken(&self) -> Vec<(&Voice, String)> {
+        self.reply.voices.iter().map(|voice| (voice, blocks(&voice.text).concat())).collect()
+    }
+
+    fn speaks(&self, voice: &Voice) -> bool {
+        voice.state == VoiceState::Speaking
+    }
+
+    fn failed(&self, voice: &Voice) -> Option<String> {
+        match &voice.state {
+            VoiceState::Failed(why) => Some(why.clone()),
+            VoiceState::Speaking | VoiceState::Spoke => None,
+        }
+    }
+}
+
+fn voices(shell: &Shell, reply: &Reply, is_live: bool) -> String {
+    Voices { shell, reply, is_live }.render().unwrap_or_default()
 }
 
 /// What stands beside an answer while it is written: what is being done, and what is asked.
@@ -89,6 +122,8 @@ pub(crate) struct Aside<'a> {
     pub shell: &'a Shell,
     pub dialog: &'a str,
     pub reply: &'a Reply,
+    /// HTML.
+    pub voices: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -150,6 +185,9 @@ pub(crate) async fn engines(web: &Web, visit: &Visit) -> Vec<String> {
                 names.push(model.model.name.clone());
             }
         }
+    }
+    for found in salon::panels::list(&web.salon, &visit.caller).await.unwrap_or_default() {
+        names.push(format!("panel:{}", found.panel.name));
     }
     names.retain(|name| web.salon.may_ask(&visit.caller, name).is_ok());
     names
@@ -297,6 +335,7 @@ pub(crate) fn turn_shown(shell: &Shell, turn: Turn, reply: &Reply, cost: i64) ->
         answer: blocks(text),
         files: reply.files.clone(),
         failed: failure(shell, &turn, reply),
+        voices: if is_open { String::new() } else { voices(shell, reply, false) },
         shell: shell.clone(),
         is_open,
         aside,
@@ -307,7 +346,7 @@ pub(crate) fn turn_shown(shell: &Shell, turn: Turn, reply: &Reply, cost: i64) ->
 }
 
 pub(crate) fn aside(shell: &Shell, dialog: &str, reply: &Reply) -> String {
-    Aside { shell, dialog, reply }.render().unwrap_or_default()
+    Aside { shell, dialog, reply, voices: voices(shell, reply, true) }.render().unwrap_or_default()
 }
 
 /// Why there is no answer, or no more of it, in the reader's language.

@@ -109,6 +109,11 @@ impl Shell {
         self.lang.say(&format!("page.{key}"), &[*one, *two])
     }
 
+    /// A word that the log has, in the reader's language; unknown ones as they stand.
+    pub fn word(&self, family: &str, word: &str) -> String {
+        self.lang.find(&format!("page.{family}.{word}"), &[]).unwrap_or_else(|| word.to_owned())
+    }
+
     /// Why something was refused, in a sentence.
     pub fn wrong(&self, code: &str) -> String {
         self.lang.find(&format!("page.wrong.{code}"), &[]).unwrap_or_else(|| self.t("wrong.other"))
