@@ -4,9 +4,11 @@
 pub mod agent;
 pub mod dialogs;
 pub mod link;
+mod panel;
 pub mod settings;
 pub mod usage;
 
+use salon::engines::Answers;
 use salon_core::{Chosen, Dialog, Lang, View};
 use salon_store::{Result, Tx};
 
@@ -15,7 +17,7 @@ use crate::menus::Rows;
 use crate::notice::Notice;
 
 /// The commands that Telegram's menu and `/help` show, in their order.
-pub const NAMES: [&str; 21] = [
+pub const NAMES: [&str; 22] = [
     "start",
     "help",
     "new",
@@ -37,6 +39,7 @@ pub const NAMES: [&str; 21] = [
     "settings",
     "usage",
     "unlink",
+    "panel",
 ];
 
 /// Characters of a summary that `/summary` shows, and of the line in `/status`.
@@ -76,6 +79,10 @@ pub async fn run(tx: &mut Tx, cx: &Context, command: &Command) -> Result<Option<
     let words = cx.words(cx.view(known.as_ref()));
     let mut switched = None;
     let mut rows = Rows::new();
+    if command.name == "panel" && panel::is_question(&command.words) {
+        panel::ask(tx, cx, words, &command.words).await?;
+        return Ok(None);
+    }
     let text = match command.name.as_str() {
         "start" => words.say("start", &[("name", &cx.bot.config.name)]),
         "help" => help(words),
@@ -85,6 +92,11 @@ pub async fn run(tx: &mut Tx, cx: &Context, command: &Command) -> Result<Option<
         "summary" => summary(words, known.as_ref()),
         "mode" => {
             let (text, engine) = mode(tx, cx, words, known.as_ref(), &command.words).await?;
+            switched = engine;
+            text
+        }
+        "panel" => {
+            let (text, engine) = panel::panel(tx, cx, words, known.as_ref(), &command.words).await?;
             switched = engine;
             text
         }
@@ -220,6 +232,11 @@ pub async fn mode(
     };
     if !cx.may_ask(&engine.name) {
         return stays(words.say("mode.not_yours", &[("name", &engine.name), ("choices", &choices(cx))]));
+    }
+    if let Answers::Panel(name) = &engine.answers
+        && panel::find(tx, cx, name).await?.is_none()
+    {
+        return stays(words.say("panel.unknown", &[("name", name)]));
     }
     if engine.name == current {
         return stays(words.say("mode.unchanged", &[("adapter", &current)]));

@@ -18,6 +18,8 @@ use salon_telegram::{Act, Class};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+mod voices;
+
 use crate::bridge;
 use crate::buttons::{Action, Buttons};
 use crate::commands::usage;
@@ -320,10 +322,13 @@ impl Reader {
                     if detail.is_empty() { asked } else { format!("{asked}\n\n{detail}") }
                 })
             }
-            ReplyState::Waiting | ReplyState::Running => self.reply.busy_with.as_ref().map(|command| {
-                let command: String = command.chars().take(80).collect();
-                self.lang.say("reply.busy_with", &[("command", &command)])
-            }),
+            ReplyState::Waiting | ReplyState::Running => match &self.reply.busy_with {
+                Some(command) => {
+                    let command: String = command.chars().take(80).collect();
+                    Some(self.lang.say("reply.busy_with", &[("command", &command)]))
+                }
+                None => voices::at_work(&self.reply, self.lang),
+            },
             ReplyState::Done if text.trim().is_empty() => Some(self.lang.say("reply.empty", &[])),
             ReplyState::Done => None,
             ReplyState::Failed { code, message } => Some(format!("⚠️ {}", failure(self.lang, code, message))),
@@ -349,6 +354,9 @@ impl Reader {
             }
             // Our own words are appended after the formatting: a model's unclosed code block cannot swallow them.
             answer.text.push_str(&plain(&tail).text);
+        }
+        if self.reply.state == ReplyState::Done {
+            voices::append(&mut answer, &self.reply, self.lang);
         }
         answer
     }

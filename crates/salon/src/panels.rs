@@ -5,14 +5,14 @@
 
 use salon_core::panel::{Gate, Panel, Part, USUAL_CEILING, Voice, Wrong};
 use salon_core::people::Role;
-use salon_core::{Micros, Owner};
-use salon_store::{Error, PanelRow};
+use salon_core::{Micros, OrgId, Owner, UserId};
+use salon_store::{Error, PanelRow, Tx};
 use serde::{Deserialize, Serialize};
 use thiserror::Error as ThisError;
 
 use crate::Salon;
 use crate::access::Caller;
-use crate::engines::{Answers, USUAL_MODEL};
+use crate::engines::{Answers, Engines, USUAL_MODEL};
 
 /// The panel that is meant where nobody names one.
 pub const DEFAULT: &str = "default";
@@ -169,12 +169,24 @@ pub struct Found {
 /// The panel of this name, as the caller sees it.
 pub async fn find(salon: &Salon, caller: &Caller, name: &str) -> Result<Option<Panel>, Error> {
     let mut tx = salon.store.read().await?;
-    for owner in [Owner::User(caller.user.clone()), Owner::Org(caller.org.clone())] {
+    find_within(&mut tx, &salon.engines, &caller.org, Some(&caller.user), name).await
+}
+
+/// The same for somebody who may be new here, within a transaction.
+pub async fn find_within(
+    tx: &mut Tx,
+    engines: &Engines,
+    org: &OrgId,
+    user: Option<&UserId>,
+    name: &str,
+) -> Result<Option<Panel>, Error> {
+    let own = user.map(|user| Owner::User(user.clone()));
+    for owner in own.into_iter().chain([Owner::Org(org.clone())]) {
         if let Some(row) = tx.find_panel(&owner, name).await? {
             return read(&row).map(Some);
         }
     }
-    Ok(of_house(salon).into_iter().find(|panel| panel.name == name))
+    Ok(of_house(engines).into_iter().find(|panel| panel.name == name))
 }
 
 /// All that the caller can ask, by name; of two with one name, the one that [`find`] finds.
@@ -188,7 +200,7 @@ pub async fn list(salon: &Salon, caller: &Caller) -> Result<Vec<Found>, Error> {
             found.push(Found { panel: read(&row)?, whose });
         }
     }
-    found.extend(of_house(salon).into_iter().map(|panel| Found { panel, whose: Whose::House }));
+    found.extend(of_house(&salon.engines).into_iter().map(|panel| Found { panel, whose: Whose::House }));
     let mut names = std::collections::HashSet::new();
     found.retain(|found| names.insert(found.panel.name.clone()));
     found.sort_by(|one, other| one.panel.name.cmp(&other.panel.name));
@@ -232,9 +244,9 @@ fn may_change(caller: &Caller, owner: &Owner) -> Result<(), PanelError> {
 }
 
 /// Those of the configuration, and the usual one.
-fn of_house(salon: &Salon) -> Vec<Panel> {
-    let mut panels = salon.engines.panels().to_vec();
-    let usual = salon.engines.find(USUAL_MODEL).is_some_and(|engine| matches!(engine.answers, Answers::Model(_)));
+fn of_house(engines: &Engines) -> Vec<Panel> {
+    let mut panels = engines.panels().to_vec();
+    let usual = engines.find(USUAL_MODEL).is_some_and(|engine| matches!(engine.answers, Answers::Model(_)));
     if usual && !panels.iter().any(|panel| panel.name == DEFAULT) {
         panels.push(Panel::usual(DEFAULT));
     }

@@ -120,6 +120,20 @@ struct Shown {
     thread: Option<i64>,
 }
 
+/// Panels whose voices repeat what they are asked, so that it shows who was shown what.
+const COUNCIL: &str = r#"{"voices":[
+    {"name":"Solver","part":"solver","model":"echo"},
+    {"name":"Critic","part":"critic"},
+    {"name":"Synth","part":"synth"}]}"#;
+const DUET: &str = r#"{"gate":"always","voices":[
+    {"name":"Ann","part":"solver","model":"echo"},
+    {"name":"Ben","part":"solver"},
+    {"name":"Clerk","part":"synth"}]}"#;
+
+fn panel(name: &str, text: &str) -> Result<salon_core::panel::Panel> {
+    Ok(serde_json::from_str::<salon::panels::PanelSpec>(text)?.panel(name)?)
+}
+
 impl Stage {
     async fn set(database: Database) -> Result<Stage> {
         let folder = tempfile::tempdir()?;
@@ -129,6 +143,7 @@ impl Stage {
             Database::Postgres => Place::Postgres(testing::postgres_database().await),
         };
         let mut config = house::config(folder.path(), place, mock.base_url());
+        config.panels = vec![panel("council", COUNCIL)?, panel("duet", DUET)?];
         let videos = Arc::new(Videos::default());
         let address = videos.clone().open().await?;
         config.youtube_search.clone_from(&address);

@@ -232,7 +232,8 @@ pub(crate) async fn save(
     };
     let saved = async {
         // Without a voice it would be the usual one, which nobody asked for.
-        let panel = if spec.voices.is_empty() { Err(salon_core::panel::Wrong::Count.into()) } else { spec.panel(&name) };
+        let panel =
+            if spec.voices.is_empty() { Err(salon_core::panel::Wrong::Count.into()) } else { spec.panel(&name) };
         panels::save(&web.salon, &visit.caller, owner, &panel?).await
     };
     match saved.await {
