@@ -8,6 +8,7 @@ pub(crate) mod agent;
 mod fare;
 mod model;
 pub(crate) mod panel;
+mod named;
 
 use std::sync::Arc;
 use std::time::Duration;

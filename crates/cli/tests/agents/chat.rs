@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use salon_core::{BotId, ChatId};
+use salon_core::{BotId, ChatId, Event, Note, Stamped};
 use salon_engine::agent::Policy;
 use salon_mock::{Mock, MockConfig, Press};
 use serde_json::Value;
@@ -53,6 +53,19 @@ impl Chat {
 
     fn person(&self) -> Person<'_> {
         Person { mock: &self.mock }
+    }
+
+    /// The notes of trouble in the log of the newest turn.
+    async fn log(&self) -> Vec<String> {
+        let mut tx = self.stage.house.salon.store.read().await.unwrap();
+        let dialog = tx.find_active_dialog(&BotId::new("parrot"), ChatId(CHAT)).await.unwrap().unwrap();
+        let turn = tx.find_latest_answered(&dialog.id).await.unwrap().unwrap();
+        let events = tx.list_events(&turn.id, 0, 1000).await.unwrap();
+        let trouble = |stamped: &Stamped| match &stamped.event {
+            Event::Note(Note::Trouble { message }) => Some(message.clone()),
+            _ => None,
+        };
+        events.iter().filter_map(trouble).collect()
     }
 
     /// How many questions the chat's dialog has had.
@@ -273,4 +286,26 @@ async fn what_an_agent_leaves_arrives_once_and_what_it_changed_can_be_taken_back
     alice.says("[[say:That was all.]]");
     alice.finds("That was all.", "What next?").await;
     assert_eq!(alice.files(2).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_answer_names_arrives_and_nothing_from_outside_does() {
+    let chat = Chat::open(Policy::Workspace).await;
+    let alice = chat.person();
+    let make =
+        "mkdir deep; echo eggs > deep/eggs.txt; echo old > old.txt; echo KEY=secret > .env; ln -s /etc/passwd p.txt";
+    alice.says(&command("claude", make));
+    alice.finds("The tool said", "What next?").await;
+    assert!(chat.workspace().join("deep/eggs.txt").exists());
+    // Nothing of this was changed by this run, so that a link only points at it.
+    let answer = "[[say:Here: ![eggs](deep/eggs.txt), [old](old.txt), ![a](/etc/passwd), ![b](../home/x), ![c](p.txt), \
+                  ![d](.env), [gone](gone.txt). That is all.]]";
+    alice.says(answer);
+    alice.finds("That is all.", "What next?").await;
+    let files = alice.files(1).await;
+    let names: Vec<_> = files.iter().map(|file| file["filename"].as_str().unwrap()).collect();
+    assert_eq!(names, ["eggs.txt"], "{files:#?}");
+    let log = chat.log().await;
+    let troubles: Vec<_> = log.iter().filter(|line| line.contains("is not delivered")).collect();
+    assert_eq!(troubles.len(), 4, "{log:#?}");
 }

@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use thiserror::Error;
 
 use super::beneath::{Folder, Kind};
+use super::cell::Cell;
 use crate::agent::{OUT, WORKSPACE};
 
 /// How much is delivered.
@@ -36,6 +37,8 @@ pub struct Artifact {
     /// By what is in it, not by its name.
     pub media: &'static str,
     pub bytes: u64,
+    /// Whether it was named, and is not in the out folder.
+    pub named: bool,
     file: File,
 }
 
@@ -56,6 +59,9 @@ impl Artifact {
 pub enum Refused {
     #[error("it leads out of the workspace")]
     Outside,
+    /// What an agent is not shown it cannot send either.
+    #[error("it is hidden from agents")]
+    Hidden,
     #[error("it is not there")]
     Missing,
     #[error("it is a link")]
@@ -105,8 +111,11 @@ pub fn collect(workspace: &Path, named: &[PathBuf], caps: Caps) -> io::Result<Le
     }
     let mut room = caps.all_bytes;
     for (path, name) in paths {
+        let hidden = Cell::MASKED.iter().any(|name| path.starts_with(name));
         let opened = if left.artifacts.len() >= caps.files {
             Err(Refused::TooMany)
+        } else if hidden {
+            Err(Refused::Hidden)
         } else {
             open(&workspace, &path, name.clone(), caps.file_bytes.min(room))
         };
@@ -143,7 +152,8 @@ fn open(workspace: &Folder, path: &Path, name: String, most: u64) -> Result<Arti
     }
     let mut head = Vec::new();
     file.by_ref().take(HEAD).read_to_end(&mut head).map_err(|_| Refused::Unreadable)?;
-    Ok(Artifact { media: media(&head, path), name, bytes, file })
+    let named = !path.starts_with(Path::new(OUT).strip_prefix(WORKSPACE).unwrap_or(path));
+    Ok(Artifact { media: media(&head, path), name, bytes, named, file })
 }
 
 /// How much of a file says what it is.
@@ -251,7 +261,9 @@ mod tests {
         fs::write(at("out/deep/one"), "two names").unwrap();
         fs::hard_link(at("out/deep/one"), at("other")).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, at("out/pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        let named = ["../x", "/etc/passwd", "out/everything/etc/passwd", "out/link", "out", "gone"].map(PathBuf::from);
+        fs::write(at(".env"), "KEY=secret").unwrap();
+        let named = ["../x", "/etc/passwd", "out/everything/etc/passwd", "out/link", "out", "gone", "/workspace/.env"]
+            .map(PathBuf::from);
         let left = collect(folder.path(), &named, Caps::default()).unwrap();
         assert_eq!(names(&left), []);
         let refused: Vec<_> = left.refused.iter().map(|(name, why)| (name.as_str(), *why)).collect();
@@ -267,6 +279,7 @@ mod tests {
                 ("out/everything/etc/passwd", Refused::Outside),
                 ("out", Refused::NotAFile),
                 ("gone", Refused::Missing),
+                (".env", Refused::Hidden),
             ]
         );
     }

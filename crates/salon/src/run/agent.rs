@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::fare::Asker;
+use super::named::{Named, named};
 use crate::Salon;
 use crate::agents::{Agent, Agents, ENVIRONMENT, Pass};
 use crate::ledger::Book;
@@ -172,12 +173,14 @@ impl Errands {
         Ok(Begun { confined, talk, dearth, _socket: socket, _closing: closing.drop_guard() })
     }
 
-    async fn work(&self, mut run: Begun, out: &mut Emitter) -> std::result::Result<(), EngineError> {
+    /// Answers what was said.
+    async fn work(&self, mut run: Begun, out: &mut Emitter) -> std::result::Result<String, EngineError> {
         let mut state = AtWork {
             errands: self,
             asks: BTreeMap::new(),
             allowed: HashSet::new(),
             told: BTreeMap::new(),
+            said: String::new(),
             finished: None,
         };
         let steers = self.agent.steers();
@@ -227,14 +230,16 @@ impl Errands {
         }
         let ended = run.confined.ended().await;
         match ended.how {
-            How::Exit(_) | How::Signal(_) | How::Stopped => run.talk.ended(ended.code, &ended.errors),
+            How::Exit(_) | How::Signal(_) | How::Stopped => {
+                run.talk.ended(ended.code, &ended.errors).map(|()| state.said)
+            }
             how => Err(EngineError::failed("agent_ended", format!("The agent was ended: {how}."))),
         }
     }
 
-    /// Hands over what the agent left for people: what is new or changed in its out folder.
-    async fn deliver(&self, place: Workspace, out: &mut Emitter) -> std::result::Result<(), EngineError> {
-        let gathered = match tokio::task::spawn_blocking(move || gather(&place)).await {
+    /// Hands over what the agent left for people: what is new or changed in its out folder, and what its answer names.
+    async fn deliver(&self, place: Workspace, said: String, out: &mut Emitter) -> std::result::Result<(), EngineError> {
+        let gathered = match tokio::task::spawn_blocking(move || gather(&place, &named(&said))).await {
             Ok(Ok(gathered)) => gathered,
             Ok(Err(error)) => {
                 tracing::warn!(turn.id = %self.turn, %error, "an agent's files could not be gathered");
@@ -299,8 +304,7 @@ impl Engine for Errands {
         if let Some(usage) = self.usage().await {
             out.usage(usage).await?;
         }
-        worked?;
-        self.deliver(place, out).await
+        self.deliver(place, worked?, out).await
     }
 }
 
@@ -310,14 +314,22 @@ struct Gathered {
     refused: Vec<(String, String)>,
 }
 
-fn gather(place: &Workspace) -> io::Result<Gathered> {
+fn gather(place: &Workspace, named: &[Named]) -> io::Result<Gathered> {
     let changed: HashSet<PathBuf> = place.diff()?.changes.iter().map(|change| change.path().to_owned()).collect();
     let out = Path::new(OUT).strip_prefix(WORKSPACE).map_err(io::Error::other)?;
-    let fresh = |name: &str| changed.contains(&out.join(name));
-    let left = collect(&place.work, &[], CAPS)?;
+    let inside = |path: &Path| path.strip_prefix(WORKSPACE).unwrap_or(path).to_owned();
+    // A link may point at what was always there; a file is sent when the run made it, or says that it is to be shown.
+    let named: Vec<PathBuf> = named
+        .iter()
+        .map(|named| (inside(&named.path), named.shown))
+        .filter(|(path, shown)| *shown || path.is_absolute() || changed.contains(path))
+        .map(|(path, _)| path)
+        .collect();
+    let fresh = |name: &str| changed.contains(&out.join(name)) || named.iter().any(|path| path == &out.join(name));
+    let left = collect(&place.work, &named, CAPS)?;
     let mut files = Vec::new();
     for mut artifact in left.artifacts {
-        if fresh(&artifact.name) {
+        if artifact.named || fresh(&artifact.name) {
             let data = artifact.read()?;
             files.push((artifact.name, artifact.media, data));
         }
@@ -353,6 +365,8 @@ struct AtWork<'a> {
     allowed: HashSet<String>,
     /// What the agent was told while it was at work, heard or not, by the names of the jobs that brought it.
     told: BTreeMap<String, String>,
+    /// What the agent said.
+    said: String,
     /// When an agent that has said everything is ended.
     finished: Option<Instant>,
 }
@@ -370,7 +384,10 @@ impl AtWork<'_> {
                 // A process that has ended reads nothing; how it ended is told elsewhere.
                 Step::Write(line) => run.confined.write(&line).await,
                 Step::CloseInput => run.confined.close_input().await,
-                Step::Text(text) => out.text(text).await?,
+                Step::Text(text) => {
+                    self.said.push_str(&text);
+                    out.text(text).await?;
+                }
                 Step::Note(note) => out.note(note).await?,
                 Step::Thread(id) => out.thread(id).await?,
                 // What it took is known better here than there.
