@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use salon_cli::config::Config;
 use salon_core::{BotId, ChatId, Event, Note, Stamped};
 use salon_engine::agent::Policy;
 use salon_mock::{Mock, MockConfig, Press};
@@ -33,6 +34,10 @@ impl Chat {
 
     /// A chat with a bot behind which `agent` sits, with more lines in the list of bots.
     async fn open_with(policy: Policy, agent: &str, more: &str) -> Chat {
+        Chat::open_on(policy, agent, more, |_| {}).await
+    }
+
+    async fn open_on(policy: Policy, agent: &str, more: &str, change: impl FnOnce(&mut Config)) -> Chat {
         let mock = Mock::start(MockConfig::default()).await.unwrap();
         let telegram = mock.base_url().to_owned();
         let stage = stage_with(policy, |config| {
@@ -41,6 +46,7 @@ impl Chat {
                 "bots:\n  - bot_id: parrot\n    adapter: {agent}\n    telegram_token: \"{TOKEN}\"\n    owner_user_id: {ALICE}\n{more}"
             );
             std::fs::write(&config.bots_file, list).unwrap();
+            change(config);
         })
         .await;
         Chat { mock, stage }
@@ -66,6 +72,13 @@ impl Chat {
             _ => None,
         };
         events.iter().filter_map(trouble).collect()
+    }
+
+    /// How many questions of the chat's dialog have not ended.
+    async fn waiting(&self) -> i64 {
+        let mut tx = self.stage.house.salon.store.read().await.unwrap();
+        let dialog = tx.find_active_dialog(&BotId::new("parrot"), ChatId(CHAT)).await.unwrap().unwrap();
+        tx.count_open(&salon::say::lane(&dialog.id)).await.unwrap()
     }
 
     /// How many questions the chat's dialog has had.
@@ -308,4 +321,51 @@ async fn what_an_answer_names_arrives_and_nothing_from_outside_does() {
     let log = chat.log().await;
     let troubles: Vec<_> = log.iter().filter(|line| line.contains("is not delivered")).collect();
     assert_eq!(troubles.len(), 4, "{log:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_allowed_for_the_run_is_asked_once_and_the_next_run_asks_again() {
+    let chat = Chat::open(Policy::Ask).await;
+    let alice = chat.person();
+    let lay = command("claude", "echo egg >> nest.txt");
+    let nest = chat.workspace().join("nest.txt");
+    alice.says(&format!("{lay} {lay}"));
+    alice.presses("🔐", "Allow for this run").await;
+    alice.finds("The tool said", "What next?").await;
+    assert_eq!(std::fs::read_to_string(&nest).unwrap(), "egg\negg\n");
+    alice.says(&lay);
+    alice.presses("🔐", "Deny").await;
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+    while chat.waiting().await > 0 {
+        assert!(tokio::time::Instant::now() < patience, "it does not end: {:#?}", alice.messages().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(std::fs::read_to_string(&nest).unwrap(), "egg\negg\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_works_in_the_folder_that_was_chosen_from_the_list() {
+    let site = tempfile::tempdir().unwrap();
+    std::fs::write(site.path().join("index.html"), "<h1>Storks</h1>\n").unwrap();
+    let listed = site.path().to_owned();
+    let chat = Chat::open_on(Policy::Workspace, "claude", "", |config| {
+        config.workspaces.projects.insert("site".to_owned(), listed);
+    })
+    .await;
+    let alice = chat.person();
+    alice.says("/project ../etc");
+    alice.hears("There is no folder ../etc in the list: site").await;
+    alice.says("/project site");
+    alice.hears("project=site").await;
+    alice.says(&command("claude", "cp index.html copy.html"));
+    alice.finds("The tool said", "What next?").await;
+    assert_eq!(std::fs::read_to_string(site.path().join("copy.html")).unwrap(), "<h1>Storks</h1>\n");
+    alice.says("/undo");
+    alice.hears("Taken back").await;
+    assert!(!site.path().join("copy.html").exists() && site.path().join("index.html").exists());
+    alice.says("/project off");
+    alice.hears("project=off").await;
+    alice.says(&command("claude", "echo eggs > nest.txt; echo It is done in here."));
+    alice.finds("It is done in here.", "What next?").await;
+    assert!(chat.workspace().join("nest.txt").exists() && !site.path().join("nest.txt").exists());
 }

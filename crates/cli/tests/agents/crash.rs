@@ -114,6 +114,38 @@ async fn what_an_agent_began_is_not_begun_again_unasked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_interrupted_is_begun_anew_or_dropped_if_somebody_says_so() {
+    for button in ["Start clean", "Drop"] {
+        let server = Server::open().await;
+        let alice = server.person();
+        let first = server.start();
+        alice.says(&command("claude", "echo once >> done.txt; test $(wc -l < done.txt) = 2 || sleep 64.5"));
+        let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+        while server.lines_of("done.txt") == 0 {
+            assert!(tokio::time::Instant::now() < patience, "the command does not run: {:#?}", alice.messages().await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        alice.hears("⏳").await;
+        first.kill().await;
+        let second = server.start();
+        alice.presses("nothing is repeated unasked", button).await;
+        if button == "Drop" {
+            alice.says("[[say:Something else.]]");
+            alice.finds("Something else.", "What next?").await;
+            assert_eq!(server.lines_of("done.txt"), 1);
+        } else {
+            alice.finds("The tool said", "What next?").await;
+            assert_eq!(server.lines_of("done.txt"), 2);
+            // Another thread, which knows nothing of the first.
+            alice.says("/resume");
+            let threads = alice.hears("Threads of claude").await;
+            assert!(threads["text"].as_str().unwrap().contains("2. "), "{threads:#}");
+        }
+        second.kill().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_an_agent_had_not_heard_when_the_server_died_is_asked() {
     let server = Server::open().await;
     let alice = server.person();
