@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
-use salon::agents::{Agents, Installed, Pass, Porter};
+use salon::agents::{Agents, Installed, Pass, Porter, mark};
 use salon::arrive::Rejected;
 use salon::catalog::Catalog;
 use salon::engines::{Answers, Choice};
@@ -94,7 +94,8 @@ impl House {
         let clock = staged.clock;
         let (store, keys) = open_data(config, &owner, &clock).await?;
         let jwt = config.jwt.open(&clock).await?;
-        let sandbox = sandbox(config).await;
+        let database = mark::name_of(&store, &clock.id()).await?;
+        let sandbox = sandbox(config, Some(&database)).await;
         let engines = Engines::new([engines(config, &sandbox)?.all(), &staged.engines].concat());
         let worker = Worker { owner, boot: clock.id(), only: config.only.clone() };
         let salon = Salon::new(store, clock, engines, keys, config.settings.clone(), worker);
@@ -153,6 +154,7 @@ impl House {
         });
         let agents = Agents::new(
             config.workspaces.folder.clone(),
+            database,
             config.workspaces.projects.clone(),
             doors_of_runs(&salon.worker.boot),
             sandbox.ok(),
@@ -369,10 +371,23 @@ fn model(engine: &EngineConfig) -> Configured {
     }
 }
 
-/// The cell that agents are run in, or why there is none.
-pub async fn sandbox(config: &Config) -> Result<Arc<Sandbox>, String> {
+/// The cell that agents are run in, or why there is none. Without the name of a database nobody asks whose folder it is.
+pub async fn sandbox(config: &Config, database: Option<&str>) -> Result<Arc<Sandbox>, String> {
     if config.agents.iter().all(|agent| agent.program.is_none()) {
         return Err("no agent is installed".to_owned());
+    }
+    let folder = &config.workspaces.folder;
+    match database.map_or(Ok(true), |database| mark::claim(folder, database)) {
+        Ok(true) => {}
+        Ok(false) => {
+            let lack = format!(
+                "the folder {} is used by a Salon with another database; name one of your own, see [workspaces]",
+                folder.display()
+            );
+            tracing::error!(lack, "agents are not run");
+            return Err(lack);
+        }
+        Err(error) => return Err(format!("the folder {} cannot be used: {error}", folder.display())),
     }
     let settings = Settings {
         bwrap: config.workspaces.bwrap.clone(),

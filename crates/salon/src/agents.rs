@@ -2,6 +2,7 @@
 
 mod hosts;
 mod installed;
+pub mod mark;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -144,6 +145,8 @@ pub trait Porter: Send + Sync {
 pub struct Agents {
     /// A folder of ours that holds a folder for each chat.
     pub folder: PathBuf,
+    /// The name of the database that knows them.
+    database: String,
     /// Folders that an administrator has listed, by their names.
     pub projects: BTreeMap<String, PathBuf>,
     /// Where doors are: a short path, because a socket's name has room for a hundred bytes.
@@ -158,11 +161,12 @@ impl Agents {
     /// Without a sandbox there are no agents.
     pub fn new(
         folder: PathBuf,
+        database: String,
         projects: BTreeMap<String, PathBuf>,
         doors: PathBuf,
         sandbox: Option<Arc<Sandbox>>,
     ) -> Agents {
-        Agents { folder, projects, doors, sandbox, porter: OnceLock::new(), of_bots: RwLock::default() }
+        Agents { folder, database, projects, doors, sandbox, porter: OnceLock::new(), of_bots: RwLock::default() }
     }
 
     /// Takes in where the runs of each bot may go besides; what was so before is forgotten.
@@ -215,8 +219,13 @@ impl Agents {
 
     /// Removes the folders of sessions that are gone. Those of chats stay.
     pub async fn sweep(&self, store: &Store) -> anyhow::Result<usize> {
-        let root = self.folder.clone();
-        let listed = tokio::task::spawn_blocking(move || sessions_below(&root)).await??;
+        let (root, database) = (self.folder.clone(), self.database.clone());
+        let listed = tokio::task::spawn_blocking(move || match mark::is_of(&root, &database)? {
+            true => sessions_below(&root),
+            // What is in there is known to somebody else.
+            false => Ok(Vec::new()),
+        });
+        let listed = listed.await??;
         let mut swept = 0;
         for folder in listed {
             // A bot may be called as sessions are, and its chats are not gone because no session bears their numbers.

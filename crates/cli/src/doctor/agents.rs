@@ -6,10 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use salon::agents::{ENVIRONMENT, Installed};
+use salon::Clock;
+use salon::agents::{ENVIRONMENT, Installed, mark};
 use salon_engine::Secret;
 use salon_engine::agent::{Door, Errand, Launch};
 use salon_engine::sandbox::{Cell, Limits, Sandbox, Show};
+use salon_store::Store;
 
 use super::Sheet;
 use crate::config::{AgentConfig, Config};
@@ -20,14 +22,23 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks at every agent. `closely` starts each of them.
 pub(super) async fn agents(config: &Config, closely: bool, sheet: &mut Sheet) {
-    let sandbox = house::sandbox(config).await;
+    // A database that is in use cannot be asked for its name; whoever uses it has looked.
+    let database = match Store::open(&config.place, "doctor").await {
+        Ok(store) => mark::name_of(&store, &Clock::default().id()).await.ok(),
+        Err(_) => None,
+    };
+    let sandbox = house::sandbox(config, database.as_deref()).await;
     for agent in &config.agents {
         let name = &agent.name;
         match (&agent.program, &sandbox) {
             (None, _) => sheet.note(&format!("agent {name} is not installed")),
             (Some(program), Err(lack)) => {
                 let text = format!("agent {name} is at {}, and is not run: {lack}", program.display());
-                sheet.bad(&text, "install bubblewrap (Debian: apt install bubblewrap), or see docs/guide/agents.md");
+                let mend = match lack.contains("bwrap") {
+                    true => "install bubblewrap (Debian: apt install bubblewrap), or see docs/guide/agents.md",
+                    false => "see docs/guide/agents.md",
+                };
+                sheet.bad(&text, mend);
             }
             (Some(program), Ok(sandbox)) if closely => match look(config, agent, program, sandbox).await {
                 Ok(Seen { version, missing }) if missing.is_empty() => {

@@ -362,3 +362,32 @@ async fn the_folder_of_a_session_goes_when_the_session_has_gone() {
     assert_eq!(agents.sweep(&stage.house.salon.store).await.unwrap(), 1);
     assert!(kept.workspace().exists() && chat.exists() && !gone.workspace().exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_folder_of_another_database_nobody_works_and_nothing_is_removed() {
+    let others = tempfile::tempdir().unwrap();
+    let folder = others.path().join("agents");
+    assert!(salon::agents::mark::claim(&folder, "another").unwrap());
+    let session = folder.join("default/api/01ARZ3NDEKTSV4RRFFQ69G5FAV");
+    std::fs::create_dir_all(&session).unwrap();
+    let stage = stage_with(Policy::Workspace, |config| config.workspaces.folder = folder).await;
+    let frames = Talk::open(&stage, "claude").await.ask("hello").await;
+    let last = frames.last().unwrap();
+    assert!(last["type"] == "error" && last.to_string().contains("with another database"), "{frames:#?}");
+    let why = stage.house.salon.engines.find("claude").unwrap().why_not.unwrap();
+    assert!(why.contains("with another database"), "{why}");
+    assert_eq!(stage.house.salon.agents.get().unwrap().sweep(&stage.house.salon.store).await.unwrap(), 0);
+    assert!(session.exists());
+}
+
+#[test]
+fn a_folder_belongs_to_the_first_database_that_claims_it() {
+    use salon::agents::mark::{claim, is_of};
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("agents");
+    assert!(!is_of(&folder, "one").unwrap());
+    assert!(claim(&folder, "one").unwrap());
+    assert!(!claim(&folder, "two").unwrap());
+    assert!(claim(&folder, "one").unwrap() && is_of(&folder, "one").unwrap());
+    assert_eq!(folder.read_dir().unwrap().count(), 1);
+}
