@@ -1,9 +1,10 @@
 //! `salon bench`: how fast the path is, measured from outside on this machine. [`relay`] does the same for the second
-//! path.
+//! path, and [`events`] for the words of an agent.
 //!
 //! A mock Telegram runs in this process, and the real program as a child, on the database that is asked for. What is
 //! printed is what was seen; nothing here passes or fails. Both share the machine's cores, so the figures are a floor.
 
+mod events;
 mod relay;
 
 use std::net::SocketAddr;
@@ -44,6 +45,11 @@ pub struct Bench {
 enum Part {
     /// Measure the relay beside a bare reverse proxy: processor time, latency, memory
     Relay(relay::Options),
+    /// Measure how long a line of an agent takes to a chat, and to a program's stream
+    Events(events::Options),
+    /// The agent, as `events` has it started
+    #[command(hide = true)]
+    Agent(events::Says),
     /// The bare reverse proxy, as `relay` starts it
     #[command(hide = true)]
     Proxy {
@@ -55,6 +61,8 @@ enum Part {
 pub async fn bench(bench: &Bench) -> Result<()> {
     match &bench.part {
         Some(Part::Relay(options)) => relay::relay(options).await,
+        Some(Part::Events(options)) => events::events(options).await,
+        Some(Part::Agent(says)) => events::agent(says),
         Some(Part::Proxy { upstream }) => relay::proxy::proxy(*upstream).await,
         None => path(&bench.path).await,
     }

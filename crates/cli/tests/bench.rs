@@ -35,3 +35,23 @@ fn the_bench_of_the_relay_runs_through_and_prints_all_its_rows() {
         }
     }
 }
+
+#[test]
+fn the_bench_of_events_runs_through_and_prints_both_rows() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    #[expect(clippy::disallowed_methods, reason = "this test is about the program as a process")]
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_salon"));
+    command.args(["bench", "events", "--data", "bench", "--rounds", "1", "--lines", "8", "--pause-ms", "20"]);
+    command.current_dir(&folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    if std::env::var_os("SALON_NO_BWRAP").is_some() {
+        command.env("SALON_SANDBOX", "none");
+    }
+    let output = command.stdin(Stdio::null()).output().expect("the program starts");
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    for beginning in ["to the stream of a program", "to the chat, one edit a second"] {
+        let row = said.lines().find_map(|line| line.strip_prefix(beginning));
+        let row = row.unwrap_or_else(|| panic!("no row {beginning} in\n{said}"));
+        assert_eq!(row.split_whitespace().filter(|word| word.parse::<f64>().is_ok()).count(), 4, "{said}");
+    }
+}
