@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use crate::crowd::Crowd;
 use crate::judge::judge;
-use crate::program::{Program, Start};
+use crate::program::{Program, Start, ask};
 use crate::runs::{Measure, Outcome, WINDOW, is_long, long_patience, seed};
-use crate::stage::{Database, Intake, Stage, TOKEN, count_jobs, free_port, open, tail};
+use crate::stage::{BOT, Database, Intake, Stage, TOKEN, count_jobs, free_port, open, tail};
 
 const LEASE_MS: &str = "1500";
 /// Longer than the lease.
@@ -36,6 +36,42 @@ async fn of_two_processes_the_one_that_overslept_does_no_harm() {
     assert_eq!(*pollers, Some(1), "one of the two polls");
     // Only one that was stopped or killed may still have been waiting when its heir came.
     assert!(*conflicts <= measure.kills, "two polled at once {conflicts} times\n{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_process_hears_and_another_answers() {
+    let stage = Stage::set(Database::Postgres, Intake::Polling).await;
+    let mut front = stage.start("front", stage.port);
+    front.args.extend(["--roles", "http,poll"].map(str::to_owned));
+    let deaf_port = free_port();
+    let mut back = stage.start("back", deaf_port);
+    back.args.extend(["--roles", "work"].map(str::to_owned));
+    let mut hearing = open(&front, stage.port).await;
+    let working = back.spawn();
+    let mut crowd = Crowd::new(&stage, 10, WINDOW);
+    let ports = [stage.port];
+    assert!(crowd.ask_all(&ports, 40, long_patience()).await, "{}", tail(&back.said()));
+    assert!(ask(deaf_port, "GET /healthz HTTP/1.1", "").await.is_none(), "only one of the two listens");
+    // Nobody answers, and what is said is heard and kept all the same.
+    stage.kill(working).await;
+    asking(&mut crowd, 60, Duration::from_secs(1)).await;
+    let waits = |line: &str| line.contains("kind=\"update\"") && line.contains("state=\"queued\"");
+    let until = Instant::now() + long_patience();
+    while count_jobs(stage.port, waits).await.is_none_or(|waiting| waiting < 20) {
+        assert!(Instant::now() < until, "{:?}\n{}", count_jobs(stage.port, waits).await, tail(&front.said()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let ready = ask(stage.port, "GET /readyz HTTP/1.1", "").await.expect("an answer");
+    assert!(ready.status == 200 && ready.body.contains(BOT), "{}", ready.body);
+    let mut working = back.spawn();
+    assert!(crowd.ask_all(&ports, 80, long_patience()).await, "{}", tail(&back.said()));
+    for (program, start) in [(&mut hearing, &front), (&mut working, &back)] {
+        program.signal(Signal::TERM);
+        let ended = program.ended(Duration::from_secs(25)).await;
+        assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", tail(&start.said()));
+    }
+    let (damage, _) = judge(&stage, &crowd).await;
+    assert!(damage.none(), "{damage:?}\n{}", tail(&back.said()));
 }
 
 /// How two processes got on with each other.
