@@ -92,6 +92,16 @@ pub async fn pretend_newer(folder: &Path) {
     connection.close().await.expect("close");
 }
 
+/// Whether what people said is kept anywhere with these words in it: in a job, a turn or its log.
+pub async fn keeps(tx: &mut Tx, words: &str) -> bool {
+    let rows = sqlx::query(
+        "SELECT id FROM jobs WHERE payload LIKE '%' || $1 || '%' \
+         UNION ALL SELECT id FROM turns WHERE question LIKE '%' || $1 || '%' OR answer LIKE '%' || $1 || '%' \
+         UNION ALL SELECT turn_id FROM events WHERE body LIKE '%' || $1 || '%'",
+    );
+    !rows.bind(words).fetch_all(tx.connection()).await.expect("what is kept").is_empty()
+}
+
 /// How SQLite would find the rows of a statement, a line each.
 pub async fn plan(tx: &mut Tx, text: &'static str) -> Vec<String> {
     #[expect(clippy::disallowed_methods, reason = "a static text behind three words")]

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use salon::engines::Answers;
+use salon::people::{DEFAULT_ORG, NewUser, add_user};
 use salon::{Clock, Configured};
 use salon_bots::fleet::Bot;
 use salon_bots::roster::Intake;
 use salon_cli::config::Config;
 use salon_cli::house::{House, Staged};
-use salon_core::BotId;
+use salon_core::people::Role;
+use salon_core::{BotId, Limit, LimitId, Measure, OrgId, Period, Policy, Scope, UserId};
 use salon_mock::{
     Block, Calls, Correct, Fault, Group, Migrate, Mock, MockConfig, Press, Say, Timeline, TopicChange, Verify,
 };
@@ -87,6 +89,9 @@ struct Stage {
     labels: HashMap<String, At>,
     /// Groups that became supergroups, by name.
     moved: HashMap<String, i64>,
+    /// Who has an account, and the newest code that they made.
+    accounts: HashMap<String, UserId>,
+    codes: HashMap<String, String>,
     /// Topics of groups: `birds/nests`.
     topics: HashMap<String, i64>,
     bound: Bound,
@@ -162,6 +167,8 @@ impl Stage {
             told: BTreeMap::new(),
             labels: HashMap::new(),
             moved: HashMap::new(),
+            accounts: HashMap::new(),
+            codes: HashMap::new(),
             topics: HashMap::new(),
             bound: Bound::new(),
             here: (String::new(), 0),
@@ -278,6 +285,9 @@ impl Stage {
             self.mock.inject(&self.token(FIRST), update)?;
             return Ok(());
         }
+        if self.of_accounts(text).await? {
+            return Ok(());
+        }
         let (head, op, rest) = spoken(text).context("this line means nothing")?;
         let rest = line.whole(rest);
         match op {
@@ -347,6 +357,7 @@ impl Stage {
             "time passes" => self.clock.wind(span(rest)?),
             "engine was asked" => self.last_brief(&expected, |brief| brief.question.clone()).await?,
             "engine was told" => self.last_brief(&expected, |brief| brief.instructions.clone()).await?,
+            "engine was wished" => self.last_brief(&expected, |brief| wished(&brief.wishes)).await?,
             "engine was given thread" => {
                 self.last_brief(&expected, |brief| brief.thread.clone().unwrap_or_else(|| "none".to_owned())).await?;
             }
@@ -514,6 +525,9 @@ impl Stage {
     /// Fills in ids of people, names of bots and the address of the house.
     fn filled(&self, text: &str) -> String {
         let mut text = text.replace("{house}", &format!("http://{}", self.config.listen));
+        for (name, code) in &self.codes {
+            text = text.replace(&format!("{{code of {name}}}"), code);
+        }
         for (name, id, _) in PEOPLE {
             text = text.replace(&format!("{{{name}}}"), &id.to_string());
         }
@@ -524,6 +538,91 @@ impl Stage {
             text = text.replace(&format!("{{@{id}}}"), &format!("@mock{}_bot", 1001 + number));
         }
         text
+    }
+
+    // Accounts.
+
+    /// What people have on the web page, and what administrators do there; `false` if the line is about neither.
+    async fn of_accounts(&mut self, text: &str) -> Result<bool> {
+        if text.contains(['<', '>', '~']) {
+            return Ok(false);
+        }
+        let house = self.house()?;
+        let (salon, now) = (house.salon.clone(), self.clock.now());
+        if let Some(who) = text.strip_suffix(" has an account") {
+            let (org, name) = (OrgId::new(DEFAULT_ORG), capital(who));
+            let new = NewUser { org, name, email: None, role: Role::User, telegram: None };
+            let user = add_user(&salon.store, &salon.clock, new).await?;
+            let login = format!("{who}@example.org");
+            let args = (user.id.clone(), login);
+            salon.store.write(args, |tx, (id, login)| Box::pin(async move { tx.set_login(id, login).await })).await?;
+            self.accounts.insert(who.to_owned(), user.id);
+        } else if let Some(who) = text.strip_suffix(" makes a code") {
+            let user = self.account(who)?;
+            let code = salon.make_code(&user).await?.word;
+            self.codes.insert(who.to_owned(), code);
+        } else if let Some(who) = text.strip_suffix(" is switched off") {
+            self.change(who, |user| user.active = false).await?;
+        } else if let Some(who) = text.strip_suffix(" is switched on") {
+            self.change(who, |user| user.active = true).await?;
+        } else if let Some((who, end)) = text.split_once(" may stay for ") {
+            let args = (self.account(who)?, now + span(end)?);
+            salon
+                .store
+                .write(args, |tx, (id, until)| Box::pin(async move { tx.set_reach(id, Some(*until), None).await }))
+                .await?;
+        } else if let Some((who, models)) = text.split_once(" may be answered by ") {
+            let args = (self.account(who)?, models.to_owned());
+            salon
+                .store
+                .write(args, |tx, (id, models)| Box::pin(async move { tx.set_reach(id, None, Some(models)).await }))
+                .await?;
+        } else if let Some((who, amount)) = text.split_once(" may take ") {
+            let (amount, period) = amount.split_once(" tokens a ").context("<who> may take <n> tokens a <period>")?;
+            let limit = Limit {
+                id: LimitId::new(salon.clock.id()),
+                org: OrgId::new(DEFAULT_ORG),
+                scope: Scope::User,
+                subject: Some(self.account(who)?.to_string()),
+                measure: Measure::Tokens,
+                period: Period::parse(period).context("a period")?,
+                amount: amount.parse()?,
+                policy: Policy::Hard,
+                thresholds: Vec::new(),
+            };
+            ensure!(house.relay.book.add_limit(limit).await?, "there is such a limit");
+        } else if let Some((bot, reply)) = text.split_once(" answers ") {
+            let bot = Some(bot).filter(|bot| *bot != "every bot").map(BotId::new);
+            match reply.split_once(" with ") {
+                Some((name, words)) => {
+                    salon::replies::put(&salon.store, bot, name, words, now).await?;
+                }
+                None => {
+                    let name = reply.strip_suffix(" no more").context("answers /<name> with <text>, or no more")?;
+                    ensure!(salon::replies::remove(&salon.store, bot, name).await?, "there is no such reply");
+                }
+            }
+        } else if text == "no code is kept" {
+            for code in self.codes.values() {
+                let kept = testing::keeps(&mut salon.store.read().await?, code).await;
+                ensure!(!kept, "a code is kept");
+            }
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn account(&self, who: &str) -> Result<UserId> {
+        self.accounts.get(who).cloned().with_context(|| format!("{who} has no account"))
+    }
+
+    async fn change(&self, who: &str, change: impl FnOnce(&mut salon_core::User)) -> Result<()> {
+        let store = &self.house()?.salon.store;
+        let mut user = store.read().await?.find_user(&self.account(who)?).await?.context("they are gone")?;
+        change(&mut user);
+        store.write(user, |tx, user| Box::pin(async move { tx.set_user(user).await })).await?;
+        Ok(())
     }
 
     // What people do.
@@ -1116,6 +1215,13 @@ fn spoken(text: &str) -> Option<(&str, char, &str)> {
     let ops = [('>', " > "), ('<', " < "), ('~', " ~ ")];
     let found = ops.iter().filter_map(|(op, mark)| text.find(mark).map(|at| (at, *op, &text[at + 3..])));
     found.min_by_key(|(at, ..)| *at).map(|(at, op, rest)| (text[..at].trim(), op, rest))
+}
+
+/// What was wished of an answer: `256 tokens, temperature 0.7`.
+fn wished(wishes: &salon_core::Wishes) -> String {
+    let tokens = wishes.max_output.map(|tokens| format!("{tokens} tokens"));
+    let degree = wishes.temperature.map(|degree| format!("temperature {degree}"));
+    [tokens, degree].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn person(name: &str) -> Result<(i64, &'static str)> {
