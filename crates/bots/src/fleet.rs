@@ -192,6 +192,7 @@ impl Fleet {
             self.begin(&bot);
         }
         let mut watch = Watch::new(self.source.stamp());
+        self.call_the_roll().await;
         loop {
             self.queue_pollers().await;
             self.tell_menus(&mut menus).await;
@@ -201,6 +202,7 @@ impl Fleet {
             }
             if watch.is_due(self.source.stamp()) {
                 self.reload();
+                self.call_the_roll().await;
             }
         }
     }
@@ -218,6 +220,17 @@ impl Fleet {
         }
         for bot in self.all().into_iter().filter(|bot| bot.config.intake != Intake::Off) {
             tokio::spawn(tell_menu_until_heard(self.salon.clone(), bot));
+        }
+    }
+
+    /// Tells the audit what became of the list. Whoever serves one bot alone does not know the others.
+    async fn call_the_roll(&self) {
+        if !self.source.intake || self.source.only.is_some() {
+            return;
+        }
+        let bots = self.all();
+        if let Err(error) = crate::roll::call(&self.salon, bots.iter().map(|bot| &bot.config)).await {
+            tracing::warn!(%error, "what became of the list of bots could not be written down");
         }
     }
 

@@ -1,6 +1,6 @@
 //! The Telegram side: from an update to a reaction, and from a turn's log to messages.
 //!
-//! - [`roster`] reads which bots there are; [`fleet`] keeps them running as the roster wants.
+//! - [`roster`] reads which bots there are; [`roll`] tells the audit what became of them; [`fleet`] keeps them running as the roster wants.
 //! - [`poll`] takes updates in; webhooks come through [`fleet::Fleet::admit`].
 //! - [`update`] understands an update, in one transaction: [`commands`], [`buttons`], or something said.
 //! - [`admission`] says whom a bot is for; [`menus`] choose settings and dialogs by buttons; [`chart`] draws what was used.
@@ -23,6 +23,7 @@ pub mod later;
 pub mod menus;
 pub mod notice;
 pub mod poll;
+pub mod roll;
 pub mod roster;
 pub mod update;
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
 use salon::agents::{Agents, Installed, Pass, Porter, mark};
 use salon::arrive::Rejected;
+use salon::audit::anchors::Anchors;
 use salon::catalog::Catalog;
 use salon::engines::{Answers, Choice};
 use salon::idempotency::Requests;
@@ -180,6 +181,9 @@ impl House {
         tasks.spawn(fleet.clone().supervise(closing.clone()));
         tasks.spawn(keep_house(salon.clone(), relay.clone(), config.sessions.timeout, closing.clone()));
         tasks.spawn(relay.catalog.clone().watch(salon.hub.clone(), closing.clone()));
+        let anchors =
+            Anchors::open(salon.clone(), config.data.clone()).context("the audit's anchors cannot be read")?;
+        tasks.spawn(anchors.keep(closing.clone()));
         tasks.spawn(keep_keys(salon.clone(), config.master.clone(), closing.clone()));
         tasks.spawn({
             let (access, closing) = (salon.access.clone(), closing.clone());
@@ -188,7 +192,12 @@ impl House {
         if let Place::Folder(folder) = &config.place {
             match Desk::open(
                 folder,
-                Room { salon: salon.clone(), catalog: relay.catalog.clone(), master: config.master.clone() },
+                Room {
+                    salon: salon.clone(),
+                    catalog: relay.catalog.clone(),
+                    master: config.master.clone(),
+                    data: config.data.clone(),
+                },
             ) {
                 Ok(desk) => drop(tasks.spawn(desk.serve(closing.clone()))),
                 // The rest of the house works; commands that need the database want it to be closed.

@@ -3,6 +3,7 @@
 //! They work on the database. Where that is a file, which only one process can have, and a Salon is open, they are passed
 //! on to it through a socket beside the data, and do the same there: so keys can be made while everybody works.
 
+mod audit;
 mod desk;
 mod key;
 mod keys;
@@ -12,13 +13,13 @@ mod secret;
 mod upstream;
 mod user;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use salon::catalog::Catalog;
-use salon::{Clock, Engines, Keys, Salon, Settings};
+use salon::{Actor, Clock, Engines, Keys, Pen, Salon, Settings};
 use salon_engine::Secret;
 use salon_engine::outbound::Outbound;
 use salon_store::{Place, Store, Worker};
@@ -38,6 +39,11 @@ pub enum Office {
     User {
         #[command(subcommand)]
         command: user::UserCommand,
+    },
+    /// Look at what was done here, and whether it is whole
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
     },
     /// Look after organisations: who shares limits, keys and a time zone
     Org {
@@ -84,6 +90,8 @@ pub struct Room {
     pub salon: Arc<Salon>,
     pub catalog: Arc<Catalog>,
     pub master: MasterSource,
+    /// The data folder.
+    pub data: PathBuf,
 }
 
 /// What a command has to say.
@@ -137,6 +145,7 @@ impl Office {
     async fn perform(self, room: &Room, input: Option<Secret>) -> Result<Told> {
         match self {
             Office::User { command } => command.perform(room).await,
+            Office::Audit { command } => command.perform(room).await,
             Office::Org { command } => command.perform(room).await,
             Office::Key { command } => command.perform(room).await,
             Office::Keys { command } => command.perform(room).await,
@@ -149,6 +158,7 @@ impl Office {
     fn common(&self) -> &Common {
         match self {
             Office::User { command } => command.common(),
+            Office::Audit { command } => command.common(),
             Office::Org { command } => command.common(),
             Office::Key { command } => command.common(),
             Office::Keys { command } => command.common(),
@@ -168,6 +178,11 @@ impl Office {
 }
 
 impl Room {
+    /// What is done here is done by whoever has the machine.
+    fn pen(&self) -> Pen {
+        self.salon.pen(Actor::Operator)
+    }
+
     async fn open(config: &Config) -> Result<Room> {
         let clock = Clock::default();
         let (store, keys) = open_data(config, "office", &clock).await?;
@@ -175,7 +190,7 @@ impl Room {
         let salon = Salon::new(store, clock, Engines::new(Vec::new()), keys, Settings::default(), worker);
         let sources = config.sources.clone();
         let catalog = Catalog::open(salon.store.clone(), salon.clock.clone(), Outbound::new(), sources).await?;
-        Ok(Room { salon, catalog, master: config.master.clone() })
+        Ok(Room { salon, catalog, master: config.master.clone(), data: config.data.clone() })
     }
 }
 

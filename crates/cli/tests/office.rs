@@ -7,13 +7,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use salon::Actor;
 use salon::vault::Origin;
 use salon::{Credential, MasterKeys};
 use salon_cli::house::House;
 use salon_core::{Owner, UserId};
 use salon_engine::Secret;
 use salon_store::Place;
-use salon_store::testing::{drop_database, postgres_database};
+use salon_store::testing::{drop_database, postgres_database, tamper};
 use tempfile::TempDir;
 
 const CANARY: &str = "sk-CANARY-office-0123456789abcdef";
@@ -132,6 +133,28 @@ fn people_come_change_and_go() {
     assert!(office.says("org set default --zone Asia/Seoul --name Birds").contains("Asia/Seoul"));
     assert!(office.refuses("org set default --zone Mars/Base").contains("time zone"));
     assert_eq!(office.says("org list").lines().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_can_be_looked_at_while_salon_runs() {
+    let office = Office::new();
+    office.says("user add alice --role admin");
+    let house = office.house().await;
+    office.says("user add bob");
+    office.says("user set bob --role manager");
+    let listed = office.says("audit list --action user.changed --since 12h");
+    assert!(listed.contains("operator  user.changed") && listed.contains(r#"{"role":["user","manager"]}"#), "{listed}");
+    let line: serde_json::Value = serde_json::from_str(&office.says("audit list --limit 1 --json")).expect("JSON");
+    assert_eq!((&line["actor"], &line["detail"]["role"][1]), (&"operator".into(), &"manager".into()));
+    assert!(office.says("audit verify").contains(" lines, whole; 0 anchors agree."));
+    house.close().await;
+    // A Salon that closes leaves an anchor.
+    assert!(office.says("audit verify").contains(" lines, whole; 1 anchors agree."));
+    let forged = "DROP TRIGGER audit_keeps_lines; UPDATE audit SET actor = 'salon' WHERE seq = 2";
+    tamper(&office.place, forged).await.expect("forged");
+    let found = office.run("audit verify");
+    assert!(!found.status.success());
+    assert!(text(&found.stdout).contains("NOT WHOLE: line 2 is not as it was written"), "{}", text(&found.stdout));
 }
 
 #[test]
@@ -293,7 +316,10 @@ async fn killed_again_and_again(office: Office) {
     let vault = &house.salon.vault;
     let put = async |n: usize| {
         let owner = Owner::User(UserId::new(format!("user-{n}")));
-        vault.put_key(&owner, "openai", &origin, Secret::new(format!("sk-of-{n}"))).await.expect("stored");
+        vault
+            .put_key(&owner, "openai", &origin, Secret::new(format!("sk-of-{n}")), &salon.pen(Actor::Operator))
+            .await
+            .expect("stored");
     };
     futures_util::future::join_all((0..OWNERS).map(put)).await;
     house.close().await;

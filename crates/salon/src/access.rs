@@ -274,7 +274,7 @@ impl Access {
         let Some(jwt) = self.jwt.get() else { return Err(Denied::Unknown) };
         let claims = jwt.prove(token, now).await?;
         let expires_at = claims.expires_at;
-        let found = crate::people::person_of_claims(&self.store, &self.clock, claims).await;
+        let found = crate::people::person_of_claims(&self.store, &self.clock, &self.keys, claims).await;
         let Some((org, user)) = found.map_err(|error| unavailable(&error))? else { return Err(Denied::Inactive) };
         let caller = Caller {
             org: org.id,

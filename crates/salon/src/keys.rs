@@ -195,6 +195,7 @@ pub struct Keys {
     tokens: Hmac<Sha256>,
     answer_names: Hmac<Sha256>,
     answer_seal: Key,
+    audit: Hmac<Sha256>,
 }
 
 impl fmt::Debug for Keys {
@@ -214,8 +215,9 @@ impl Keys {
         let begin = |key: &Key| Hmac::new_from_slice(&**key).expect("HMAC takes keys of any length");
         let answer_names = begin(&derive(&tokens, b"salon.answer-name.v1"));
         let answer_seal = derive(&tokens, b"salon.answer-seal.v1");
+        let audit = begin(&derive(&tokens, b"salon.audit-mac.v1"));
         let tokens = begin(&tokens);
-        Ok(Keys { master: Arc::new(RwLock::new(Arc::new(master))), tokens, answer_names, answer_seal })
+        Ok(Keys { master: Arc::new(RwLock::new(Arc::new(master))), tokens, answer_names, answer_seal, audit })
     }
 
     /// Takes other master keys in, such as a new one that was added to the file. They have to fit like the first ones.
@@ -250,6 +252,11 @@ impl Keys {
     /// What answers are found by that are given again. All processes on this data have the same.
     pub(crate) fn answer_names(&self) -> Hmac<Sha256> {
         self.answer_names.clone()
+    }
+
+    /// What binds the lines of the audit. All processes on this data have the same.
+    pub(crate) fn audit(&self) -> Hmac<Sha256> {
+        self.audit.clone()
     }
 
     /// What they are sealed by where others could read or write them.

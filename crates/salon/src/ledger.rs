@@ -27,10 +27,12 @@ use salon_core::{
 };
 use salon_store::ledger::{CallState, Difference};
 use salon_store::{Error, Store, Terms};
+use serde_json::json;
 use thiserror::Error as ThisError;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::Clock;
+use crate::audit::{Action, Deed, Pen, note};
 use keeper::Order;
 
 pub use salon_store::ledger::{Attempt, AttemptState, Payer};
@@ -279,55 +281,88 @@ impl Book {
     }
 
     /// Lets a held call through: it may be reserved once more with its id. `false` if it does not wait.
-    pub async fn approve(&self, org: &OrgId, call: &CallId, by: &UserId) -> Result<bool, Error> {
-        self.decide(org, call, CallState::Approved, by).await
+    pub async fn approve(&self, org: &OrgId, call: &CallId, pen: &Pen) -> Result<bool, Error> {
+        self.decide(org, call, CallState::Approved, pen).await
     }
 
     /// Refuses a held call. `false` if it does not wait.
-    pub async fn deny(&self, org: &OrgId, call: &CallId, by: &UserId) -> Result<bool, Error> {
-        self.decide(org, call, CallState::Denied, by).await
+    pub async fn deny(&self, org: &OrgId, call: &CallId, pen: &Pen) -> Result<bool, Error> {
+        self.decide(org, call, CallState::Denied, pen).await
     }
 
-    async fn decide(&self, org: &OrgId, call: &CallId, to: CallState, by: &UserId) -> Result<bool, Error> {
+    async fn decide(&self, org: &OrgId, call: &CallId, to: CallState, pen: &Pen) -> Result<bool, Error> {
         let deadline = self.shared.clock.now() + self.shared.settings.held;
-        let args = (org.clone(), call.clone(), to, by.clone(), deadline);
+        let args = (org.clone(), call.clone(), to, pen.clone(), deadline);
         self.shared
             .store
-            .write(args, |tx, (org, call, to, by, deadline)| {
-                Box::pin(async move { tx.decide_call(org, call, *to, by, *deadline).await })
+            .write(args, |tx, (org, call, to, pen, deadline)| {
+                Box::pin(async move {
+                    let by = UserId::new(pen.actor().to_string());
+                    let decided = tx.decide_call(org, call, *to, &by, *deadline).await?;
+                    if decided {
+                        let yes = *to == CallState::Approved;
+                        let action = if yes { Action::CallApproved } else { Action::CallDenied };
+                        note(tx, pen, Deed::new(action, org, call)).await?;
+                    }
+                    Ok(decided)
+                })
             })
             .await
     }
 
     /// Adds a limit, which holds at once here and with the next call everywhere else. `false` if there is one of this id.
-    pub async fn add_limit(&self, limit: Limit) -> Result<bool, Error> {
+    pub async fn add_limit(&self, limit: Limit, pen: &Pen) -> Result<bool, Error> {
         if let Some(fault) = limit.fault() {
             return Err(anyhow::anyhow!("not a limit: {fault}").into());
         }
-        let args = (limit, self.shared.clock.now());
-        let write = self.shared.store.write(args, |tx, (limit, now)| Box::pin(tx.add_limit(limit, *now)));
+        let args = (limit, self.shared.clock.now(), pen.clone());
+        let write = self.shared.store.write(args, |tx, (limit, now, pen)| {
+            Box::pin(async move {
+                let added = tx.add_limit(limit, *now).await?;
+                if added {
+                    let detail = json!({
+                        "scope": limit.scope.as_str(), "subject": limit.subject, "measure": limit.measure.as_str(),
+                        "period": limit.period.as_str(), "amount": limit.amount, "policy": limit.policy.as_str(),
+                    });
+                    note(tx, pen, Deed::new(Action::LimitAdded, &limit.org, &limit.id).with(detail)).await?;
+                }
+                Ok(added)
+            })
+        });
         self.learn_after(write.await?).await
     }
 
     /// Changes how much a limit allows, and what happens beyond. `false` if there is no such limit.
-    pub async fn change_limit(&self, org: &OrgId, id: &LimitId, terms: Terms) -> Result<bool, Error> {
+    pub async fn change_limit(&self, org: &OrgId, id: &LimitId, terms: Terms, pen: &Pen) -> Result<bool, Error> {
         if let Some(fault) = salon_core::limit::fault_of(terms.amount, &terms.thresholds) {
             return Err(anyhow::anyhow!("not a limit: {fault}").into());
         }
-        let args = (org.clone(), id.clone(), terms, self.shared.clock.now());
-        let write = self.shared.store.write(args, |tx, (org, id, terms, now)| {
-            Box::pin(async move { tx.change_limit(org, id, terms, *now).await })
+        let args = (org.clone(), id.clone(), terms, self.shared.clock.now(), pen.clone());
+        let write = self.shared.store.write(args, |tx, (org, id, terms, now, pen)| {
+            Box::pin(async move {
+                let changed = tx.change_limit(org, id, terms, *now).await?;
+                if changed {
+                    let detail = json!({ "amount": terms.amount, "policy": terms.policy.as_str() });
+                    note(tx, pen, Deed::new(Action::LimitChanged, org, id).with(detail)).await?;
+                }
+                Ok(changed)
+            })
         });
         self.learn_after(write.await?).await
     }
 
     /// Takes a limit away. `false` if there is no such limit.
-    pub async fn remove_limit(&self, org: &OrgId, id: &LimitId) -> Result<bool, Error> {
-        let args = (org.clone(), id.clone(), self.shared.clock.now());
-        let write = self
-            .shared
-            .store
-            .write(args, |tx, (org, id, now)| Box::pin(async move { tx.remove_limit(org, id, *now).await }));
+    pub async fn remove_limit(&self, org: &OrgId, id: &LimitId, pen: &Pen) -> Result<bool, Error> {
+        let args = (org.clone(), id.clone(), self.shared.clock.now(), pen.clone());
+        let write = self.shared.store.write(args, |tx, (org, id, now, pen)| {
+            Box::pin(async move {
+                let removed = tx.remove_limit(org, id, *now).await?;
+                if removed {
+                    note(tx, pen, Deed::new(Action::LimitRemoved, org, id)).await?;
+                }
+                Ok(removed)
+            })
+        });
         self.learn_after(write.await?).await
     }
 

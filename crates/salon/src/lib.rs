@@ -17,6 +17,7 @@
 pub mod access;
 pub mod agents;
 pub mod arrive;
+pub mod audit;
 pub mod catalog;
 pub mod clock;
 pub mod engines;
@@ -53,6 +54,7 @@ use salon_store::{PEOPLE, Signal, Store, Worker};
 
 pub use access::{Access, BadCredential, Caller, Credential, Denied};
 pub use agents::Agents;
+pub use audit::{Action, Actor, Deed, Pen};
 pub use clock::Clock;
 pub use engines::{Configured, Engines};
 pub use job::{Job, Lease, Next, Work};

@@ -5,6 +5,7 @@
 //! and every page and every open stream looks at it again.
 
 pub mod backoff;
+pub mod factor;
 pub mod passes;
 pub mod password;
 
@@ -15,9 +16,11 @@ use std::time::Duration;
 use salon_core::people::Role;
 use salon_core::{OrgId, Scopes, Time, User, UserId};
 use salon_store::{Account, Login, Realm, Taste};
+use serde_json::json;
 use thiserror::Error;
 
 use crate::access::{scopes, zone};
+use crate::audit::{self, Action, Actor, Deed, Pen, note};
 use crate::people::{DEFAULT_ORG, PeopleError};
 use crate::{Caller, Salon};
 use passes::Invited;
@@ -75,6 +78,10 @@ pub enum NotIn {
     /// The password was right, and a code of the second factor is wanted.
     #[error("a code is wanted")]
     CodeWanted,
+    #[error("there is a second factor already")]
+    FactorOn,
+    #[error("there is no second factor")]
+    NoFactor,
     #[error("the account is switched off")]
     Inactive,
     #[error("the role does not allow this")]
@@ -101,6 +108,8 @@ impl NotIn {
             NotIn::Wrong => "wrong",
             NotIn::TooMany { .. } => "too_many",
             NotIn::CodeWanted => "code_wanted",
+            NotIn::FactorOn => "factor_on",
+            NotIn::NoFactor => "no_factor",
             NotIn::Inactive => "inactive",
             NotIn::Role => "role",
             NotIn::Closed => "closed",
@@ -179,6 +188,19 @@ impl Salon {
         Ok(chosen.and_then(|text| Registration::parse(&text)).unwrap_or_default())
     }
 
+    /// Chooses who may register.
+    pub async fn set_registration(&self, pen: &Pen, chosen: Registration) -> salon_store::Result<()> {
+        self.store
+            .write((chosen, pen.clone()), |tx, (chosen, pen)| {
+                Box::pin(async move {
+                    tx.set_setting(REGISTRATION, chosen.as_str()).await?;
+                    let deed = Deed::new(Action::SettingChanged, &OrgId::new(""), REGISTRATION);
+                    note(tx, pen, deed.with(json!({ "to": chosen.as_str() }))).await
+                })
+            })
+            .await
+    }
+
     /// Makes somebody who wants to be one, with an address and a password to come in by.
     pub async fn register(&self, new: Newcomer) -> Result<User, NotIn> {
         let name = crate::people::name(&new.name)?;
@@ -205,7 +227,8 @@ impl Salon {
             subject: None,
             created_at: self.clock.now(),
         };
-        let args = Joining { user: user.clone(), login: email.to_lowercase(), hash, invited, lang: new.lang };
+        let pen = self.pen(&user.id);
+        let args = Joining { user: user.clone(), login: email.to_lowercase(), hash, invited, lang: new.lang, pen };
         self.store.write(args, |tx, joining| Box::pin(join(tx, joining))).await?.map(|()| user)
     }
 
@@ -215,20 +238,47 @@ impl Salon {
         let now = self.clock.now();
         self.backoff.allow(&login, shown.peer, now).map_err(|retry_after| NotIn::TooMany { retry_after })?;
         let account = self.store.read().await?.find_account_of_login(&login).await?;
-        let known = account.as_ref().and_then(|account| account.password.as_deref());
+        let known = account.clone();
+        let password = account.as_ref().and_then(|account| account.password.as_deref());
         // Also where there is no such person, so that nobody learns it by the clock.
-        let right = self.passwords.verify(shown.password, known).await;
+        let right = self.passwords.verify(shown.password, password).await;
         let Some(account) = account.filter(|_| right) else {
             self.backoff.note(&login, shown.peer, now);
+            self.turned_away(known.as_ref(), &shown, "wrong").await?;
             return Err(NotIn::Wrong);
         };
-        self.check_factor(&account, shown.code).await.inspect_err(|error| {
+        if let Err(error) = self.check_factor(&account, shown.code).await {
             if matches!(error, NotIn::Wrong) {
                 self.backoff.note(&login, shown.peer, now);
+                self.turned_away(Some(&account), &shown, "wrong_code").await?;
             }
-        })?;
+            return Err(error);
+        }
         self.backoff.forget(&login);
-        self.let_in(&account, shown.realm, shown.browser).await
+        let entered = self.let_in(&account, shown.realm, shown.browser).await;
+        if let Err(error @ (NotIn::Inactive | NotIn::Role)) = &entered {
+            self.turned_away(Some(&account), &shown, error.code()).await?;
+        }
+        entered
+    }
+
+    /// Writes down that somebody did not come in. What they typed is not told: people mistake one field for another.
+    async fn turned_away(
+        &self,
+        account: Option<&Account>,
+        shown: &Shown<'_>,
+        why: &'static str,
+    ) -> salon_store::Result<()> {
+        let detail = json!({
+            "realm": shown.realm.as_str(), "browser": browser_family(shown.browser),
+            "peer": shown.peer.map(|peer| peer.to_string()),
+        });
+        let nowhere = OrgId::new("");
+        let deed = match account {
+            Some(account) => Deed::new(Action::LogIn, &account.user.org, &account.user.id),
+            None => Deed::new(Action::LogIn, &nowhere, ""),
+        };
+        audit::note_alone(&self.store, self.pen(Actor::Guest), deed.ended(why).with(detail)).await
     }
 
     /// Lets somebody in who proved otherwise who they are.
@@ -253,14 +303,17 @@ impl Salon {
             expires_at: now + lasts,
             proved_at: now,
         };
-        let args = (login.clone(), self.keys.token_hash(&cookie));
+        let deed = Deed::new(Action::LogIn, &account.user.org, &login.user)
+            .with(json!({ "realm": realm.as_str(), "browser": login.browser, "login": login.id }));
+        let args = (login.clone(), self.keys.token_hash(&cookie), self.pen(&login.user), deed);
         self.store
-            .write(args, |tx, (login, hash)| {
+            .write(args, |tx, (login, hash, pen, deed)| {
                 Box::pin(async move {
                     for old in tx.list_logins(&login.user).await?.iter().skip(MOST_LOGINS - 1) {
                         tx.end_login(&login.user, &old.id).await?;
                     }
-                    tx.add_login(login, hash).await
+                    tx.add_login(login, hash).await?;
+                    note(tx, pen, deed.clone()).await
                 })
             })
             .await?;
@@ -305,8 +358,19 @@ impl Salon {
 
     /// Ends one of somebody's logins.
     pub async fn log_out(&self, user: &UserId, login: &str) -> salon_store::Result<bool> {
-        let args = (user.clone(), login.to_owned());
-        self.store.write(args, |tx, (user, login)| Box::pin(async move { tx.end_login(user, login).await })).await
+        let args = (user.clone(), login.to_owned(), self.pen(user));
+        self.store
+            .write(args, |tx, (user, login, pen)| {
+                Box::pin(async move {
+                    let ended = tx.end_login(user, login).await?;
+                    if ended {
+                        let deed = of(tx, Action::LogOut, user).await?;
+                        note(tx, pen, deed.with(json!({ "login": login }))).await?;
+                    }
+                    Ok(ended)
+                })
+            })
+            .await
     }
 
     /// Takes another password, if the old one was right. Whatever they had open ends.
@@ -314,15 +378,21 @@ impl Salon {
         self.prove(account, old).await?;
         let email = account.user.email.as_deref().unwrap_or_default();
         password::check(new, &[email, &account.user.name]).map_err(|password::Weak| NotIn::WeakPassword)?;
-        self.set_password(&account.user.id, new).await
+        self.set_password(&self.pen(&account.user.id), &account.user.id, new).await
     }
 
     /// Sets a password, whoever asks for it.
-    pub async fn set_password(&self, user: &UserId, new: &str) -> Result<(), NotIn> {
+    pub async fn set_password(&self, pen: &Pen, user: &UserId, new: &str) -> Result<(), NotIn> {
         password::check(new, &[]).map_err(|password::Weak| NotIn::WeakPassword)?;
-        let args = (user.clone(), self.passwords.hash(new).await);
-        self.store.write(args, |tx, (user, hash)| Box::pin(tx.set_password(user, hash))).await?;
-        Ok(())
+        let args = (user.clone(), self.passwords.hash(new).await, pen.clone());
+        let set = self.store.write(args, |tx, (user, hash, pen)| {
+            Box::pin(async move {
+                tx.set_password(user, hash).await?;
+                let deed = of(tx, Action::PasswordSet, user).await?;
+                note(tx, pen, deed).await
+            })
+        });
+        Ok(set.await?)
     }
 
     /// Whether this is somebody's password; wrong ones count as at the door.
@@ -341,14 +411,6 @@ impl Salon {
     pub async fn set_taste(&self, user: &UserId, taste: Taste) -> salon_store::Result<()> {
         self.store.write((user.clone(), taste), |tx, (user, taste)| Box::pin(tx.set_taste(user, taste))).await
     }
-
-    async fn check_factor(&self, account: &Account, code: Option<&str>) -> Result<(), NotIn> {
-        match (&account.factor, code) {
-            (None, _) => Ok(()),
-            (Some(_), None) => Err(NotIn::CodeWanted),
-            (Some(_), Some(_)) => Err(NotIn::Wrong),
-        }
-    }
 }
 
 /// Whether two words are the same, in a time that does not tell how far they agree.
@@ -362,12 +424,19 @@ pub(crate) fn reach(account: &Account) -> Scopes {
     scopes(None, account.models.as_deref(), None)
 }
 
+/// A deed that is about somebody, in their organisation.
+async fn of(tx: &mut salon_store::Tx, action: Action, user: &UserId) -> salon_store::Result<Deed> {
+    let org = tx.find_user(user).await?.map_or_else(|| OrgId::new(""), |user| user.org);
+    Ok(Deed::new(action, &org, user))
+}
+
 struct Joining {
     user: User,
     login: String,
     hash: String,
     invited: Option<Invited>,
     lang: Option<String>,
+    pen: Pen,
 }
 
 async fn join(tx: &mut salon_store::Tx, joining: &Joining) -> salon_store::Result<Result<(), NotIn>> {
@@ -388,6 +457,8 @@ async fn join(tx: &mut salon_store::Tx, joining: &Joining) -> salon_store::Resul
     tx.set_password(&user.id, &joining.hash).await?;
     let taste = Taste { lang: joining.lang.clone(), ..Taste::default() };
     tx.set_taste(&user.id, &taste).await?;
+    let detail = json!({ "role": user.role.as_str(), "invited": joining.invited.is_some() });
+    note(tx, &joining.pen, Deed::new(Action::UserAdded, &user.org, &user.id).with(detail)).await?;
     Ok(Ok(()))
 }
 

@@ -5,10 +5,13 @@ use salon_core::mask::Mask;
 use salon_core::people::Role;
 use salon_core::{Org, OrgId, Time, User, UserId};
 use salon_store::{Error, Store, Tx};
+use serde_json::json;
 use thiserror::Error as ThisError;
 
 use crate::access::jwt::Claims;
+use crate::audit::{Action, Actor, Deed, Pen, note};
 use crate::clock::Clock;
+use crate::keys::Keys;
 use crate::sessions::ANYBODY;
 
 /// Everybody who is not said to belong elsewhere belongs here. It is there from the first start.
@@ -60,7 +63,7 @@ pub struct UserChange {
     pub telegram: Option<Option<i64>>,
 }
 
-pub async fn add_user(store: &Store, clock: &Clock, new: NewUser) -> Result<User, PeopleError> {
+pub async fn add_user(store: &Store, clock: &Clock, pen: &Pen, new: NewUser) -> Result<User, PeopleError> {
     let user = User {
         id: UserId::new(clock.id()),
         org: find_org(store, new.org.as_str()).await?.id,
@@ -72,13 +75,22 @@ pub async fn add_user(store: &Store, clock: &Clock, new: NewUser) -> Result<User
         subject: None,
         created_at: clock.now(),
     };
-    let added = store.write(user.clone(), |tx, user| Box::pin(tx.add_user(user))).await?;
-    if added { Ok(user) } else { Err(PeopleError::TelegramTaken) }
+    let added = store.write((user.clone(), pen.clone()), |tx, (user, pen)| {
+        Box::pin(async move {
+            let added = tx.add_user(user).await?;
+            if added {
+                note(tx, pen, deed(Action::UserAdded, user)).await?;
+            }
+            Ok(added)
+        })
+    });
+    if added.await? { Ok(user) } else { Err(PeopleError::TelegramTaken) }
 }
 
 /// Changes somebody. Their keys and tokens follow at once.
-pub async fn set_user(store: &Store, id: &UserId, change: UserChange) -> Result<User, PeopleError> {
+pub async fn set_user(store: &Store, pen: &Pen, id: &UserId, change: UserChange) -> Result<User, PeopleError> {
     let mut user = store.read().await?.find_user(id).await?.ok_or_else(|| PeopleError::Nobody(id.to_string()))?;
+    let before = user.clone();
     let was_admin = user.role == Role::Admin && user.active;
     if let Some(org) = change.org {
         user.org = find_org(store, org.as_str()).await?.id;
@@ -95,19 +107,61 @@ pub async fn set_user(store: &Store, id: &UserId, change: UserChange) -> Result<
     if was_admin && !(user.role == Role::Admin && user.active) {
         keep_an_admin(store, &user.id).await?;
     }
-    let set = store.write(user.clone(), |tx, user| Box::pin(tx.set_user(user))).await?;
-    if set { Ok(user) } else { Err(PeopleError::TelegramTaken) }
+    let set = store.write((before, user.clone(), pen.clone()), |tx, (before, user, pen)| {
+        Box::pin(async move {
+            let set = tx.set_user(user).await?;
+            if set && before != user {
+                note(tx, pen, deed(Action::UserChanged, user).with(changes(before, user))).await?;
+            }
+            Ok(set)
+        })
+    });
+    if set.await? { Ok(user) } else { Err(PeopleError::TelegramTaken) }
 }
 
 /// Removes somebody with all their keys and secrets. The ledger keeps what they spent, under no name.
-pub async fn remove_user(store: &Store, clock: &Clock, id: &UserId) -> Result<(), PeopleError> {
+pub async fn remove_user(store: &Store, pen: &Pen, id: &UserId) -> Result<(), PeopleError> {
     let nobody = || PeopleError::Nobody(id.to_string());
     let user = store.read().await?.find_user(id).await?.ok_or_else(nobody)?;
     if user.role == Role::Admin && user.active {
         keep_an_admin(store, id).await?;
     }
-    let removed = store.write((id.clone(), clock.now()), |tx, (id, now)| Box::pin(tx.remove_user(id, *now))).await?;
-    if removed { Ok(()) } else { Err(nobody()) }
+    let removed = store.write((user, pen.clone()), |tx, (user, pen)| {
+        Box::pin(async move {
+            let removed = tx.remove_user(&user.id, pen.at()).await?;
+            if removed {
+                // Under no name: what stands here cannot be forgotten later.
+                note(tx, pen, Deed::new(Action::UserRemoved, &user.org, &user.id)).await?;
+            }
+            Ok(removed)
+        })
+    });
+    if removed.await? { Ok(()) } else { Err(nobody()) }
+}
+
+/// What is told of somebody: never a name or an address, because a line of the audit cannot be forgotten.
+fn deed(action: Action, user: &User) -> Deed {
+    Deed::new(action, &user.org, &user.id).with(json!({ "role": user.role.as_str(), "active": user.active }))
+}
+
+/// What of somebody was changed, from what to what where it says what they may do.
+fn changes(before: &User, after: &User) -> serde_json::Value {
+    let mut changes = serde_json::Map::new();
+    let mut told = |name: &str, old: &str, new: &str| {
+        if old != new {
+            changes.insert(name.to_owned(), json!([old, new]));
+        }
+    };
+    told("role", before.role.as_str(), after.role.as_str());
+    told("active", &before.active.to_string(), &after.active.to_string());
+    told("org", before.org.as_str(), after.org.as_str());
+    let rest = [
+        ("name", before.name != after.name),
+        ("email", before.email != after.email),
+        ("telegram", before.telegram != after.telegram),
+    ];
+    changes.extend(rest.into_iter().filter(|(_, other)| *other).map(|(name, _)| (name.to_owned(), json!("changed"))));
+    changes.into()
 }
 
 /// Refuses to lose the last one who could undo it, if there are others who would be left alone.
@@ -119,6 +173,27 @@ async fn keep_an_admin(store: &Store, except: &UserId) -> Result<(), PeopleError
         return Ok(());
     }
     Err(PeopleError::LastAdmin)
+}
+
+/// Sets until when somebody may do anything, and by which models they may be answered.
+pub async fn set_reach(
+    store: &Store,
+    pen: &Pen,
+    id: &UserId,
+    until: Option<Time>,
+    models: Option<&str>,
+) -> Result<(), PeopleError> {
+    let user = store.read().await?.find_user(id).await?.ok_or_else(|| PeopleError::Nobody(id.to_string()))?;
+    let detail = json!({ "until_ms": until.map(|until| until.0), "models": models });
+    let deed = Deed::new(Action::UserChanged, &user.org, id).with(detail);
+    let args = (id.clone(), until, models.map(str::to_owned), pen.clone(), deed);
+    let set = store.write(args, |tx, (id, until, models, pen, deed)| {
+        Box::pin(async move {
+            tx.set_reach(id, *until, models.as_deref()).await?;
+            note(tx, pen, deed.clone()).await
+        })
+    });
+    Ok(set.await?)
 }
 
 /// Somebody by id, e-mail address or name.
@@ -135,7 +210,7 @@ pub async fn find_user(store: &Store, word: &str) -> Result<User, PeopleError> {
     }
 }
 
-pub async fn add_org(store: &Store, clock: &Clock, text: &str, zone: &str) -> Result<Org, PeopleError> {
+pub async fn add_org(store: &Store, clock: &Clock, pen: &Pen, text: &str, zone: &str) -> Result<Org, PeopleError> {
     check_zone(zone)?;
     let org = Org {
         id: OrgId::new(clock.id()),
@@ -144,12 +219,24 @@ pub async fn add_org(store: &Store, clock: &Clock, text: &str, zone: &str) -> Re
         subject: None,
         created_at: clock.now(),
     };
-    store.write(org.clone(), |tx, org| Box::pin(tx.add_org(org))).await?;
+    let added = store.write((org.clone(), pen.clone()), |tx, (org, pen)| {
+        Box::pin(async move {
+            tx.add_org(org).await?;
+            note(tx, pen, Deed::new(Action::OrgAdded, &org.id, &org.id)).await
+        })
+    });
+    added.await?;
     Ok(org)
 }
 
 /// Changes an organisation's name or zone. Windows of limits that have begun end as the new zone has it.
-pub async fn set_org(store: &Store, word: &str, text: Option<&str>, zone: Option<&str>) -> Result<Org, PeopleError> {
+pub async fn set_org(
+    store: &Store,
+    pen: &Pen,
+    word: &str,
+    text: Option<&str>,
+    zone: Option<&str>,
+) -> Result<Org, PeopleError> {
     let mut org = find_org(store, word).await?;
     if let Some(text) = text {
         org.name = name(text)?;
@@ -158,8 +245,17 @@ pub async fn set_org(store: &Store, word: &str, text: Option<&str>, zone: Option
         check_zone(zone)?;
         org.zone = zone.to_owned();
     }
-    let set = store.write(org.clone(), |tx, org| Box::pin(tx.set_org(org))).await?;
-    if set { Ok(org) } else { Err(PeopleError::NoOrg(word.to_owned())) }
+    let set = store.write((org.clone(), pen.clone()), |tx, (org, pen)| {
+        Box::pin(async move {
+            let set = tx.set_org(org).await?;
+            if set {
+                let detail = json!({ "name": org.name, "zone": org.zone });
+                note(tx, pen, Deed::new(Action::OrgChanged, &org.id, &org.id).with(detail)).await?;
+            }
+            Ok(set)
+        })
+    });
+    if set.await? { Ok(org) } else { Err(PeopleError::NoOrg(word.to_owned())) }
 }
 
 /// Who reads the texts of an organisation masked; nobody where there is no such organisation.
@@ -191,6 +287,7 @@ pub async fn find_org(store: &Store, word: &str) -> Result<Org, PeopleError> {
 /// To be called where a question is stored, in its transaction. `id` is used if they are new.
 pub async fn person_of_telegram(
     tx: &mut Tx,
+    pen: &Pen,
     telegram: i64,
     text: &str,
     id: &UserId,
@@ -211,6 +308,7 @@ pub async fn person_of_telegram(
         created_at: now,
     };
     if tx.add_user(&user).await? {
+        note(tx, pen, deed(Action::UserAdded, &user)).await?;
         return Ok(user);
     }
     // Somebody else was faster in between.
@@ -223,6 +321,7 @@ pub async fn person_of_telegram(
 pub(crate) async fn person_of_claims(
     store: &Store,
     clock: &Clock,
+    keys: &Keys,
     claims: Claims,
 ) -> salon_store::Result<Option<(Org, User)>> {
     let mut tx = store.read().await?;
@@ -238,7 +337,8 @@ pub(crate) async fn person_of_claims(
         return Ok(user.active.then_some((org, user)));
     }
     let now = clock.now();
-    let new = Newcomer { claims, user: UserId::new(clock.id()), org: OrgId::new(clock.id()), now };
+    let pen = Pen::new(keys, clock, Actor::Salon);
+    let new = Newcomer { claims, user: UserId::new(clock.id()), org: OrgId::new(clock.id()), now, pen };
     let (org, user) = store.write(new, |tx, new| Box::pin(welcome(tx, new))).await?;
     Ok(user.active.then_some((org, user)))
 }
@@ -249,6 +349,7 @@ struct Newcomer {
     user: UserId,
     org: OrgId,
     now: Time,
+    pen: Pen,
 }
 
 async fn welcome(tx: &mut Tx, new: &Newcomer) -> salon_store::Result<(Org, User)> {
@@ -271,7 +372,7 @@ async fn welcome(tx: &mut Tx, new: &Newcomer) -> salon_store::Result<(Org, User)
         },
     };
     let known = tx.find_user_of_subject(&claims.user).await?;
-    let is_known = known.is_some();
+    let before = known.clone();
     let mut user = known.unwrap_or_else(|| User {
         id: new.user.clone(),
         org: org.id.clone(),
@@ -287,11 +388,15 @@ async fn welcome(tx: &mut Tx, new: &Newcomer) -> salon_store::Result<(Org, User)
     user.name = claims.shown_name();
     user.email.clone_from(&claims.email);
     user.role = claims.role;
-    if is_known {
+    if let Some(before) = before {
         tx.set_user(&user).await?;
+        if before != user {
+            note(tx, &new.pen, deed(Action::UserChanged, &user).with(changes(&before, &user))).await?;
+        }
         return Ok((org, user));
     }
     if tx.add_user(&user).await? {
+        note(tx, &new.pen, deed(Action::UserAdded, &user)).await?;
         return Ok((org, user));
     }
     Ok((org, tx.find_user_of_subject(&claims.user).await?.ok_or_else(met)?))

@@ -18,13 +18,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reqwest::Url;
-use salon_core::{Owner, SecretId, Time};
+use salon_core::{OrgId, Owner, SecretId, Time, UserId};
 use salon_store::{Dek, Sealed, Store};
+use serde_json::json;
 use thiserror::Error;
 use ulid::Ulid;
 use zeroize::Zeroizing;
 
 use crate::access::{Caller, Parts, token};
+use crate::audit::{Action, Deed, Pen, note};
 use crate::clock::Clock;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -39,6 +41,9 @@ const BELIEVE: Duration = Duration::from_secs(300);
 const LONGEST_SECRET: usize = 8 * 1024;
 /// Keys that are shorter than this get no hint: four letters would be much of them.
 const HINTED: usize = 16;
+/// What Salon keeps for itself. No provider has a colon in its name.
+const OURS: &str = "salon:";
+const FACTOR: &str = "salon:factor";
 
 #[derive(Debug, Error)]
 pub enum VaultError {
@@ -158,6 +163,7 @@ impl Vault {
         provider: &str,
         origin: &Origin,
         secret: Secret,
+        pen: &Pen,
     ) -> Result<SecretId, VaultError> {
         check_provider(provider)?;
         let plain = secret.expose();
@@ -165,6 +171,34 @@ impl Vault {
             return Err(VaultError::BadSecret);
         }
         let hint = if plain.len() < HINTED { String::new() } else { token::hint(plain) };
+        self.put(owner, provider, origin.as_str(), &secret, &hint, Some(pen)).await
+    }
+
+    /// Stores the secret of somebody's second factor, in the place of the one that was there. It is sealed as a provider's
+    /// key is, under a name that no provider can have, and listed nowhere.
+    pub(crate) async fn put_factor(&self, user: &UserId, secret: &Secret) -> Result<SecretId, VaultError> {
+        self.put(&Owner::User(user.clone()), FACTOR, OURS, secret, "", None).await
+    }
+
+    /// The secret of somebody's second factor, and its id.
+    pub(crate) async fn find_factor(&self, user: &UserId) -> Result<Option<(SecretId, Secret)>, VaultError> {
+        let owner = Owner::User(user.clone()).to_string();
+        let found = self.store.read().await?.find_secret(&owner, FACTOR, OURS).await?;
+        match found {
+            Some(sealed) => Ok(Some((sealed.id.clone(), self.unseal(&sealed).await?))),
+            None => Ok(None),
+        }
+    }
+
+    async fn put(
+        &self,
+        owner: &Owner,
+        provider: &str,
+        origin: &str,
+        secret: &Secret,
+        hint: &str,
+        pen: Option<&Pen>,
+    ) -> Result<SecretId, VaultError> {
         // The data key may be replaced between the look at it and the write.
         for _ in 0..3 {
             let (dek, key) = self.active_dek(&owner.to_string()).await?;
@@ -172,15 +206,25 @@ impl Vault {
                 id: SecretId::new(self.clock.id()),
                 owner: owner.to_string(),
                 provider: provider.to_owned(),
-                origin: origin.as_str().to_owned(),
+                origin: origin.to_owned(),
                 dek: dek.to_string(),
                 blob: Vec::new(),
-                hint: hint.clone(),
+                hint: hint.to_owned(),
                 created_at: self.clock.now(),
             };
-            sealed.blob = seal(&key.key, "", dek, &bound(&sealed, &dek.to_bytes()), plain.as_bytes());
+            sealed.blob = seal(&key.key, "", dek, &bound(&sealed, &dek.to_bytes()), secret.expose().as_bytes());
             let id = sealed.id.clone();
-            if self.store.write(sealed, |tx, sealed| Box::pin(tx.put_secret(sealed))).await? {
+            let args = (sealed, self.org_of(owner).await?, pen.cloned());
+            let put = self.store.write(args, |tx, (sealed, org, pen)| {
+                Box::pin(async move {
+                    let put = tx.put_secret(sealed).await?;
+                    if let Some(pen) = pen.as_ref().filter(|_| put) {
+                        note(tx, pen, told(Action::ProviderKeyPut, org, sealed)).await?;
+                    }
+                    Ok(put)
+                })
+            });
+            if put.await? {
                 return Ok(id);
             }
             locked(&self.deks).remove(&dek.to_string());
@@ -238,14 +282,13 @@ impl Vault {
     pub async fn list_keys(&self, owner: Option<&Owner>) -> Result<Vec<Listed>, VaultError> {
         let owner = owner.map(Owner::to_string);
         let mut tx = self.store.read().await?;
-        let mut listed: Vec<Listed> = Vec::new();
+        let (mut listed, mut after) = (Vec::new(), String::new());
         loop {
-            let after = listed.last().map_or("", |last| last.id.as_str()).to_owned();
             let some = tx.list_secrets(owner.as_deref(), &after, 500).await?;
-            if some.is_empty() {
-                return Ok(listed);
-            }
-            listed.extend(some.into_iter().map(|sealed| Listed {
+            let Some(last) = some.last() else { return Ok(listed) };
+            after = last.id.to_string();
+            let keys = some.into_iter().filter(|sealed| !sealed.provider.starts_with(OURS));
+            listed.extend(keys.map(|sealed| Listed {
                 id: sealed.id,
                 owner: sealed.owner,
                 provider: sealed.provider,
@@ -257,12 +300,34 @@ impl Vault {
     }
 
     /// Takes an owner's key away. `false` if the owner has none with that id.
-    pub async fn remove_key(&self, owner: &Owner, id: &SecretId) -> Result<bool, VaultError> {
+    pub async fn remove_key(&self, owner: &Owner, id: &SecretId, pen: &Pen) -> Result<bool, VaultError> {
         let theirs = self.list_keys(Some(owner)).await?;
-        if !theirs.iter().any(|listed| listed.id == *id) {
-            return Ok(false);
+        let Some(listed) = theirs.into_iter().find(|listed| listed.id == *id) else { return Ok(false) };
+        let detail = json!({
+            "owner": listed.owner, "provider": listed.provider, "origin": listed.origin, "hint": listed.hint,
+        });
+        let deed = Deed::new(Action::ProviderKeyRemoved, &self.org_of(owner).await?, id).with(detail);
+        let removed = self.store.write((id.clone(), pen.clone(), deed), |tx, (id, pen, deed)| {
+            Box::pin(async move {
+                let removed = tx.remove_secret(id).await?;
+                if removed {
+                    note(tx, pen, deed.clone()).await?;
+                }
+                Ok(removed)
+            })
+        });
+        Ok(removed.await?)
+    }
+
+    /// The organisation in whose audit an owner's keys stand.
+    async fn org_of(&self, owner: &Owner) -> Result<OrgId, VaultError> {
+        match owner {
+            Owner::Org(org) => Ok(org.clone()),
+            Owner::User(user) => {
+                let user = self.store.read().await?.find_user(user).await?;
+                Ok(user.map_or_else(|| OrgId::new(""), |user| user.org))
+            }
         }
-        Ok(self.store.write(id.clone(), |tx, id| Box::pin(tx.remove_secret(id))).await?)
     }
 
     /// Opens a row. What does not open is counted and logged here, whoever asked.
@@ -349,6 +414,13 @@ fn bound<'a>(sealed: &'a Sealed, dek: &'a [u8; 16]) -> [&'a [u8]; 8] {
         sealed.origin.as_bytes(),
         dek,
     ]
+}
+
+/// What is told of a key: whose it is and what it is for, and of itself no more than its hint.
+fn told(action: Action, org: &OrgId, sealed: &Sealed) -> Deed {
+    Deed::new(action, org, &sealed.id).with(json!({
+        "owner": sealed.owner, "provider": sealed.provider, "origin": sealed.origin, "hint": sealed.hint,
+    }))
 }
 
 fn check_provider(provider: &str) -> Result<(), VaultError> {

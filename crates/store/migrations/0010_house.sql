@@ -68,11 +68,11 @@ CREATE TABLE identities (
 
 CREATE INDEX identities_user ON identities (user_id);
 
--- What was done here, each line bound to the one before. Append only: triggers refuse anything else.
+-- What was done here, each line bound to the one before. Append only: triggers refuse anything else, see dialect.rs.
 CREATE TABLE audit (
     seq BIGINT PRIMARY KEY,
     at BIGINT NOT NULL,
-    -- A user's id, or 'operator' for whoever has the machine.
+    -- A user's id, or 'telegram:' and one of Telegram's; 'operator' is whoever has the machine, 'guest' somebody who is nobody here, 'salon' is Salon itself.
     actor TEXT NOT NULL,
     org_id TEXT NOT NULL,
     action TEXT NOT NULL,
@@ -85,6 +85,15 @@ CREATE TABLE audit (
 );
 
 CREATE INDEX audit_org ON audit (org_id, seq);
+
+-- The last line. Whoever writes the next one holds this row until the commit.
+CREATE TABLE audit_head (
+    id BIGINT PRIMARY KEY CHECK (id = 1),
+    seq BIGINT NOT NULL,
+    mac TEXT NOT NULL
+);
+
+INSERT INTO audit_head (id, seq, mac) VALUES (1, 0, '');
 
 -- Sets of limits that can be given to people, such as free and paid.
 CREATE TABLE plans (

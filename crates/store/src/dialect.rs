@@ -1,7 +1,8 @@
 //! Every difference between the two databases, and nothing else.
 //!
 //! The SQL text is one. What differs is how a connection is opened, how a transaction begins and is grouped (see
-//! [`crate::writer`]), the clauses that lock rows, how a list of any length is passed, and how other processes are woken.
+//! [`crate::writer`]), the clauses that lock rows, how a list of any length is passed, what guards the audit, and
+//! how other processes are woken.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -87,6 +88,35 @@ CREATE TEMP TRIGGER IF NOT EXISTS write_whole_call INSTEAD OF INSERT ON whole_ca
                 NEW.tokens, NEW.micros, NEW.requests, NEW.estimated, NEW.suspect, NEW.cache_hit, NEW.at,
                 NEW.settled_at);
 END;
+";
+
+/// What is written in the audit stays as it is: neither changed nor removed, nor put in the place of another line.
+const AUDIT_GUARDS: &str = "
+CREATE TRIGGER IF NOT EXISTS audit_keeps_lines BEFORE UPDATE ON audit BEGIN
+    SELECT RAISE(ABORT, 'the audit is only added to');
+END;
+CREATE TRIGGER IF NOT EXISTS audit_loses_no_line BEFORE DELETE ON audit BEGIN
+    SELECT RAISE(ABORT, 'the audit is only added to');
+END;
+CREATE TRIGGER IF NOT EXISTS audit_replaces_no_line BEFORE INSERT ON audit
+    WHEN EXISTS (SELECT 1 FROM audit WHERE seq = NEW.seq) BEGIN
+    SELECT RAISE(ABORT, 'the audit is only added to');
+END;
+";
+/// The same. Several processes may open the database at once, and one of them makes it.
+const AUDIT_GUARDS_POSTGRES: &str = "
+DO $guard$ BEGIN
+    PERFORM pg_advisory_xact_lock(7536672);
+    IF NOT EXISTS (
+        SELECT 1 FROM pg_trigger WHERE tgname = 'audit_is_only_added_to' AND tgrelid = CAST('audit' AS REGCLASS)
+    ) THEN
+        CREATE OR REPLACE FUNCTION audit_is_only_added_to() RETURNS trigger LANGUAGE plpgsql AS $body$
+            BEGIN RAISE EXCEPTION 'the audit is only added to'; END;
+        $body$;
+        CREATE TRIGGER audit_is_only_added_to BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+            FOR EACH STATEMENT EXECUTE FUNCTION audit_is_only_added_to();
+    END IF;
+END $guard$;
 ";
 
 const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '2s'; \
@@ -175,6 +205,16 @@ impl Dialect {
                 };
             }
         }
+        Ok(())
+    }
+
+    /// Makes the triggers that let nobody change what is written in the audit. They differ by database, so that no
+    /// migration can make them.
+    pub(crate) async fn guard_audit(self, connection: &mut AnyConnection) -> Result<()> {
+        match self {
+            Dialect::Sqlite => connection.execute(sqlx::raw_sql(AUDIT_GUARDS)).await?,
+            Dialect::Postgres => connection.execute(sqlx::raw_sql(AUDIT_GUARDS_POSTGRES)).await?,
+        };
         Ok(())
     }
 

@@ -17,6 +17,7 @@
 
 mod api_keys;
 mod asks;
+mod audit;
 mod bots;
 mod catalog;
 mod chats;
@@ -66,6 +67,7 @@ use tokio::task::AbortHandle;
 
 pub use api_keys::{ApiKey, Shown};
 pub use asks::{AskState, StoredAsk};
+pub use audit::{AuditFilter, AuditHead, AuditLine};
 pub use bots::Seat;
 pub use catalog::{CATALOG, CatalogRows, Entry, PriceRow};
 pub use chats::Chat;
@@ -171,6 +173,7 @@ impl Store {
         let mut opener = dialect.connect(url, Role::Opener, me).await?;
         dialect.check_version(&mut opener).await?;
         migrate(&mut opener).await?;
+        dialect.guard_audit(&mut opener).await?;
         opener.close().await?;
         let writers = dialect.pool(url, POSTGRES_WRITERS, Role::Writer, me).await?;
         let readers = dialect.pool(url, READERS, Role::Reader, me).await?;
@@ -285,6 +288,7 @@ async fn open_file(url: &str, unclean: bool) -> Result<AnyConnection> {
         }
     }
     migrate(&mut connection).await?;
+    Dialect::Sqlite.guard_audit(&mut connection).await?;
     Dialect::Sqlite.prepare_writer(&mut connection).await?;
     // A file that may only be read takes a BEGIN IMMEDIATE all the same.
     connection.execute(raw_sql("BEGIN IMMEDIATE; DELETE FROM lanes WHERE lane = ''; ROLLBACK")).await?;

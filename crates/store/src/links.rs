@@ -81,6 +81,16 @@ impl Tx {
         Ok(())
     }
 
+    /// How many passes of a kind somebody has that are not used.
+    pub async fn count_passes(&mut self, kind: &str, account: &UserId) -> Result<i64> {
+        sqlx::query("SELECT COUNT(*) AS count FROM tokens WHERE kind = $1 AND account_id = $2 AND used_at IS NULL")
+            .bind(kind)
+            .bind(account.as_str())
+            .fetch_one(self.connection())
+            .await?
+            .int("count")
+    }
+
     /// Makes somebody of Telegram a person here. `false` if they are one already; then nothing changes.
     pub async fn add_link(&mut self, link: &Link) -> Result<bool> {
         let added = sqlx::query(

@@ -102,6 +102,26 @@ pub async fn keeps(tx: &mut Tx, words: &str) -> bool {
     !rows.bind(words).fetch_all(tx.connection()).await.expect("what is kept").is_empty()
 }
 
+/// Does to the database what somebody could who has nothing but the database. Statements are separated by semicolons.
+pub async fn tamper(place: &Place, statements: &'static str) -> Result<(), String> {
+    let outcome = match place {
+        Place::Folder(folder) => {
+            let options = SqliteConnectOptions::new().filename(folder.join("salon.db"));
+            let mut connection = SqliteConnection::connect_with(&options).await.expect("the file opens");
+            let outcome = connection.execute(sqlx::raw_sql(statements)).await;
+            connection.close().await.ok();
+            outcome.map(drop)
+        }
+        Place::Postgres(url) => {
+            let mut connection = PgConnection::connect(url).await.expect("the PostgreSQL of the tests answers");
+            let outcome = connection.execute(sqlx::raw_sql(statements)).await;
+            connection.close().await.ok();
+            outcome.map(drop)
+        }
+    };
+    outcome.map_err(|error| error.to_string())
+}
+
 /// How SQLite would find the rows of a statement, a line each.
 pub async fn plan(tx: &mut Tx, text: &'static str) -> Vec<String> {
     #[expect(clippy::disallowed_methods, reason = "a static text behind three words")]

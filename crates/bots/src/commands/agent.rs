@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use salon::agents::{Change, Diff};
+use salon::audit::{self, Action, Actor, Deed};
 use salon::engines::Answers;
 use salon_core::people::Role;
-use salon_core::{Chosen, Dialog, Lang};
+use salon_core::{Chosen, Dialog, Lang, OrgId};
 use salon_store::{Result, Thread, Tx};
+use serde_json::json;
 
 use crate::context::Context;
 
@@ -93,6 +95,11 @@ pub async fn trust(tx: &mut Tx, cx: &Context, words: Lang, known: Option<&Dialog
     let trusted_until = (minutes > 0).then(|| now + Duration::from_secs(minutes * 60));
     let chosen = Chosen { trusted_until, ..dialog.chosen };
     tx.choose(&dialog.id, &chosen, false, now).await?;
+    let known = tx.find_user_of_telegram(cx.user).await?;
+    let actor = known.as_ref().map_or(Actor::Telegram(cx.user), |user| (&user.id).into());
+    let detail = json!({ "bot": cx.bot.id().as_str(), "engine": dialog.engine, "minutes": minutes });
+    let deed = Deed::new(Action::AgentTrusted, &OrgId::new(org(tx, cx).await?), &dialog.id).with(detail);
+    audit::note(tx, &cx.salon.pen(actor), deed).await?;
     tracing::warn!(
         bot.name = %cx.bot.id(), dialog.id = %dialog.id, user = cx.user, minutes,
         "an admin said for how long an agent need not ask"

@@ -117,7 +117,7 @@ impl KeyCommand {
             }
             KeyCommand::Revoke { id, .. } => {
                 let id = KeyId::new(id.to_uppercase());
-                revoke_key(&salon.store, &salon.clock, Maker::Operator, &id).await?;
+                revoke_key(&salon.store, &salon.clock, &salon.keys, Maker::Operator, &id).await?;
                 Ok(Told::text(format!("Revoked {id}, and the keys that were made by it.")))
             }
         }
@@ -143,7 +143,7 @@ async fn holder(room: &Room, word: Option<&str>) -> Result<(User, bool)> {
                 role: Role::Admin,
                 telegram: None,
             };
-            Ok((people::add_user(&salon.store, &salon.clock, new).await?, true))
+            Ok((people::add_user(&salon.store, &salon.clock, &room.pen(), new).await?, true))
         }
         _ => bail!("say for whom the key is: --user NAME; salon user list shows who there is"),
     }

@@ -58,7 +58,7 @@ impl OrgCommand {
         let (store, clock) = (&room.salon.store, &room.salon.clock);
         match self {
             OrgCommand::Add { name, zone, .. } => {
-                Ok(Told::text(shown(&people::add_org(store, clock, &name, &zone).await?)))
+                Ok(Told::text(shown(&people::add_org(store, clock, &room.pen(), &name, &zone).await?)))
             }
             OrgCommand::List { .. } => {
                 let orgs = store.read().await?.list_orgs().await?;
@@ -67,7 +67,7 @@ impl OrgCommand {
             OrgCommand::Set { org, name, zone, mask, .. } => {
                 let says = name.is_some() || zone.is_some() || mask.is_some();
                 ensure!(says, "say what to change: --name, --zone or --mask");
-                let set = people::set_org(store, &org, name.as_deref(), zone.as_deref()).await?;
+                let set = people::set_org(store, &room.pen(), &org, name.as_deref(), zone.as_deref()).await?;
                 if let Some(mask) = mask {
                     people::set_mask(store, set.id.as_str(), mask).await?;
                 }

@@ -85,7 +85,7 @@ impl SecretCommand {
                     (None, org) => Owner::Org(people::find_org(store, org.as_deref().unwrap_or(DEFAULT_ORG)).await?.id),
                 };
                 let (provider, origin) = place(&provider, origin.as_deref())?;
-                let id = vault.put_key(&owner, &provider, &origin, secret).await?;
+                let id = vault.put_key(&owner, &provider, &origin, secret, &room.pen()).await?;
                 Ok(Told::text(format!("{id}  {owner}  {provider}  {origin}")))
             }
             SecretCommand::List { .. } => {
@@ -102,7 +102,7 @@ impl SecretCommand {
                 let listed = vault.list_keys(None).await?.into_iter().find(|key| key.id == id);
                 let owner = listed.and_then(|key| Owner::parse(&key.owner));
                 let removed = match owner {
-                    Some(owner) => vault.remove_key(&owner, &id).await?,
+                    Some(owner) => vault.remove_key(&owner, &id, &room.pen()).await?,
                     None => false,
                 };
                 ensure!(removed, "there is no secret {id}; salon secret list shows which there are");

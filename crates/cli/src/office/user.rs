@@ -1,6 +1,6 @@
 //! `salon user`.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use salon::people::{self, DEFAULT_ORG, NewUser, UserChange};
 use salon_core::people::Role;
@@ -60,6 +60,9 @@ pub enum UserCommand {
         /// Whether they may do anything at all
         #[arg(long, value_name = "true|false")]
         active: Option<bool>,
+        /// Take their second factor away, which they have lost
+        #[arg(long)]
+        no_factor: bool,
     },
     /// Remove somebody with all keys and secrets; the ledger keeps what they spent, under no name
     Remove {
@@ -85,7 +88,8 @@ impl UserCommand {
         match self {
             UserCommand::Add { name, email, role, org, telegram, .. } => {
                 let org = people::find_org(store, &org).await?.id;
-                let user = people::add_user(store, clock, NewUser { org, name, email, role, telegram }).await?;
+                let user =
+                    people::add_user(store, clock, &room.pen(), NewUser { org, name, email, role, telegram }).await?;
                 let note = format!("A key for them: salon key add NAME --user {}", user.id);
                 Ok(Told { text: shown(&user), note, trouble: false })
             }
@@ -97,7 +101,7 @@ impl UserCommand {
                 let users = store.read().await?.list_users(org.as_ref()).await?;
                 Ok(Told::lines(users.iter().map(shown).collect(), "Nobody yet. Add somebody: salon user add NAME"))
             }
-            UserCommand::Set { user, name, email, role, org, telegram, active, .. } => {
+            UserCommand::Set { user, name, email, role, org, telegram, active, no_factor, .. } => {
                 let change = UserChange {
                     org: org.map(OrgId::new),
                     name,
@@ -107,11 +111,16 @@ impl UserCommand {
                     telegram: telegram.map(|id| Some(id).filter(|id| *id != 0)),
                 };
                 let user = people::find_user(store, &user).await?;
-                Ok(Told::text(shown(&people::set_user(store, &user.id, change).await?)))
+                if no_factor {
+                    let account = store.read().await?.find_account(&user.id).await?;
+                    let account = account.with_context(|| format!("{} is not there any more", user.name))?;
+                    room.salon.take_factor_away(&room.pen(), &account).await?;
+                }
+                Ok(Told::text(shown(&people::set_user(store, &room.pen(), &user.id, change).await?)))
             }
             UserCommand::Remove { user, .. } => {
                 let user = people::find_user(store, &user).await?;
-                people::remove_user(store, clock, &user.id).await?;
+                people::remove_user(store, &room.pen(), &user.id).await?;
                 Ok(Told::text(format!("Removed {}, with all keys and secrets.", user.name)))
             }
         }

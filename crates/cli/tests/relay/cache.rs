@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use salon::Actor;
 use salon::catalog::CacheFor;
 use salon::people::{DEFAULT_ORG, add_org};
 use salon::vault::Origin;
@@ -77,7 +78,8 @@ async fn what_was_told_to_one_is_not_told_to_another_unless_they_share() {
     let salon = &stage.house.salon;
     let team = OrgId::new(DEFAULT_ORG);
     let bob = stage.key_of_somebody(&team, "Bob").await;
-    let birds = add_org(&salon.store, &salon.clock, "birds", "UTC").await.unwrap().id;
+    let birds =
+        add_org(&salon.store, &salon.clock, &stage.house.salon.pen(Actor::Operator), "birds", "UTC").await.unwrap().id;
     let stranger = stage.key_of_somebody(&birds, "Carol").await;
     for (model, with_bob) in [("gpt", "hit"), ("claude", "miss")] {
         let (path, body) = question("chat", model, "hi", false);
@@ -189,8 +191,16 @@ async fn a_hit_counts_as_a_request_and_costs_no_money() {
     };
     // A thousand tokens of answer and what is read: there is room for one question.
     let book = &stage.house.relay.book;
-    assert!(book.add_limit(limit(Measure::Micros, 2_050, Policy::Hard)).await.unwrap());
-    assert!(book.add_limit(limit(Measure::Requests, 3, Policy::Block)).await.unwrap());
+    assert!(
+        book.add_limit(limit(Measure::Micros, 2_050, Policy::Hard), &stage.house.salon.pen(Actor::Operator))
+            .await
+            .unwrap()
+    );
+    assert!(
+        book.add_limit(limit(Measure::Requests, 3, Policy::Block), &stage.house.salon.pen(Actor::Operator))
+            .await
+            .unwrap()
+    );
     let (path, body) = question("chat", "gpt", "[[words=400]]", false);
     assert_eq!(told(stage.post(&path, &body).await).await.0, "miss");
     stage.used().await;
@@ -221,7 +231,13 @@ async fn what_somebody_s_own_key_paid_for_is_kept_only_if_the_model_says_so() {
             .house
             .salon
             .vault
-            .put_key(&owner, "openai", &origin, Secret::new("sk-alices-own-0123456789"))
+            .put_key(
+                &owner,
+                "openai",
+                &origin,
+                Secret::new("sk-alices-own-0123456789"),
+                &stage.house.salon.pen(Actor::Operator),
+            )
             .await
             .unwrap();
         let (path, body) = question("chat", "gpt", "hi", false);

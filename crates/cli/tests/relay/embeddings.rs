@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use salon::Actor;
 use salon::people::DEFAULT_ORG;
 use salon::vault::Origin;
 use salon_core::{CallId, OrgId, Owner};
@@ -131,7 +132,11 @@ async fn what_is_asked_at_the_same_moment_is_asked_once_and_told_apart() {
     let salon = &stage.house.salon;
     // Alice brings a key of her own, Bob and Carol ask with the house's.
     let own = Secret::new("sk-alices-own-0123456789");
-    salon.vault.put_key(&Owner::User(stage.user.clone()), "openai", &origin, own).await.unwrap();
+    salon
+        .vault
+        .put_key(&Owner::User(stage.user.clone()), "openai", &origin, own, &salon.pen(Actor::Operator))
+        .await
+        .unwrap();
     let mut asked = Vec::new();
     for number in 0..EACH {
         for (who, key) in [("alice", &stage.key), ("bob", &bob), ("carol", &carol)] {

@@ -1,6 +1,7 @@
 //! Keys over HTTP: those that are shown to us, and those that we show to providers.
 
 use reqwest::Method;
+use salon::Actor;
 use salon::access::issue::{Maker, NewKey, make_key};
 use salon::people::{NewUser, add_org, add_user};
 use salon_core::people::Role;
@@ -18,7 +19,7 @@ struct Person {
 async fn person(stage: &Stage, org: &OrgId, name: &str, role: Role) -> Person {
     let salon = &stage.house.salon;
     let new = NewUser { org: org.clone(), name: name.to_owned(), email: None, role, telegram: None };
-    let user = add_user(&salon.store, &salon.clock, new).await.unwrap();
+    let user = add_user(&salon.store, &salon.clock, &salon.pen(Actor::Operator), new).await.unwrap();
     let new = NewKey {
         user: user.id.clone(),
         name: "first".to_owned(),
@@ -114,7 +115,7 @@ async fn other_peoples_keys_are_the_admins_of_their_organisation() {
     let stage = Stage::open().await;
     let salon = &stage.house.salon;
     let birds = default_org(&stage).await;
-    let fish = add_org(&salon.store, &salon.clock, "fish", "UTC").await.unwrap().id;
+    let fish = add_org(&salon.store, &salon.clock, &salon.pen(Actor::Operator), "fish", "UTC").await.unwrap().id;
     let bob = person(&stage, &birds, "bob", Role::User).await;
     let finn = person(&stage, &fish, "finn", Role::Admin).await;
     let of = |person: &Person| json!({ "name": "for you", "user_id": person.id.as_str() });

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use salon::Actor;
 use salon::people::DEFAULT_ORG;
 use salon_core::{Limit, LimitId, Measure, OrgId, Period, Policy, Scope};
 use salon_mock::upstream::Trouble;
@@ -22,7 +23,7 @@ async fn limit(stage: &Stage, measure: Measure, amount: i64, policy: Policy) {
         policy,
         thresholds: vec![80, 90, 100],
     };
-    assert!(stage.house.relay.book.add_limit(limit).await.unwrap());
+    assert!(stage.house.relay.book.add_limit(limit, &stage.house.salon.pen(Actor::Operator)).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

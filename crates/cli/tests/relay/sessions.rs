@@ -1,5 +1,6 @@
 //! The session API from outside: a program opens a session, asks in it, goes away and comes back.
 
+use salon::Actor;
 use salon::people::{DEFAULT_ORG, NewUser, UserChange, add_user, set_user};
 use salon_core::people::Role;
 use salon_core::scopes::Allowed;
@@ -40,7 +41,7 @@ impl Stage {
         let salon = &self.house.salon;
         let org = OrgId::new(DEFAULT_ORG);
         let new = NewUser { org, name: "Bob".to_owned(), email: None, role: Role::User, telegram: None };
-        let bob = add_user(&salon.store, &salon.clock, new).await.unwrap().id;
+        let bob = add_user(&salon.store, &salon.clock, &salon.pen(Actor::Operator), new).await.unwrap().id;
         self.key_for(&bob, Scopes::default()).await
     }
 }
@@ -373,7 +374,7 @@ async fn a_session_is_seen_from_telegram_and_goes_on_there() {
     .await;
     let salon = &stage.house.salon;
     let change = UserChange { telegram: Some(Some(ALICE)), ..UserChange::default() };
-    set_user(&salon.store, &stage.user, change).await.unwrap();
+    set_user(&salon.store, &salon.pen(Actor::Operator), &stage.user, change).await.unwrap();
     let hears = async |wanted: &str| {
         let said = mock.wait_for_texts(TOKEN, ALICE, |texts| texts.iter().any(|text| text.contains(wanted)));
         let heard = tokio::time::timeout(std::time::Duration::from_secs(20), said).await;

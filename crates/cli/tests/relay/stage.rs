@@ -1,5 +1,6 @@
 //! What the tests of the relay share: a house with upstreams, people and keys.
 
+use salon::Actor;
 use salon::access::issue::{Maker, NewKey, make_key};
 use salon::catalog::{Environment, Prices, Sources, Spec};
 use salon::people::{DEFAULT_ORG, NewUser, add_user};
@@ -127,7 +128,7 @@ impl Stage {
             role: Role::Admin,
             telegram: None,
         };
-        let user = add_user(&salon.store, &salon.clock, new).await.unwrap().id;
+        let user = add_user(&salon.store, &salon.clock, &salon.pen(Actor::Operator), new).await.unwrap().id;
         let mut stage = Stage { house, upstream, http, base, user, key: String::new(), config, folder };
         stage.key = stage.key_of(Scopes::default()).await;
         stage
@@ -160,7 +161,7 @@ impl Stage {
     pub async fn key_of_somebody(&self, org: &OrgId, name: &str) -> String {
         let salon = &self.house.salon;
         let new = NewUser { org: org.clone(), name: name.to_owned(), email: None, role: Role::User, telegram: None };
-        let user = add_user(&salon.store, &salon.clock, new).await.unwrap().id;
+        let user = add_user(&salon.store, &salon.clock, &salon.pen(Actor::Operator), new).await.unwrap().id;
         let name = "a test's key".to_owned();
         let new = NewKey { user, name, role: None, scopes: Scopes::default(), expires_at: None, limits: Vec::new() };
         make_key(&salon.store, &salon.clock, &salon.keys, Maker::Operator, new)

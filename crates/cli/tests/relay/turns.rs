@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use salon::Actor;
 use salon_core::{Limit, LimitId, Measure, OrgId, Period, Policy, Scope};
 use salon_mock::{Mock, MockConfig};
 
@@ -55,7 +56,7 @@ async fn a_limit_holds_for_bots_as_well_and_says_so_in_the_chat() {
         policy: Policy::Block,
         thresholds: vec![80, 90, 100],
     };
-    assert!(stage.house.relay.book.add_limit(limit).await.unwrap());
+    assert!(stage.house.relay.book.add_limit(limit, &stage.house.salon.pen(Actor::Operator)).await.unwrap());
     mock.says(TOKEN, CHAT, ALICE, "one stork");
     mock.wait_for_texts(TOKEN, CHAT, |texts| texts.iter().any(|text| text == "one stork")).await;
     mock.says(TOKEN, CHAT, ALICE, "two storks");

@@ -2,12 +2,14 @@
 
 use salon_core::limit::{Limit, Measure, Period, Scope};
 use salon_core::people::Role;
-use salon_core::{KeyId, LimitId, Scopes, Time, UserId};
+use salon_core::{KeyId, LimitId, OrgId, Scopes, Time, UserId};
 use salon_engine::Secret;
 use salon_store::{ApiKey, Store, Terms};
+use serde_json::json;
 use thiserror::Error;
 
 use super::{Caller, token};
+use crate::audit::{Action, Actor, Deed, Pen, note};
 use crate::clock::Clock;
 use crate::keys::Keys;
 
@@ -23,6 +25,15 @@ pub enum Maker<'a> {
     /// Whoever has the machine.
     Operator,
     Caller(&'a Caller),
+}
+
+impl From<Maker<'_>> for Actor {
+    fn from(maker: Maker<'_>) -> Actor {
+        match maker {
+            Maker::Operator => Actor::Operator,
+            Maker::Caller(caller) => caller.into(),
+        }
+    }
 }
 
 /// A key to be made. It becomes what is asked for, as far as its user and its maker reach.
@@ -140,7 +151,7 @@ pub async fn make_key(
         id: KeyId::new(clock.id()),
         name,
         hint: token::hint(secret.expose()),
-        user: user.id,
+        user: user.id.clone(),
         maker: by,
         parent,
         role,
@@ -170,15 +181,25 @@ pub async fn make_key(
     if let Some(fault) = limits.iter().find_map(Limit::fault) {
         return Err(IssueError::BadLimit(fault));
     }
-    let args = (key.clone(), keys.token_hash(secret.expose()), limits.clone());
-    let write = store.write(args, |tx, (key, hash, limits)| {
+    let deed = Deed::new(Action::ApiKeyMade, &user.org, &key.id).with(json!({
+        "user": key.user.as_str(), "hint": key.hint, "role": key.role.as_str(), "made_with": key.parent.as_ref().map(KeyId::as_str),
+        "routes": key.routes, "models": key.models, "networks": key.networks, "expires_at_ms": key.expires_at.map(|at| at.0),
+        "limits": limits.len(),
+    }));
+    let pen = Pen::new(keys, clock, maker);
+    let args = (key.clone(), keys.token_hash(secret.expose()), limits.clone(), pen, deed);
+    let write = store.write(args, |tx, (key, hash, limits, pen, deed)| {
         Box::pin(async move {
             let mut added = tx.add_api_key(key, hash).await?;
             for limit in limits.iter() {
                 added &= tx.add_limit(limit, key.created_at).await?;
             }
             // Of 256 random bits no two are alike.
-            if added { Ok(()) } else { Err(anyhow::anyhow!("the source of randomness is broken").into()) }
+            if added {
+                note(tx, pen, deed.clone()).await
+            } else {
+                Err(anyhow::anyhow!("the source of randomness is broken").into())
+            }
         })
     });
     write.await?;
@@ -196,20 +217,36 @@ fn narrow(own: &mut OwnLimit, of_keys: &[Limit]) {
 }
 
 /// Revokes a key and those that were made with it. Whoever shows one of them is turned away from the next call on.
-pub async fn revoke_key(store: &Store, clock: &Clock, by: Maker<'_>, id: &KeyId) -> Result<(), IssueError> {
+pub async fn revoke_key(
+    store: &Store,
+    clock: &Clock,
+    keys: &Keys,
+    by: Maker<'_>,
+    id: &KeyId,
+) -> Result<(), IssueError> {
     let no_key = || IssueError::NoKey(id.clone());
     let mut tx = store.read().await?;
     let key = tx.find_api_key(id).await?.ok_or_else(no_key)?;
+    let owner = tx.find_user(&key.user).await?;
+    drop(tx);
+    let org = owner.map(|owner| owner.org);
     if let Maker::Caller(caller) = by
         && caller.user != key.user
+        && !(caller.role == Role::Admin && Some(&caller.org) == org.as_ref())
     {
-        let owner = tx.find_user(&key.user).await?;
-        let theirs = owner.is_some_and(|owner| caller.role == Role::Admin && caller.org == owner.org);
-        if !theirs {
-            return Err(no_key());
-        }
+        return Err(no_key());
     }
-    drop(tx);
-    let revoked = store.write((id.clone(), clock.now()), |tx, (id, now)| Box::pin(tx.revoke_api_key(id, *now))).await?;
-    if revoked { Ok(()) } else { Err(no_key()) }
+    let org = org.unwrap_or_else(|| OrgId::new(""));
+    let deed = Deed::new(Action::ApiKeyRevoked, &org, id).with(json!({ "user": key.user.as_str(), "hint": key.hint }));
+    let args = (id.clone(), Pen::new(keys, clock, by), deed);
+    let revoked = store.write(args, |tx, (id, pen, deed)| {
+        Box::pin(async move {
+            let revoked = tx.revoke_api_key(id, pen.at()).await?;
+            if revoked {
+                note(tx, pen, deed.clone()).await?;
+            }
+            Ok(revoked)
+        })
+    });
+    if revoked.await? { Ok(()) } else { Err(no_key()) }
 }

@@ -8,8 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use salon_core::people::Role;
 use salon_core::{OrgId, Time, UserId};
 use salon_store::{Link, Pass, Result, Tx};
+use serde_json::json;
 
 use crate::Salon;
+use crate::audit::{Action, Actor, Deed, Pen, note};
 use crate::people::DEFAULT_ORG;
 
 /// The length of a cookie and of an invitation: 256 random bits.
@@ -21,7 +23,7 @@ pub const INVITED_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How long a code is good.
 pub const CODE_FOR: Duration = Duration::from_secs(5 * 60);
 /// A code is typed by people: letters that nobody takes for others, 16 of them, which are 80 bits.
-const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+pub(super) const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 const CODE_LETTERS: usize = 16;
 
 /// A new cookie, or whatever else nobody types.
@@ -58,7 +60,7 @@ pub enum Linking {
 
 impl Salon {
     /// Invites somebody to become one of an organisation, in a role.
-    pub async fn invite(&self, org: &OrgId, role: Role, lasts: Duration) -> Result<Fresh> {
+    pub async fn invite(&self, pen: &Pen, org: &OrgId, role: Role, lasts: Duration) -> Result<Fresh> {
         let (word, now) = (word(), self.clock.now());
         let pass = Pass {
             hash: self.keys.token_hash(&word),
@@ -69,7 +71,15 @@ impl Salon {
             used: false,
         };
         let expires_at = pass.expires_at;
-        self.store.write((pass, now), |tx, (pass, now)| Box::pin(tx.add_pass(pass, *now))).await?;
+        let deed = Deed::new(Action::Invited, org, &pass.hash[..12])
+            .with(json!({ "role": role.as_str(), "expires_at_ms": expires_at.0 }));
+        let made = self.store.write((pass, pen.clone(), deed), |tx, (pass, pen, deed)| {
+            Box::pin(async move {
+                tx.add_pass(pass, pen.at()).await?;
+                note(tx, pen, deed.clone()).await
+            })
+        });
+        made.await?;
         Ok(Fresh { word, expires_at })
     }
 
@@ -78,7 +88,8 @@ impl Salon {
         if self.store.read().await?.has_keyholder().await? {
             return Ok(None);
         }
-        self.invite(&OrgId::new(DEFAULT_ORG), Role::Admin, Duration::from_secs(24 * 60 * 60)).await.map(Some)
+        let (pen, org) = (self.pen(Actor::Operator), OrgId::new(DEFAULT_ORG));
+        self.invite(&pen, &org, Role::Admin, Duration::from_secs(24 * 60 * 60)).await.map(Some)
     }
 
     /// What an invitation that was shown is good for, if it is.
@@ -127,8 +138,19 @@ impl Salon {
     }
 }
 
-/// Uses a code up: from now on this person of Telegram is who made it. In the caller's transaction.
-pub async fn link(tx: &mut Tx, hash: &str, telegram: i64, name: &str, now: Time) -> Result<Linking> {
+/// Takes a chat's person away from who they are here. `false` if they are not linked.
+pub async fn unlink(tx: &mut Tx, pen: &Pen, user: &UserId, telegram: i64) -> Result<bool> {
+    let removed = tx.remove_link(user, telegram).await?;
+    if removed {
+        let deed = super::of(tx, Action::ChatUnlinked, user).await?.with(json!({ "telegram": telegram }));
+        note(tx, pen, deed).await?;
+    }
+    Ok(removed)
+}
+
+/// Uses a code up: from now on this person of Telegram is who made it. In the caller's transaction, at its end; who holds
+/// the pen becomes known only here.
+pub async fn link(tx: &mut Tx, pen: &Pen, hash: &str, telegram: i64, name: &str, now: Time) -> Result<Linking> {
     let Some(pass) = tx.find_pass(hash, CODE).await? else { return Ok(Linking::Unknown) };
     let Some(user) = pass.account else { return Ok(Linking::Unknown) };
     if pass.used {
@@ -157,7 +179,12 @@ pub async fn link(tx: &mut Tx, hash: &str, telegram: i64, name: &str, now: Time)
     let name: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
     let link = Link { telegram, user: account.user.id.clone(), name, linked_at: now };
     match tx.add_link(&link).await? {
-        true => Ok(Linking::Linked(account.user.id)),
+        true => {
+            let (org, user) = (&account.user.org, &account.user.id);
+            let deed = Deed::new(Action::ChatLinked, org, user).with(json!({ "telegram": telegram }));
+            note(tx, &pen.held_by(user), deed).await?;
+            Ok(Linking::Linked(account.user.id))
+        }
         false => Ok(Linking::Already),
     }
 }

@@ -14,6 +14,7 @@ use salon_engine::{EngineError, estimate};
 use salon_store::Result;
 
 use crate::access::Caller;
+use crate::audit::Actor;
 use crate::engines::Configured;
 use crate::ledger::{Attempt, Book, NotReserved, Quote, Reserved, Spent, Standing};
 use crate::logins::reach;
@@ -180,9 +181,9 @@ async fn caller(salon: &Salon, payload: &RunPayload, turn: &Turn) -> Result<Call
     let person = match (known, turn.user) {
         (Some(user), _) => Some(user),
         (None, Some(telegram)) => {
-            let args = (telegram, UserId::new(salon.clock.id()), salon.clock.now());
-            let made = salon.store.write(args, |tx, (telegram, id, now)| {
-                Box::pin(async move { person_of_telegram(tx, *telegram, "", id, *now).await })
+            let args = (telegram, UserId::new(salon.clock.id()), salon.pen(Actor::Salon));
+            let made = salon.store.write(args, |tx, (telegram, id, pen)| {
+                Box::pin(async move { person_of_telegram(tx, pen, *telegram, "", id, pen.at()).await })
             });
             Some(made.await?)
         }

@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
-use salon_core::Time;
+use salon_core::{OrgId, Time};
 use salon_store::{Dek, Keyring, Sealed, Tx};
+use serde_json::json;
 use ulid::Ulid;
 
 use super::{Vault, VaultError, bound, locked};
+use crate::audit::{Action, Actor, Deed, Pen, note};
 use crate::keys::{ANCHOR, CANARIES};
 use crate::seal::seal;
 
@@ -102,6 +104,7 @@ impl Vault {
             canary: master.canary(&kid).unwrap_or_default().to_owned(),
             kid,
             rows: Vec::new(),
+            pen: self.pen(),
         };
         for old in deks {
             let id = Ulid::from_string(&old.id).map_err(|_| VaultError::BadDek {
@@ -114,6 +117,11 @@ impl Vault {
             batch.rows.push((old, new));
         }
         Ok(self.store.write(batch, |tx, batch| Box::pin(rewrap(tx, batch))).await?)
+    }
+
+    /// Only whoever has the machine moves keys.
+    fn pen(&self) -> Pen {
+        Pen::new(&self.keys, &self.clock, Actor::Operator)
     }
 
     /// Wraps every data key under the master key that encrypts, beginning where it was left.
@@ -132,14 +140,15 @@ impl Vault {
     pub async fn forget_master(&self, kid: &str) -> Result<bool, VaultError> {
         let master = self.keys.master();
         let canary = master.canary(kid).unwrap_or_default().to_owned();
-        let args = (kid.to_owned(), canary);
-        let forgotten = self.store.write(args, |tx, (kid, canary)| {
+        let args = (kid.to_owned(), canary, self.pen());
+        let forgotten = self.store.write(args, |tx, (kid, canary, pen)| {
             Box::pin(async move {
                 let needed = tx.count_deks().await?.iter().any(|(needed, _)| needed == kid);
                 if needed || tx.find_setting(ANCHOR).await?.as_ref() == Some(canary) {
                     return Ok(false);
                 }
                 tx.remove_setting(&format!("{CANARIES}{kid}")).await?;
+                note(tx, pen, Deed::new(Action::MasterKeyForgotten, &everywhere(), kid)).await?;
                 Ok(true)
             })
         });
@@ -206,10 +215,11 @@ impl Vault {
     }
 
     async fn finish_renewal(&self) -> Result<(), VaultError> {
-        let finished = self.store.write((), |tx, ()| {
+        let finished = self.store.write(self.pen(), |tx, pen| {
             Box::pin(async move {
                 tx.drop_retired_deks().await?;
-                tx.remove_setting(RENEWAL).await.map(drop)
+                tx.remove_setting(RENEWAL).await?;
+                note(tx, pen, Deed::new(Action::DataKeysRenewed, &everywhere(), "data_keys")).await
             })
         });
         finished.await?;
@@ -231,6 +241,12 @@ struct Rewrap {
     canary: String,
     cursor: String,
     rows: Vec<(Dek, Dek)>,
+    pen: Pen,
+}
+
+/// The organisation of what concerns them all.
+fn everywhere() -> OrgId {
+    OrgId::new("")
 }
 
 async fn rewrap(tx: &mut Tx, batch: &Rewrap) -> salon_store::Result<Moved> {
@@ -242,6 +258,8 @@ async fn rewrap(tx: &mut Tx, batch: &Rewrap) -> salon_store::Result<Moved> {
     }
     if !batch.rows.is_empty() {
         tx.set_setting(CURSOR, &batch.cursor).await?;
+        let deed = Deed::new(Action::MasterKeyMoved, &everywhere(), &batch.kid);
+        note(tx, &batch.pen, deed.with(json!({ "data_keys": rows }))).await?;
         return Ok(Moved { rows, done: false });
     }
     // The end of the list: done if nobody wrapped one under another key behind our back.

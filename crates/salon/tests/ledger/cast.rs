@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use salon::Clock;
 use salon::ledger::{Attempt, Book, BookSettings, NotReserved, Payer, Quote, Reserved, Spent};
+use salon::{Actor, Clock, Keys, MasterKeys, Pen};
 use salon_core::{
     Amounts, CallId, KeyId, Limit, LimitId, Measure, Micros, OrgId, Period, Policy, Scope, Time, Tokens, UserId,
 };
 use salon_store::ledger::{Account, Call, Entry, Holder, Reach, UsageFilter};
+use salon_store::testing::Scratch;
 use salon_store::{Store, Tx};
+use tokio::sync::OnceCell;
 
 /// 2026-02-01T12:00:00Z, a Sunday.
 pub const NOON: Time = Time(1_769_947_200_000);
@@ -24,6 +26,19 @@ pub async fn open(store: &Store) -> (Book, Clock) {
     let clock = Clock::wound_to(NOON);
     let book = Book::open(store.clone(), clock.clone(), calm()).await.expect("a book");
     (book, clock)
+}
+
+/// Whose hand writes the audit; the key is nobody's.
+pub async fn pen(who: &str) -> Pen {
+    static PEN: OnceCell<Pen> = OnceCell::const_new();
+    let made = PEN.get_or_init(|| async {
+        let scratch = Scratch::sqlite().await;
+        let clock = Clock::wound_to(NOON);
+        let masters = MasterKeys::parse(&MasterKeys::generate()).expect("a master key");
+        let keys = Keys::open(masters, &scratch.store, &clock).await.expect("keys");
+        Pen::new(&keys, &clock, Actor::Operator)
+    });
+    made.await.held_by(&UserId::new(who))
 }
 
 pub fn birds() -> OrgId {
@@ -61,7 +76,7 @@ pub fn limit(id: &str, scope: Scope, measure: Measure, amount: i64, policy: Poli
 }
 
 pub async fn add(book: &Book, limit: Limit) {
-    assert!(book.add_limit(limit).await.expect("a limit"));
+    assert!(book.add_limit(limit, &pen("boss").await).await.expect("a limit"));
 }
 
 /// A call that may take so many millionths of a dollar, and ten tokens.

@@ -132,7 +132,7 @@ async fn two_processes_agree_while_limits_change() {
         let new = limit(&id, scope, Measure::Micros, 200 + n, Policy::Block);
         add(book, Limit { period: [Period::Day, Period::Month, Period::Total][n as usize % 3], ..new }).await;
         let terms = Terms { amount: 400, policy: Policy::Warn, thresholds: Vec::new() };
-        assert!(book.change_limit(&birds(), &LimitId::new(id), terms).await.expect("change"));
+        assert!(book.change_limit(&birds(), &LimitId::new(id), terms, &pen("boss").await).await.expect("change"));
     }
     let mut sum = 0;
     for caller in callers {

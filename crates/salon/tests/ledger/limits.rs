@@ -100,8 +100,10 @@ async fn a_lowered_limit_holds_at_once(Scratch { store, .. }: Scratch) {
     add(&book, limit("mine", Scope::User, Measure::Micros, 100, Policy::Block)).await;
     reserve(&book, "1", 60).await.expect("reserved").keep();
     let lower = Terms { amount: 50, policy: Policy::Block, thresholds: vec![100] };
-    assert!(book.change_limit(&birds(), &LimitId::new("mine"), lower.clone()).await.expect("change"));
-    assert!(!book.change_limit(&birds(), &LimitId::new("none"), lower).await.expect("change"));
+    assert!(
+        book.change_limit(&birds(), &LimitId::new("mine"), lower.clone(), &pen("boss").await).await.expect("change")
+    );
+    assert!(!book.change_limit(&birds(), &LimitId::new("none"), lower, &pen("boss").await).await.expect("change"));
     assert_eq!(refused_by(reserve(&book, "2", 1).await), "mine");
     book.settle(&CallId::new("1"), spent(60)).await;
     book.flush().await.expect("flush");
@@ -109,7 +111,7 @@ async fn a_lowered_limit_holds_at_once(Scratch { store, .. }: Scratch) {
     assert_eq!((account.spent, account.reserved), (60, 0));
     assert!(account.spent <= account.cap.expect("a cap") + account.grace);
     let higher = Terms { amount: 61, policy: Policy::Block, thresholds: vec![100] };
-    assert!(book.change_limit(&birds(), &LimitId::new("mine"), higher).await.expect("change"));
+    assert!(book.change_limit(&birds(), &LimitId::new("mine"), higher, &pen("boss").await).await.expect("change"));
     reserve(&book, "3", 1).await.expect("reserved").keep();
     assert_eq!(accounts(&store, NOON).await[0].grace, 0);
 }
@@ -121,7 +123,7 @@ async fn a_limit_that_names_somebody_takes_the_place_of_the_one_for_each(Scratch
     add(&book, Limit { subject: Some("alice".to_owned()), ..own }).await;
     reserve(&book, "1", 20).await.expect("alice has more").keep();
     assert_eq!(refused_by(book.reserve(quote("2", payer("bob"), 6)).await), "each");
-    assert!(book.remove_limit(&birds(), &LimitId::new("alice")).await.expect("remove"));
+    assert!(book.remove_limit(&birds(), &LimitId::new("alice"), &pen("boss").await).await.expect("remove"));
     assert_eq!(refused_by(reserve(&book, "3", 1).await), "each");
 }
 
@@ -130,8 +132,8 @@ async fn a_limit_that_is_removed_and_added_again_has_forgotten_nothing(Scratch {
     let mine = limit("mine", Scope::User, Measure::Micros, 10, Policy::Block);
     add(&book, mine.clone()).await;
     reserve(&book, "1", 4).await.expect("reserved").settle(spent(4)).await;
-    assert!(book.remove_limit(&birds(), &mine.id).await.expect("remove"));
-    assert!(!book.remove_limit(&birds(), &mine.id).await.expect("remove"));
+    assert!(book.remove_limit(&birds(), &mine.id, &pen("boss").await).await.expect("remove"));
+    assert!(!book.remove_limit(&birds(), &mine.id, &pen("boss").await).await.expect("remove"));
     let free = reserve(&book, "2", 50).await.expect("no limit");
     free.settle(spent(5)).await;
     book.flush().await.expect("flush");
@@ -168,9 +170,8 @@ async fn a_call_that_needs_consent_is_held_and_may_be_made_once(Scratch { store,
     assert_eq!(reserve(&book, "1", 30).await.expect_err("still held"), held);
     let waiting = read(&store).await.list_held(&birds(), None, 10).await.expect("held");
     assert_eq!((waiting.len(), waiting[0].most.micros, waiting[0].model.as_str()), (1, 30, "parrot-1"));
-    let boss = UserId::new("boss");
-    assert!(book.approve(&birds(), &CallId::new("1"), &boss).await.expect("approve"));
-    assert!(!book.approve(&birds(), &CallId::new("1"), &boss).await.expect("approve"), "decided already");
+    assert!(book.approve(&birds(), &CallId::new("1"), &pen("boss").await).await.expect("approve"));
+    assert!(!book.approve(&birds(), &CallId::new("1"), &pen("boss").await).await.expect("approve"), "decided already");
     let reserved = reserve(&book, "1", 30).await.expect("approved");
     let account = &accounts(&store, NOON).await[0];
     assert_eq!((account.cap, account.reserved, account.grace), (Some(10), 30, 20));
@@ -197,7 +198,7 @@ async fn a_denied_call_is_refused(Scratch { store, .. }: Scratch) {
     let (book, _) = open(&store).await;
     add(&book, ask(10)).await;
     reserve(&book, "1", 30).await.expect_err("held");
-    assert!(book.deny(&birds(), &CallId::new("1"), &UserId::new("boss")).await.expect("deny"));
+    assert!(book.deny(&birds(), &CallId::new("1"), &pen("boss").await).await.expect("deny"));
     assert_eq!(reserve(&book, "1", 30).await.expect_err("denied"), NotReserved::Denied);
     assert_eq!(balance(&store, NOON).await, (0, 0));
 }
@@ -206,7 +207,7 @@ async fn consent_does_not_help_against_another_limit(Scratch { store, .. }: Scra
     let (book, _) = open(&store).await;
     add(&book, ask(10)).await;
     reserve(&book, "1", 30).await.expect_err("held");
-    assert!(book.approve(&birds(), &CallId::new("1"), &UserId::new("boss")).await.expect("approve"));
+    assert!(book.approve(&birds(), &CallId::new("1"), &pen("boss").await).await.expect("approve"));
     add(&book, limit("hard", Scope::Org, Measure::Micros, 20, Policy::Hard)).await;
     assert_eq!(refused_by(reserve(&book, "1", 30).await), "hard");
     assert_eq!(call(&store, "1").await.state.as_str(), "approved", "the consent is not used up by that");
@@ -216,7 +217,7 @@ async fn consent_ends_after_its_time(Scratch { store, .. }: Scratch) {
     let (book, clock) = open(&store).await;
     add(&book, ask(10)).await;
     reserve(&book, "1", 30).await.expect_err("held");
-    assert!(book.approve(&birds(), &CallId::new("1"), &UserId::new("boss")).await.expect("approve"));
+    assert!(book.approve(&birds(), &CallId::new("1"), &pen("boss").await).await.expect("approve"));
     clock.wind(DAY + HOUR);
     assert_eq!(book.reap().await.expect("reap"), 0);
     assert_eq!(reserve(&book, "1", 30).await.expect_err("too late"), NotReserved::Denied);
@@ -291,9 +292,9 @@ async fn a_limit_that_makes_no_sense_is_not_added(Scratch { store, .. }: Scratch
         Limit { thresholds: vec![0], ..good.clone() },
         Limit { scope: Scope::Org, subject: Some("fish".to_owned()), ..good.clone() },
     ] {
-        book.add_limit(bad).await.expect_err("refused");
+        book.add_limit(bad, &pen("boss").await).await.expect_err("refused");
     }
     add(&book, good.clone()).await;
-    assert!(!book.add_limit(good).await.expect("known already"));
+    assert!(!book.add_limit(good, &pen("boss").await).await.expect("known already"));
     assert_eq!(read(&store).await.list_limits(&birds()).await.expect("limits").len(), 1);
 }

@@ -13,7 +13,7 @@ use salon_store::ledger::{CallFilter, UsageFilter};
 use salon_store::testing::Scratch;
 use salon_store::{Store, Terms, on_both_databases};
 
-use crate::cast::{DAY, HOUR, NOON, calm, spent};
+use crate::cast::{DAY, HOUR, NOON, calm, pen, spent};
 
 on_both_databases! {
     the_ledger_does_what_the_reference_does
@@ -246,7 +246,6 @@ async fn play(store: &Store, org: OrgId, unknown: Unknown, steps: Vec<Step>) {
     let mut book = Book::open(store.clone(), clock.clone(), settings.clone()).await.expect("a book");
     let payers = payers(&org);
     let mut model = Model { org: org.clone(), unknown, limits: Vec::new(), calls: Vec::new() };
-    let boss = UserId::new("boss");
     for (n, step) in steps.into_iter().enumerate() {
         let now = clock.now();
         let picked = |index: &prop::sample::Index| {
@@ -258,7 +257,7 @@ async fn play(store: &Store, org: OrgId, unknown: Unknown, steps: Vec<Step>) {
                 let id = LimitId::new(format!("{org} limit {n:03}"));
                 let thresholds = vec![50, 100];
                 let limit = Limit { id, org: org.clone(), scope, subject, measure, period, amount, policy, thresholds };
-                assert!(book.add_limit(limit.clone()).await.expect("a limit"));
+                assert!(book.add_limit(limit.clone(), &pen("boss").await).await.expect("a limit"));
                 model.limits.push(limit);
             }
             Step::ChangeLimit(index, amount, policy) => {
@@ -269,14 +268,14 @@ async fn play(store: &Store, org: OrgId, unknown: Unknown, steps: Vec<Step>) {
                 let limit = &mut model.limits[at];
                 (limit.amount, limit.policy) = (amount, policy);
                 let terms = Terms { amount, policy, thresholds: limit.thresholds.clone() };
-                assert!(book.change_limit(&org, &limit.id, terms).await.expect("change"));
+                assert!(book.change_limit(&org, &limit.id, terms, &pen("boss").await).await.expect("change"));
             }
             Step::RemoveLimit(index) => {
                 if model.limits.is_empty() {
                     continue;
                 }
                 let limit = model.limits.remove(index.index(model.limits.len()));
-                assert!(book.remove_limit(&org, &limit.id).await.expect("remove"));
+                assert!(book.remove_limit(&org, &limit.id, &pen("boss").await).await.expect("remove"));
             }
             Step::Reserve { payer, micros, tokens, sent, minutes } => {
                 let mut quote = crate::cast::quote(&format!("{org} call {n:03}"), payers[payer].clone(), micros);
@@ -311,7 +310,7 @@ async fn play(store: &Store, org: OrgId, unknown: Unknown, steps: Vec<Step>) {
             }
             Step::Approve(index) => {
                 let Some(call) = picked(&index) else { continue };
-                let done = book.approve(&org, &call, &boss).await.expect("approve");
+                let done = book.approve(&org, &call, &pen("boss").await).await.expect("approve");
                 let call = model.find(call.as_str()).expect("a call");
                 assert_eq!(done, call.state == State::Held);
                 if done {
@@ -320,7 +319,7 @@ async fn play(store: &Store, org: OrgId, unknown: Unknown, steps: Vec<Step>) {
             }
             Step::Deny(index) => {
                 let Some(call) = picked(&index) else { continue };
-                let done = book.deny(&org, &call, &boss).await.expect("deny");
+                let done = book.deny(&org, &call, &pen("boss").await).await.expect("deny");
                 let call = model.find(call.as_str()).expect("a call");
                 assert_eq!(done, call.state == State::Held);
                 if done {

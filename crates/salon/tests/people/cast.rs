@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use salon::access::issue::{Issued, Maker, NewKey, make_key};
 use salon::people::{self, NewUser};
-use salon::{Caller, Clock, Credential, Denied, Engines, Keys, MasterKeys, Salon, Settings};
+use salon::{Actor, Caller, Clock, Credential, Denied, Engines, Keys, MasterKeys, Salon, Settings};
 use salon_core::people::Role;
 use salon_core::{OrgId, Scopes, Time, User};
 use salon_store::{Store, Worker};
@@ -41,7 +41,7 @@ pub async fn person(salon: &Salon, name: &str, role: Role) -> User {
         role,
         telegram: None,
     };
-    people::add_user(&salon.store, &salon.clock, new).await.expect("a person")
+    people::add_user(&salon.store, &salon.clock, &salon.pen(Actor::Operator), new).await.expect("a person")
 }
 
 pub async fn key(salon: &Salon, user: &User) -> Issued {

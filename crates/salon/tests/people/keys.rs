@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use salon::Actor;
 use salon::access::issue::{IssueError, Maker, NewKey, OwnLimit, make_key, revoke_key};
 use salon::people::{UserChange, remove_user, set_user};
 use salon::{Credential, Denied};
@@ -86,10 +87,10 @@ async fn a_revoked_key_is_turned_away_from_the_next_call_on(Scratch { store, .. 
     let alice = person(&salon, "alice", Role::User).await;
     let (one, other) = (key(&salon, &alice).await, key(&salon, &alice).await);
     assert!(admit(&salon, &one).await.is_ok() && admit(&salon, &other).await.is_ok());
-    revoke_key(&store, &salon.clock, Maker::Operator, &one.key.id).await.expect("revoked");
+    revoke_key(&store, &salon.clock, &salon.keys, Maker::Operator, &one.key.id).await.expect("revoked");
     assert_eq!(admit(&salon, &one).await, Err(Denied::Revoked));
     assert!(admit(&salon, &other).await.is_ok());
-    let again = revoke_key(&store, &salon.clock, Maker::Operator, &one.key.id).await;
+    let again = revoke_key(&store, &salon.clock, &salon.keys, Maker::Operator, &one.key.id).await;
     assert!(matches!(again, Err(IssueError::NoKey(_))));
 }
 
@@ -107,7 +108,7 @@ async fn a_key_that_another_process_revoked_is_turned_away_soon(scratch: Scratch
     let (access, stop) = (here.access.clone(), closing.clone());
     let watching = tokio::spawn(async move { access.keep(stop).await });
     let elsewhere = salon_store::Store::open(&scratch.place, "elsewhere").await.expect("another process");
-    revoke_key(&elsewhere, &here.clock, Maker::Operator, &issued.key.id).await.expect("revoked");
+    revoke_key(&elsewhere, &here.clock, &here.keys, Maker::Operator, &issued.key.id).await.expect("revoked");
     let turned_away = async {
         while admit(&here, &issued).await != Err(Denied::Revoked) {
             tokio::task::yield_now().await;
@@ -126,12 +127,12 @@ async fn whoever_is_switched_off_has_no_keys(Scratch { store, .. }: Scratch) {
     let issued = key(&salon, &alice).await;
     assert!(admit(&salon, &issued).await.is_ok());
     let off = UserChange { active: Some(false), ..UserChange::default() };
-    set_user(&store, &alice.id, off).await.expect("off");
+    set_user(&store, &salon.pen(Actor::Operator), &alice.id, off).await.expect("off");
     assert_eq!(admit(&salon, &issued).await, Err(Denied::Inactive));
     let on = UserChange { active: Some(true), ..UserChange::default() };
-    set_user(&store, &alice.id, on).await.expect("on");
+    set_user(&store, &salon.pen(Actor::Operator), &alice.id, on).await.expect("on");
     assert!(admit(&salon, &issued).await.is_ok());
-    remove_user(&store, &salon.clock, &alice.id).await.expect("removed");
+    remove_user(&store, &salon.pen(Actor::Operator), &alice.id).await.expect("removed");
     assert_eq!(admit(&salon, &issued).await, Err(Denied::Revoked));
 }
 
@@ -166,10 +167,10 @@ async fn a_key_never_exceeds_its_user_nor_its_maker(Scratch { store, .. }: Scrat
     assert!(matches!(make(caller(&alice), new(&carol, "*")).await, Err(IssueError::NotYours)));
     // What its maker loses, the key loses.
     let demoted = UserChange { role: Some(Role::Manager), ..UserChange::default() };
-    set_user(&store, &carol.id, demoted).await.expect("demoted");
+    set_user(&store, &salon.pen(Actor::Operator), &carol.id, demoted).await.expect("demoted");
     assert_eq!(admit(&salon, &issued).await.expect("let in").role, Role::Manager);
     let off = UserChange { active: Some(false), ..UserChange::default() };
-    set_user(&store, &carol.id, off).await.expect("off");
+    set_user(&store, &salon.pen(Actor::Operator), &carol.id, off).await.expect("off");
     assert_eq!(admit(&salon, &issued).await, Err(Denied::Inactive));
 }
 
@@ -192,7 +193,7 @@ async fn keys_of_keys_go_with_them(Scratch { store, .. }: Scratch) {
         issued.push(child.expect("a key of a key"));
     }
     let bystander = key(&salon, &alice).await;
-    revoke_key(&store, &salon.clock, Maker::Operator, &issued[0].key.id).await.expect("revoked");
+    revoke_key(&store, &salon.clock, &salon.keys, Maker::Operator, &issued[0].key.id).await.expect("revoked");
     for issued in &issued {
         assert_eq!(admit(&salon, issued).await, Err(Denied::Revoked));
     }

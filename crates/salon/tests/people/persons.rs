@@ -1,3 +1,4 @@
+use salon::Actor;
 use salon::people::{
     DEFAULT_ORG, NewUser, PeopleError, UserChange, add_org, add_user, find_org, find_user, person_of_telegram,
     remove_user, set_org, set_user,
@@ -34,16 +35,17 @@ async fn people_are_found_by_what_they_are_called(Scratch { store, .. }: Scratch
     }
     assert!(matches!(find_user(&store, "eve").await, Err(PeopleError::Nobody(_))));
     let change = UserChange { name: Some("alice".to_owned()), ..UserChange::default() };
-    set_user(&store, &bob.id, change).await.expect("renamed");
+    set_user(&store, &salon.pen(Actor::Operator), &bob.id, change).await.expect("renamed");
     assert!(matches!(find_user(&store, "alice").await, Err(PeopleError::Several(_))));
 }
 
 async fn whoever_speaks_in_telegram_is_somebody(Scratch { store, .. }: Scratch) {
+    let salon = salon(&store).await;
     let speak = |id: &'static str, telegram: i64, name: &'static str| {
-        let store = store.clone();
+        let (store, pen) = (store.clone(), salon.pen(Actor::Salon));
         async move {
-            let said = store.write((id, telegram, name), |tx, (id, telegram, name)| {
-                Box::pin(async move { person_of_telegram(tx, *telegram, name, &UserId::new(*id), NOON).await })
+            let said = store.write((id, telegram, name, pen), |tx, (id, telegram, name, pen)| {
+                Box::pin(async move { person_of_telegram(tx, pen, *telegram, name, &UserId::new(*id), NOON).await })
             });
             said.await.expect("somebody")
         }
@@ -57,12 +59,14 @@ async fn whoever_speaks_in_telegram_is_somebody(Scratch { store, .. }: Scratch) 
 }
 
 async fn of_two_first_words_one_makes_the_person(Scratch { store, .. }: Scratch) {
+    let salon = salon(&store).await;
     let speak = |n: usize| {
-        let store = store.clone();
+        let (store, pen) = (store.clone(), salon.pen(Actor::Salon));
         tokio::spawn(async move {
             let id = UserId::new(format!("U{n}"));
-            let said = store
-                .write(id, |tx, id| Box::pin(async move { person_of_telegram(tx, 1001, "Alice", id, NOON).await }));
+            let said = store.write((id, pen), |tx, (id, pen)| {
+                Box::pin(async move { person_of_telegram(tx, pen, 1001, "Alice", id, NOON).await })
+            });
             said.await.expect("somebody").id
         })
     };
@@ -84,7 +88,8 @@ async fn what_cannot_be_is_refused(Scratch { store, .. }: Scratch) {
         role: Role::User,
         telegram: Some(7),
     };
-    let add = |new| add_user(&store, &salon.clock, new);
+    let pen = salon.pen(Actor::Operator);
+    let add = |new| add_user(&store, &salon.clock, &pen, new);
     assert!(matches!(add(new(" ")).await, Err(PeopleError::BadName)));
     assert!(matches!(add(new("a\nb")).await, Err(PeopleError::BadName)));
     let email = Some("nobody".to_owned());
@@ -95,7 +100,10 @@ async fn what_cannot_be_is_refused(Scratch { store, .. }: Scratch) {
     assert!(matches!(add(new("b")).await, Err(PeopleError::TelegramTaken)));
     let c = add(NewUser { telegram: None, ..new("c") }).await.expect("another");
     let change = UserChange { telegram: Some(Some(7)), ..UserChange::default() };
-    assert!(matches!(set_user(&store, &c.id, change).await, Err(PeopleError::TelegramTaken)));
+    assert!(matches!(
+        set_user(&store, &salon.pen(Actor::Operator), &c.id, change).await,
+        Err(PeopleError::TelegramTaken)
+    ));
 }
 
 async fn the_last_admin_stays(Scratch { store, .. }: Scratch) {
@@ -103,18 +111,21 @@ async fn the_last_admin_stays(Scratch { store, .. }: Scratch) {
     let carol = person(&salon, "carol", Role::Admin).await;
     person(&salon, "alice", Role::User).await;
     let demoted = || UserChange { role: Some(Role::User), ..UserChange::default() };
-    assert!(matches!(set_user(&store, &carol.id, demoted()).await, Err(PeopleError::LastAdmin)));
-    assert!(matches!(remove_user(&store, &salon.clock, &carol.id).await, Err(PeopleError::LastAdmin)));
+    assert!(matches!(
+        set_user(&store, &salon.pen(Actor::Operator), &carol.id, demoted()).await,
+        Err(PeopleError::LastAdmin)
+    ));
+    assert!(matches!(remove_user(&store, &salon.pen(Actor::Operator), &carol.id).await, Err(PeopleError::LastAdmin)));
     person(&salon, "dave", Role::Admin).await;
-    set_user(&store, &carol.id, demoted()).await.expect("there is another one");
+    set_user(&store, &salon.pen(Actor::Operator), &carol.id, demoted()).await.expect("there is another one");
 }
 
 async fn whoever_is_removed_leaves_no_name(Scratch { store, .. }: Scratch) {
     let salon = salon(&store).await;
     let alice = person(&salon, "alice", Role::User).await;
-    remove_user(&store, &salon.clock, &alice.id).await.expect("removed");
+    remove_user(&store, &salon.pen(Actor::Operator), &alice.id).await.expect("removed");
     assert!(matches!(find_user(&store, alice.id.as_str()).await, Err(PeopleError::Nobody(_))));
-    assert!(matches!(remove_user(&store, &salon.clock, &alice.id).await, Err(PeopleError::Nobody(_))));
+    assert!(matches!(remove_user(&store, &salon.pen(Actor::Operator), &alice.id).await, Err(PeopleError::Nobody(_))));
     let mut tx = store.read().await.expect("a connection");
     assert_eq!(tx.list_users(None).await.expect("people"), []);
     // Somebody new may be called the same.
@@ -123,9 +134,19 @@ async fn whoever_is_removed_leaves_no_name(Scratch { store, .. }: Scratch) {
 
 async fn zones_are_checked(Scratch { store, .. }: Scratch) {
     let salon = salon(&store).await;
-    let birds = add_org(&store, &salon.clock, "Birds", "Asia/Seoul").await.expect("an organisation");
-    assert!(matches!(set_org(&store, "Birds", None, Some("Mars/Base")).await, Err(PeopleError::NoZone(_))));
-    let moved = set_org(&store, birds.id.as_str(), None, Some("Europe/Berlin")).await.expect("moved");
+    let birds = add_org(&store, &salon.clock, &salon.pen(Actor::Operator), "Birds", "Asia/Seoul")
+        .await
+        .expect("an organisation");
+    assert!(matches!(
+        set_org(&store, &salon.pen(Actor::Operator), "Birds", None, Some("Mars/Base")).await,
+        Err(PeopleError::NoZone(_))
+    ));
+    let moved = set_org(&store, &salon.pen(Actor::Operator), birds.id.as_str(), None, Some("Europe/Berlin"))
+        .await
+        .expect("moved");
     assert_eq!((moved.name.as_str(), moved.zone.as_str()), ("Birds", "Europe/Berlin"));
-    assert!(matches!(set_org(&store, "fish", None, None).await, Err(PeopleError::NoOrg(_))));
+    assert!(matches!(
+        set_org(&store, &salon.pen(Actor::Operator), "fish", None, None).await,
+        Err(PeopleError::NoOrg(_))
+    ));
 }

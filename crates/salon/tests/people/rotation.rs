@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use salon::Actor;
 use salon::keys::KeyError;
 use salon::vault::Origin;
 use salon::{Clock, Keys, MasterKeys, Salon};
@@ -34,7 +35,7 @@ fn owner(n: usize) -> Owner {
 async fn furnish(salon: &Salon) {
     let put = async |n: usize| {
         let secret = Secret::new(format!("sk-of-{n}"));
-        salon.vault.put_key(&owner(n), "openai", &origin(), secret).await.expect("stored");
+        salon.vault.put_key(&owner(n), "openai", &origin(), secret, &salon.pen(Actor::Operator)).await.expect("stored");
     };
     // At once, so that they share their commits.
     futures_util::future::join_all((0..OWNERS).map(put)).await;
@@ -115,7 +116,10 @@ async fn a_secret_may_be_stored_while_everything_moves(Scratch { store, .. }: Sc
     new.vault.rewrap_some().await.expect("a batch");
     // A process that has not heard of the new key yet makes a data key under the old one.
     let late = owner(OWNERS);
-    old.vault.put_key(&late, "openai", &origin(), Secret::new("sk-late")).await.expect("stored");
+    old.vault
+        .put_key(&late, "openai", &origin(), Secret::new("sk-late"), &old.pen(Actor::Operator))
+        .await
+        .expect("stored");
     new.vault.rewrap().await.expect("moved");
     let alone = restarted(&old, &format!("new:{}", master(2))).await;
     everything_opens(&alone).await;
@@ -151,7 +155,11 @@ async fn a_renewal_goes_on_where_it_was_killed(Scratch { store, .. }: Scratch) {
         rows += moved.rows;
         everything_opens(&salon).await;
         // Whoever stores a key in between is not forgotten.
-        salon.vault.put_key(&owner(7), "openai", &origin(), Secret::new("sk-of-7")).await.expect("stored");
+        salon
+            .vault
+            .put_key(&owner(7), "openai", &origin(), Secret::new("sk-of-7"), &salon.pen(Actor::Operator))
+            .await
+            .expect("stored");
         if moved.done {
             break;
         }

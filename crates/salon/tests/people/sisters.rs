@@ -9,6 +9,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap};
 use ring::rsa::KeyPair;
 use ring::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaPublicKeyComponents};
 use ring::{hmac, rand};
+use salon::Actor;
 use salon::access::jwt::{Jwks, JwksSource, Jwt, JwtError};
 use salon::people::{DEFAULT_ORG, UserChange, find_org, set_user};
 use salon::{Caller, Clock, Credential, Denied, Salon};
@@ -124,7 +125,7 @@ async fn whoever_was_switched_off_here_stays_outside(Scratch { store, .. }: Scra
     let text = token(&claims(alice()));
     let caller = show(&salon, &text).await.expect("let in");
     let off = UserChange { active: Some(false), ..UserChange::default() };
-    set_user(&store, &caller.user, off).await.expect("off");
+    set_user(&store, &salon.pen(Actor::Operator), &caller.user, off).await.expect("off");
     assert_eq!(show(&salon, &text).await, Err(Denied::Inactive));
     let promoted = json!({ "id": 42, "username": "alice2", "orgId": 7, "role": "ADMIN" });
     assert_eq!(show(&salon, &token(&claims(promoted))).await, Err(Denied::Inactive));

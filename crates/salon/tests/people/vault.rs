@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use salon::Actor;
 use salon::vault::{Origin, VaultError};
 use salon::{Caller, Salon};
 use salon_core::people::Role;
@@ -30,7 +31,11 @@ fn openai() -> Origin {
 }
 
 async fn put(salon: &Salon, owner: &Owner, text: &str) -> SecretId {
-    salon.vault.put_key(owner, "openai", &openai(), Secret::new(text)).await.expect("stored")
+    salon
+        .vault
+        .put_key(owner, "openai", &openai(), Secret::new(text), &salon.pen(Actor::Operator))
+        .await
+        .expect("stored")
 }
 
 async fn find(salon: &Salon, caller: &Caller) -> Option<(String, Owner)> {
@@ -77,7 +82,7 @@ async fn the_own_key_comes_before_the_shared_one(Scratch { store, .. }: Scratch)
     assert_eq!(find(&salon, &alice).await, Some(("sk-shared".to_owned(), shared.clone())));
     let id = put(&salon, &own, "sk-own").await;
     assert_eq!(find(&salon, &alice).await, Some(("sk-own".to_owned(), own.clone())));
-    assert!(salon.vault.remove_key(&own, &id).await.expect("removed"));
+    assert!(salon.vault.remove_key(&own, &id, &salon.pen(Actor::Operator)).await.expect("removed"));
     assert_eq!(find(&salon, &alice).await, Some(("sk-shared".to_owned(), shared)));
 }
 
@@ -124,8 +129,11 @@ async fn a_removed_key_is_gone_at_once(Scratch { store, .. }: Scratch) {
     let id = put(&salon, &owner, CANARY).await;
     let alice = caller(&alice);
     assert!(find(&salon, &alice).await.is_some());
-    assert!(!salon.vault.remove_key(&other, &id).await.expect("an answer"), "it is not bob's");
-    assert!(salon.vault.remove_key(&owner, &id).await.expect("an answer"));
+    assert!(
+        !salon.vault.remove_key(&other, &id, &salon.pen(Actor::Operator)).await.expect("an answer"),
+        "it is not bob's"
+    );
+    assert!(salon.vault.remove_key(&owner, &id, &salon.pen(Actor::Operator)).await.expect("an answer"));
     assert_eq!(find(&salon, &alice).await, None);
 }
 
@@ -205,7 +213,10 @@ async fn nothing_shows_a_secret(Scratch { store, folder, .. }: Scratch) {
     put(&salon, &owner, CANARY).await;
     let found = salon.vault.provider_key(&alice, "openai", &openai()).await;
     let listed = salon.vault.list_keys(None).await;
-    let refused = salon.vault.put_key(&owner, "openai", &openai(), Secret::new(format!("{CANARY}\n"))).await;
+    let refused = salon
+        .vault
+        .put_key(&owner, "openai", &openai(), Secret::new(format!("{CANARY}\n")), &salon.pen(Actor::Operator))
+        .await;
     let shown = format!("{found:?} {listed:?} {refused:?} {}", refused.as_ref().expect_err("refused"));
     assert!(!shown.contains("CANARY"), "{shown}");
     store.checkpoint().await.expect("a checkpoint");
@@ -219,11 +230,13 @@ async fn what_is_no_key_is_refused(Scratch { store, .. }: Scratch) {
     let salon = salon(&store).await;
     let owner = Owner::Org(person(&salon, "alice", Role::User).await.org);
     for text in ["", "two words", "line\nbreak", "ключ", &"x".repeat(9000)] {
-        let refused = salon.vault.put_key(&owner, "openai", &openai(), Secret::new(text)).await;
+        let refused =
+            salon.vault.put_key(&owner, "openai", &openai(), Secret::new(text), &salon.pen(Actor::Operator)).await;
         assert!(matches!(refused, Err(VaultError::BadSecret)), "{text:.20}");
     }
     for provider in ["", "open ai", "a/b", &"x".repeat(65)] {
-        let refused = salon.vault.put_key(&owner, provider, &openai(), Secret::new("sk")).await;
+        let refused =
+            salon.vault.put_key(&owner, provider, &openai(), Secret::new("sk"), &salon.pen(Actor::Operator)).await;
         assert!(matches!(refused, Err(VaultError::BadProvider(_))), "{provider}");
     }
 }

@@ -122,7 +122,9 @@ pub(super) async fn revoke(State(web): State<Web>, Path(key): Path<String>, requ
     let said: Said = async {
         let caller = caller(&web, &head, "/api/keys/{id}", Role::User).await?;
         let key = KeyId::new(key);
-        revoke_key(&web.salon.store, &web.salon.clock, Maker::Caller(&caller), &key).await.map_err(refused)?;
+        let salon = &web.salon;
+        let revoked = revoke_key(&salon.store, &salon.clock, &salon.keys, Maker::Caller(&caller), &key).await;
+        revoked.map_err(refused)?;
         Ok(StatusCode::NO_CONTENT.into_response())
     }
     .await;

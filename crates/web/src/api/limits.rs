@@ -106,7 +106,7 @@ pub(super) async fn add(State(web): State<Web>, request: Request) -> Response {
         }
         let work = async {
             let shown = shown(&limit);
-            web.relay.book.add_limit(limit).await?;
+            web.relay.book.add_limit(limit, &web.salon.pen(&*caller)).await?;
             Ok(Done::created(shown))
         };
         once(&web, &head, &caller, "POST /api/admin/usage/limits", &body, work).await
@@ -134,7 +134,7 @@ pub(super) async fn change(State(web): State<Web>, Path(limit): Path<String>, re
         }
         let shown = shown(&known);
         let terms = Terms { amount: known.amount, policy: known.policy, thresholds: known.thresholds };
-        match web.relay.book.change_limit(&caller.org, &limit, terms).await? {
+        match web.relay.book.change_limit(&caller.org, &limit, terms, &web.salon.pen(&*caller)).await? {
             true => Ok(Json(shown).into_response()),
             false => Err(No::missing("limit")),
         }
@@ -148,7 +148,7 @@ pub(super) async fn remove(State(web): State<Web>, Path(limit): Path<String>, re
     let (id, head, _) = split(request);
     let said: Said = async {
         let caller = caller(&web, &head, "/api/admin/usage/limits/{id}", Role::Admin).await?;
-        match web.relay.book.remove_limit(&caller.org, &LimitId::new(limit)).await? {
+        match web.relay.book.remove_limit(&caller.org, &LimitId::new(limit), &web.salon.pen(&*caller)).await? {
             true => Ok(StatusCode::NO_CONTENT.into_response()),
             false => Err(No::missing("limit")),
         }
@@ -195,10 +195,11 @@ async fn decide(web: Web, call: String, request: Request, yes: bool) -> Response
         let call = CallId::new(call);
         let book = &web.relay.book;
         let state = if yes { "approved" } else { "denied" };
+        let pen = web.salon.pen(&*caller);
         let work = async {
             let decided = match yes {
-                true => book.approve(&caller.org, &call, &caller.user).await?,
-                false => book.deny(&caller.org, &call, &caller.user).await?,
+                true => book.approve(&caller.org, &call, &pen).await?,
+                false => book.deny(&caller.org, &call, &pen).await?,
             };
             let body = json!({ "call_id": call.as_str(), "state": state });
             if decided {

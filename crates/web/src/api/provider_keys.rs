@@ -141,7 +141,8 @@ async fn put(web: Web, whose: Whose, provider: String, request: Request) -> Resp
         let provider = named(&provider);
         let origin = place(&web, &caller, provider, entered.base_url.as_deref())?.origin;
         let secret = Secret::new(entered.key.trim());
-        let key = web.salon.vault.put_key(&owner, provider, &origin, secret).await.map_err(no)?;
+        let pen = web.salon.pen(&*caller);
+        let key = web.salon.vault.put_key(&owner, provider, &origin, secret, &pen).await.map_err(no)?;
         let keys = web.salon.vault.list_keys(Some(&owner)).await.map_err(no)?;
         // Somebody may have replaced it in this moment.
         let kept = keys.iter().find(|listed| listed.id == key).ok_or_else(|| No::missing("key"))?;
@@ -163,7 +164,8 @@ pub(super) async fn remove_shared(State(web): State<Web>, Path(provider): Path<S
 async fn remove(web: Web, whose: Whose, provider: String, request: Request) -> Response {
     let (id, head, _) = split(request);
     let said: Said = async {
-        let (_, owner) = whose.admit(&web, &head).await?;
+        let (caller, owner) = whose.admit(&web, &head).await?;
+        let pen = web.salon.pen(&*caller);
         let asked: Asked = query(&head)?;
         let provider = named(&provider);
         let origin = match &asked.base_url {
@@ -176,7 +178,7 @@ async fn remove(web: Web, whose: Whose, provider: String, request: Request) -> R
         });
         let mut removed = false;
         for key in meant {
-            removed |= web.salon.vault.remove_key(&owner, &key.id).await.map_err(no)?;
+            removed |= web.salon.vault.remove_key(&owner, &key.id, &pen).await.map_err(no)?;
         }
         if removed { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(No::missing("key")) }
     }

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use salon::audit::{self, Action, Deed};
 use salon::logins::Visit;
 use salon_core::{Channel, Dialog, DialogId, Time, Turn};
 use salon_store::{Shelved, Tx, Words};
@@ -139,6 +140,10 @@ pub(crate) async fn export(
         Ok(None) => return missing(&shell),
         Err(error) => return broken(&shell, &error),
     };
+    let deed = Deed::new(Action::Exported, &visit.account.user.org, &id).with(json!({ "turns": turns.len() }));
+    if let Err(error) = audit::note_alone(&web.salon.store, web.salon.pen(&visit), deed).await {
+        return broken(&shell, &error);
+    }
     let cost = |turn: &Turn| costs.iter().find(|(id, _)| *id == turn.id).map_or(0, |(_, micros)| *micros);
     let title = shelved.title.as_deref().map_or_else(|| shell.t("dialogs.untitled"), short);
     let (kind, name, body) = match form.kind.as_str() {

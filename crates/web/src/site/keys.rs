@@ -159,7 +159,7 @@ pub(crate) async fn put(
     if matches!(tried, Tried::Refused) {
         return refuse("key_refused", false).await;
     }
-    match web.salon.vault.put_key(&owner, &provider, &place.origin, secret).await {
+    match web.salon.vault.put_key(&owner, &provider, &place.origin, secret, &web.salon.pen(&visit)).await {
         Ok(_) if matches!(tried, Tried::Good(_)) => see("/keys?done=key_good"),
         Ok(_) => see("/keys?done=key_kept"),
         Err(VaultError::BadSecret) => refuse("key_shape", false).await,
@@ -179,7 +179,7 @@ pub(crate) async fn remove(
 ) -> Response {
     let shell = shell_of(&web, &visit, &headers);
     let owner = Owner::User(visit.account.user.id.clone());
-    match web.salon.vault.remove_key(&owner, &SecretId::new(key)).await {
+    match web.salon.vault.remove_key(&owner, &SecretId::new(key), &web.salon.pen(&visit)).await {
         Ok(true) => see("/keys?done=removed"),
         Ok(false) => missing(&shell),
         Err(VaultError::Store(error)) => broken(&shell, &error),
@@ -254,7 +254,7 @@ pub(crate) async fn revoke(
 ) -> Response {
     let shell = shell_of(&web, &visit, &headers);
     let salon = &web.salon;
-    match revoke_key(&salon.store, &salon.clock, Maker::Caller(&visit.caller), &KeyId::new(key)).await {
+    match revoke_key(&salon.store, &salon.clock, &salon.keys, Maker::Caller(&visit.caller), &KeyId::new(key)).await {
         Ok(()) => see("/keys?done=revoked"),
         Err(IssueError::Store(error)) => broken(&shell, &error),
         Err(_) => missing(&shell),
