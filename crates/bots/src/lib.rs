@@ -5,12 +5,14 @@
 //! - [`update`] understands an update, in one transaction: [`commands`], [`buttons`], or something said.
 //! - [`admission`] says whom a bot is for; [`menus`] choose settings and dialogs by buttons; [`chart`] draws what was used.
 //! - [`deliver`] reads a turn's log and shows it; [`notice`] shows everything else. Both speak through [`courier`].
+//! - [`alert`] tells people that a limit is nearly used up.
 //! - [`bridge`] is the `events` view.
 //!
 //! Every job here may be run again after a crash at any moment.
 
 pub mod action;
 pub mod admission;
+pub mod alert;
 pub mod bridge;
 pub mod buttons;
 pub mod chart;

@@ -13,6 +13,7 @@ use salon::agents::{Agents, Installed, Pass, Porter, mark};
 use salon::arrive::Rejected;
 use salon::audit::anchors::Anchors;
 use salon::catalog::Catalog;
+use salon::crowd::Crowd;
 use salon::engines::{Answers, Choice};
 use salon::idempotency::Requests;
 use salon::ledger::{Book, BookSettings};
@@ -136,7 +137,9 @@ impl House {
         let settings = RelaySettings { anonymous, ..config.relay.clone() };
         let cache = Cache::open(&salon, settings.cache.clone()).await?;
         let batches = Batches::default();
-        let relay = Arc::new(Relay { salon: salon.clone(), catalog, book, requests, cache, batches, settings });
+        // The listener's own bound is the one for all of them.
+        let calls = Crowd::new(settings.calls_per_user, usize::MAX);
+        let relay = Arc::new(Relay { salon: salon.clone(), catalog, book, requests, cache, batches, calls, settings });
         let crew = Crew::new(salon.clone(), jobs(&fleet, &relay, config)?, queues(config));
         let closing = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -179,6 +182,9 @@ impl House {
         let working = crew.clone();
         tasks.spawn(async move { working.work().await });
         tasks.spawn(fleet.clone().supervise(closing.clone()));
+        if config.roles.work {
+            tasks.spawn(salon_bots::alert::keep(fleet.clone(), salon.clone(), closing.clone()));
+        }
         tasks.spawn(keep_house(salon.clone(), relay.clone(), config.sessions.timeout, closing.clone()));
         tasks.spawn(relay.catalog.clone().watch(salon.hub.clone(), closing.clone()));
         let anchors =

@@ -317,7 +317,7 @@ async fn killed_again_and_again(office: Office) {
     let put = async |n: usize| {
         let owner = Owner::User(UserId::new(format!("user-{n}")));
         vault
-            .put_key(&owner, "openai", &origin, Secret::new(format!("sk-of-{n}")), &salon.pen(Actor::Operator))
+            .put_key(&owner, "openai", &origin, Secret::new(format!("sk-of-{n}")), &house.salon.pen(Actor::Operator))
             .await
             .expect("stored");
     };

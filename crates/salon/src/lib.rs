@@ -20,6 +20,7 @@ pub mod arrive;
 pub mod audit;
 pub mod catalog;
 pub mod clock;
+pub mod crowd;
 pub mod engines;
 pub mod follow;
 pub mod hub;
@@ -56,6 +57,7 @@ pub use access::{Access, BadCredential, Caller, Credential, Denied};
 pub use agents::Agents;
 pub use audit::{Action, Actor, Deed, Pen};
 pub use clock::Clock;
+use crowd::Crowd;
 pub use engines::{Configured, Engines};
 pub use job::{Job, Lease, Next, Work};
 pub use keys::{Keys, MasterKeys};
@@ -65,6 +67,10 @@ use logins::password::Passwords;
 pub use say::{Said, Utterance, say};
 pub use vault::Vault;
 pub use worker::{Crew, Queue};
+
+/// Streams of events that one person may read at once, and all of them together.
+const STREAMS_OF_ONE: usize = 8;
+const STREAMS: usize = 10_000;
 
 /// Updates of people, in the order of their chats.
 pub const QUEUE_CHAT: &str = "chat";
@@ -132,6 +138,8 @@ pub struct Salon {
     pub passwords: Passwords,
     /// Holds up who guesses them.
     pub backoff: Backoff,
+    /// Streams of events that people read.
+    pub streams: Crowd,
 }
 
 impl Salon {
@@ -168,6 +176,7 @@ impl Salon {
             agents: OnceLock::new(),
             passwords: Passwords::default(),
             backoff: Backoff::default(),
+            streams: Crowd::new(STREAMS_OF_ONE, STREAMS),
         })
     }
 }

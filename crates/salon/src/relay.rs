@@ -39,6 +39,7 @@ use serde_json::json;
 use crate::Salon;
 use crate::access::{Caller, Credential};
 use crate::catalog::{Ability, Access as Keyed, Catalog, Destination, KeyFrom, Model, Quirk, Route, Upstream};
+use crate::crowd::Crowd;
 use crate::engines::Choice;
 use crate::idempotency::Requests;
 use crate::ledger::{Book, Granted, NotReserved, Payer};
@@ -71,6 +72,8 @@ pub struct RelaySettings {
     /// Who calls without a credential from this machine. `None` lets nobody in without one.
     pub anonymous: Option<Arc<Caller>>,
     pub cache: CacheSettings,
+    /// Calls that one person may have in flight.
+    pub calls_per_user: usize,
 }
 
 impl Default for RelaySettings {
@@ -81,6 +84,7 @@ impl Default for RelaySettings {
             silence: Duration::from_secs(15),
             anonymous: None,
             cache: CacheSettings::default(),
+            calls_per_user: 64,
         }
     }
 }
@@ -96,6 +100,8 @@ pub struct Relay {
     pub cache: Cache,
     /// Asks for embeddings together that are asked for at the same time.
     pub batches: Batches,
+    /// Calls in flight at the doors.
+    pub calls: Crowd,
     pub settings: RelaySettings,
 }
 

@@ -9,6 +9,7 @@
 //! Calls are locked before accounts, and both in the order of their ids, so that two groups never wait for each other.
 
 mod accounts;
+mod alerts;
 mod attempts;
 mod calls;
 mod entries;
@@ -27,6 +28,7 @@ use crate::many::{bundles, together};
 use crate::row::{Column, storable};
 
 pub use accounts::{Account, AccountKey, Difference, Holder, Reach};
+pub use alerts::Alert;
 pub use attempts::{Attempt, AttemptEnd, AttemptRow, AttemptState};
 pub use calls::{Call, CallState};
 pub use entries::{Crossing, Entry, EntryKind};

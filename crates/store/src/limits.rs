@@ -148,7 +148,7 @@ pub struct Terms {
     pub thresholds: Vec<i64>,
 }
 
-fn limit(row: &AnyRow) -> Result<Limit> {
+pub(crate) fn limit(row: &AnyRow) -> Result<Limit> {
     let word = |name: &'static str| -> Result<(&'static str, String)> { Ok((name, row.text(name)?)) };
     let (scope, measure, period, policy) = (word("scope")?, word("measure")?, word("period")?, word("policy")?);
     Ok(Limit {

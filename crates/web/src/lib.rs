@@ -4,6 +4,7 @@
 //! [`Doors`]. [`router`] is the whole list of routes; [`serve`] is how connections are held.
 
 mod api;
+mod crowd;
 mod described;
 pub mod door;
 pub mod error;

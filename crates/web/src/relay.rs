@@ -16,13 +16,14 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use salon::access::{Caller, Credential};
 use salon::agents::Pass;
+use salon::crowd::Place;
 use salon::relay::{Answer, Ask, Count, Kind, Outside, Refused, Told, Wire};
 use salon_core::CallId;
 use std::sync::Arc;
 
 use crate::serve::Peer;
 use crate::table::Table;
-use crate::{RequestId, Web};
+use crate::{RequestId, Web, crowd};
 
 /// Where each protocol is found. OpenAI's clients may leave out `/v1`; the prefixes are other gateways' habit.
 pub(crate) fn routes() -> Table {
@@ -132,7 +133,10 @@ struct Dearth(String);
 
 async fn call_as(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Response {
     match read(web, wire, request, id).await {
-        Ok(ask) => numbered(once::answer(web, ask, route(wire), id).await, wire, id),
+        Ok((ask, place)) => {
+            let answer = once::answer(web, ask, route(wire), id).await;
+            numbered(crowd::keeping(place, answer), wire, id)
+        }
         Err(refused) => refusal(wire, id, &refused),
     }
 }
@@ -150,7 +154,7 @@ fn numbered(mut response: Response, wire: Wire, id: &RequestId) -> Response {
 async fn count(web: Web, wire: Wire, request: Request) -> Response {
     let id = RequestId::of(&request);
     let counted = async {
-        let ask = read(&web, wire, request, &id).await?;
+        let (ask, _place) = read(&web, wire, request, &id).await?;
         web.relay.count(ask).await
     };
     match counted.await {
@@ -160,7 +164,7 @@ async fn count(web: Web, wire: Wire, request: Request) -> Response {
 }
 
 /// Takes in a call: who, then what. A body is not read for somebody who may not call.
-async fn read(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Result<Ask, Refused> {
+async fn read(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Result<(Ask, Place), Refused> {
     let (head, body) = request.into_parts();
     let pass = head.extensions.get::<Arc<Pass>>().cloned();
     let caller = caller(web, &head, route(wire)).await?;
@@ -169,11 +173,12 @@ async fn read(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Result
         refused.retry_after = Some(Duration::from_secs(2));
         return Err(refused);
     }
+    let place = crowd::call(web, &caller)?;
     let outside = outside(wire, head.uri.path(), head.uri.query());
     let body = body::read(body, &head.headers, web.relay.settings().max_body).await?;
     let call = approved(&head.headers).unwrap_or_else(|| id.call());
     let turn = pass.map(|pass| pass.asking.clone());
-    Ok(Ask { id: call, wire, caller, outside, headers: head.headers, body, turn })
+    Ok((Ask { id: call, wire, caller, outside, headers: head.headers, body, turn }, place))
 }
 
 /// Who calls. The one way in for every protocol, so that every header meets the same checks.

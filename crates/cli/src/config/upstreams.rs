@@ -88,6 +88,7 @@ const LONGEST_DRAIN: u64 = 600;
 /// The most that answers may take which are given again, and the longest of them.
 const MOST_CACHE: usize = 16 << 30;
 const LONGEST_ANSWER: usize = 64 << 20;
+const MOST_CALLS: usize = 8_000;
 const LONGEST_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default, Deserialize)]
@@ -104,6 +105,7 @@ pub(super) struct FileRelay {
     cache_longest_bytes: Option<usize>,
     redis_url: Option<String>,
     redis_patience_ms: Option<u64>,
+    calls_per_user: Option<usize>,
 }
 
 /// Everything that the catalog of models is made of beside the database.
@@ -144,7 +146,10 @@ pub(super) fn relay(env: &Env, file: &FileRelay) -> Result<RelaySettings> {
     ensure!((1024..=LONGEST_BODY).contains(&max_body), "[relay] max_body_bytes is between 1024 and {LONGEST_BODY}");
     let drain_s = file.drain_s.unwrap_or(usual.drain.as_secs());
     ensure!(drain_s <= LONGEST_DRAIN, "[relay] drain_s is at most {LONGEST_DRAIN}");
-    Ok(RelaySettings { max_body, drain: Duration::from_secs(drain_s), cache: cache(env, file)?, ..usual })
+    let calls_per_user = file.calls_per_user.unwrap_or(usual.calls_per_user);
+    ensure!((1..=MOST_CALLS).contains(&calls_per_user), "[relay] calls_per_user is between 1 and {MOST_CALLS}");
+    let drain = Duration::from_secs(drain_s);
+    Ok(RelaySettings { max_body, drain, cache: cache(env, file)?, calls_per_user, ..usual })
 }
 
 /// Where answers are kept that are given again, and how many.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use salon::Actor;
-use salon_core::{Limit, LimitId, Measure, OrgId, Period, Policy, Scope};
+use salon::people::{NewUser, UserChange, add_org, add_user, set_user};
+use salon_core::people::Role;
+use salon_core::{Limit, LimitId, Measure, OrgId, Period, Policy, Scope, Time};
 use salon_mock::{Mock, MockConfig};
 
 use crate::stage::Stage;
@@ -64,6 +66,61 @@ async fn a_limit_holds_for_bots_as_well_and_says_so_in_the_chat() {
     let texts = mock.bot_texts(TOKEN, CHAT);
     assert!(!texts.iter().any(|text| text == "two storks"), "{texts:?}");
     assert_eq!(stage.used().await.calls, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_is_nearly_used_up_is_told_once_to_whom_it_concerns_and_to_admins() {
+    let (mock, stage) = with_a_parrot().await;
+    let salon = &stage.house.salon;
+    let (boss, bob) = (9002, 9003);
+    let add = |name: &str, role, telegram| {
+        let new =
+            NewUser { org: OrgId::new("default"), name: name.to_owned(), email: None, role, telegram: Some(telegram) };
+        async move { add_user(&salon.store, &salon.clock, &salon.pen(Actor::Operator), new).await.unwrap() }
+    };
+    add("Alice", Role::User, ALICE).await;
+    add("the boss", Role::Admin, boss).await;
+    // An admin of somebody else.
+    let fish = add_org(&salon.store, &salon.clock, &salon.pen(Actor::Operator), "fish", "UTC").await.unwrap().id;
+    let bobs = add("Bob", Role::Admin, bob).await;
+    let change = UserChange { org: Some(fish), ..UserChange::default() };
+    set_user(&salon.store, &salon.pen(Actor::Operator), &bobs.id, change).await.unwrap();
+    for chat in [boss, bob] {
+        mock.says(TOKEN, chat, chat, "hello");
+        mock.wait_for_texts(TOKEN, chat, |texts| texts.iter().any(|text| text == "hello")).await;
+    }
+    let limit = Limit {
+        id: LimitId::new(salon.clock.id()),
+        org: OrgId::new("default"),
+        scope: Scope::User,
+        subject: None,
+        measure: Measure::Requests,
+        period: Period::Day,
+        amount: 2,
+        policy: Policy::Block,
+        thresholds: vec![50, 100],
+    };
+    assert!(stage.house.relay.book.add_limit(limit, &salon.pen(Actor::Operator)).await.unwrap());
+    let about = |texts: &[String], percent: &str| {
+        texts.iter().filter(|text| text.contains(&format!("{percent} % of"))).cloned().collect::<Vec<_>>()
+    };
+    for (words, percent, used) in [("one stork", "50", "1"), ("two storks", "100", "2")] {
+        mock.says(TOKEN, ALICE, ALICE, words);
+        for chat in [ALICE, boss] {
+            mock.wait_for_texts(TOKEN, chat, |texts| !about(texts, percent).is_empty()).await;
+        }
+        let told = about(&mock.bot_texts(TOKEN, ALICE), percent);
+        assert_eq!(told, [format!("{percent} % of what you may use today is used: {used} requests of 2 requests.")]);
+        let told = about(&mock.bot_texts(TOKEN, boss), percent);
+        let expected = format!("Alice: {percent} % of what may be used today is used, {used} requests of 2 requests.");
+        assert_eq!(told, [expected]);
+    }
+    assert!(about(&mock.bot_texts(TOKEN, bob), "50").is_empty(), "it is nobody else's business");
+    let mut tx = salon.store.read().await.unwrap();
+    let alerts = tx.list_alerts(&OrgId::new("default"), Time(0), 10).await.unwrap();
+    assert_eq!(alerts.iter().map(|alert| alert.threshold).collect::<Vec<_>>(), [100, 50]);
+    assert!(alerts.iter().all(|alert| alert.told_at.is_some()));
+    assert!(tx.list_untold_alerts(Time(0), 10).await.unwrap().is_empty());
 }
 
 /// A bot whose engine is a model of the catalog.

@@ -267,6 +267,14 @@ async fn thresholds_are_crossed_once_in_a_window(Scratch { store, .. }: Scratch)
     clock.wind(DAY * 31);
     reserve(&book, "3", 100).await.expect("a new month").settle(spent(100)).await;
     assert_eq!(crossings(&book, &store).await, [100, 80, 100]);
+    let untold = read(&store).await.list_untold_alerts(NOON, 10).await.expect("alerts");
+    assert_eq!(untold.iter().map(|alert| alert.threshold).collect::<Vec<_>>(), [100, 80, 100]);
+    assert!(untold.iter().all(|alert| alert.told_at.is_none() && alert.taken > 0 && alert.until > alert.at));
+    let alerts = read(&store).await.list_alerts(&birds(), NOON, 10).await.expect("alerts");
+    assert_eq!(alerts.len(), 4, "also what was told");
+    assert_eq!(read(&store).await.list_alerts(&OrgId::new("fish"), NOON, 10).await.expect("alerts"), []);
+    let later = untold[2].at + DAY;
+    assert_eq!(read(&store).await.list_untold_alerts(later, 10).await.expect("alerts"), []);
 }
 
 async fn a_run_has_a_limit_of_its_own(Scratch { store, .. }: Scratch) {

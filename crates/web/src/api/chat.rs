@@ -21,7 +21,7 @@ use super::form::Form;
 use super::frames::{self, Place};
 use super::sessions::{Message, found, gone, gone_words, may_answer};
 use super::{No, Said, caller, long_bytes, query, split, stateless, told};
-use crate::Web;
+use crate::{Web, crowd};
 
 const ROUTE: &str = "/api/chat";
 
@@ -36,6 +36,7 @@ pub(super) async fn whole(State(web): State<Web>, request: Request) -> Response 
     let (id, head, body) = split(request);
     let said = async {
         let caller = caller(&web, &head, ROUTE, Role::User).await?;
+        let _place = crowd::call(&web, &caller)?;
         let body = long_bytes(&web, &head, body).await?;
         let read = read(&web, &caller, &head.headers, Form::read(&body)?)?;
         let turn = match web.salon.ask_in_session(&caller, &read.session, read.question).await? {
@@ -96,6 +97,7 @@ pub(super) async fn stream(State(web): State<Web>, request: Request) -> Response
             return stateless::stream(&web, &head, caller, &body, &id).await;
         }
         let read = read(&web, &caller, &head.headers, form)?;
+        let place = crowd::stream(&web, &caller)?;
         let turn = match web.salon.ask_in_session(&caller, &read.session, read.question).await? {
             Asked::Turn(turn) => turn,
             // Clients of streams look at nothing but the stream.
@@ -103,7 +105,7 @@ pub(super) async fn stream(State(web): State<Web>, request: Request) -> Response
             asked => return Err(not_asked(asked)),
         };
         let after = last_event(&head.headers).filter(|place| place.turn == turn).map_or(0, |place| place.seq);
-        Ok(frames::follow(web.clone(), head, Place { turn, seq: after }, dialect))
+        Ok(crowd::keeping(place, frames::follow(web.clone(), head, Place { turn, seq: after }, dialect)))
     };
     told(said.await, &id)
 }
@@ -113,13 +115,14 @@ pub(super) async fn again(State(web): State<Web>, Path(session): Path<String>, r
     let (id, head, _) = split(request);
     let said = async {
         let caller = caller(&web, &head, "/api/sessions", Role::User).await?;
+        let place = crowd::stream(&web, &caller)?;
         let dialect = dialect(&web, &head)?;
         let session = found(&web, &caller, &session).await?;
         let known = last_event(&head.headers);
         let turn = web.salon.turn_of_session(&session, known.as_ref().map(|place| &place.turn)).await?;
         let turn = turn.ok_or_else(|| No::missing("turn in this session"))?;
         let seq = known.map_or(0, |place| place.seq);
-        Ok(frames::follow(web.clone(), head, Place { turn, seq }, dialect))
+        Ok(crowd::keeping(place, frames::follow(web.clone(), head, Place { turn, seq }, dialect)))
     };
     told(said.await, &id)
 }

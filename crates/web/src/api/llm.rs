@@ -19,7 +19,7 @@ use super::stateless::usual_model;
 use super::{No, caller, long_bytes, split, told};
 use crate::relay::once::{self, Kept};
 use crate::table::Table;
-use crate::{RequestId, Web, relay};
+use crate::{RequestId, Web, crowd, relay};
 
 /// The name that the original gives its model of embeddings.
 const EMBEDDER: &str = "jhgan/ko-sroberta-multitask";
@@ -73,6 +73,7 @@ async fn ask(web: Web, request: Request, route: &'static str, stream: bool) -> R
     let (id, head, body) = split(request);
     let said = async {
         let caller = caller(&web, &head, "/chat", Role::User).await?;
+        let place = crowd::call(&web, &caller)?;
         let body = long_bytes(&web, &head, body).await?;
         let mut form = Form::read(&body)?;
         form.needed_list("messages");
@@ -85,7 +86,7 @@ async fn ask(web: Web, request: Request, route: &'static str, stream: bool) -> R
         let headers = idempotent(&head);
         let body = Value::Object(fields).to_string().into();
         let ask = Ask { id: id.call(), wire: Wire::Midm, caller, outside, headers, body, turn: None };
-        Ok(relay::once::answer(&web, ask, route, &id).await)
+        Ok(crowd::keeping(place, relay::once::answer(&web, ask, route, &id).await))
     };
     told(said.await, &id)
 }
@@ -103,6 +104,7 @@ async fn embeddings(State(web): State<Web>, request: Request) -> Response {
     let (id, head, body) = split(request);
     let said = async {
         let caller = caller(&web, &head, "/embeddings", Role::User).await?;
+        let _place = crowd::call(&web, &caller)?;
         let body = long_bytes(&web, &head, body).await?;
         let mut form = Form::read(&body)?;
         let texts = form.needed_texts("texts");

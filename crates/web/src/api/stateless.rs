@@ -20,7 +20,7 @@ use super::form::Form;
 use super::frames::{self, Frames};
 use super::{No, Said, caller, long_bytes, split, told};
 use crate::relay::once::{self as relay_once, Kept};
-use crate::{RequestId, Web};
+use crate::{RequestId, Web, crowd};
 
 const ROUTE: &str = "/api/chat/completions";
 const ROUTE_STREAM: &str = "/api/chat/stream";
@@ -31,6 +31,7 @@ pub(super) async fn completions(State(web): State<Web>, request: Request) -> Res
     let (id, head, body) = split(request);
     let said = async {
         let caller = caller(&web, &head, ROUTE, Role::User).await?;
+        let _place = crowd::call(&web, &caller)?;
         let body = long_bytes(&web, &head, body).await?;
         let ask = ask(&web, &head, caller, &body, &id, false).await?;
         match relay_once::begin(&web, &ask, ROUTE).await? {
@@ -67,6 +68,7 @@ fn whole(answer: Answer) -> Response {
 
 /// The half of `POST /api/chat/stream` that brings its own messages.
 pub(super) async fn stream(web: &Web, head: &Parts, caller: Arc<Caller>, body: &[u8], id: &RequestId) -> Said {
+    let place = crowd::call(web, &caller)?;
     let ask = ask(web, head, caller, body, id, true).await?;
     let call = ask.id.to_string();
     let kept = match relay_once::begin(web, &ask, ROUTE_STREAM).await? {
@@ -96,7 +98,7 @@ pub(super) async fn stream(web: &Web, head: &Parts, caller: Arc<Caller>, body: &
         Some(work) => relay_once::recorded(Frames(heard), work, &headers),
         None => Body::new(Frames(heard)),
     };
-    Ok((status, headers, body).into_response())
+    Ok(crowd::keeping(place, (status, headers, body).into_response()))
 }
 
 /// Tells what comes in this family's short frames. That the reader goes away ends it: hanging up is paid for.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use askama::Template;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use salon::logins::Visit;
 use salon_core::{DialogId, Reply, TurnId};
@@ -21,10 +21,10 @@ use super::super::dialogs::shell_of;
 use super::super::markdown::blocks;
 use super::super::shell::Shell;
 use super::super::visitor::{Visitor, visit};
-use super::super::{broken, missing};
+use super::super::{broken, missing, refuse};
 use super::{aside, turn_shown};
-use crate::Web;
 use crate::api::frames::{Frames, response as streamed};
+use crate::{Web, crowd};
 
 /// Frames that may wait for a slow reader.
 const WAITING: usize = 64;
@@ -49,10 +49,15 @@ pub(crate) async fn stream(
         Ok(None) => return missing(&shell),
         Err(error) => return broken(&shell, &error),
     }
+    let Ok(place) = crowd::stream(&web, &visitor.caller) else {
+        let mut response = refuse(&shell, StatusCode::TOO_MANY_REQUESTS, "too_many_streams");
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        return response;
+    };
     let (said, heard) = mpsc::channel::<Bytes>(WAITING);
     let teller = Teller { web, visitor, headers, shell, dialog, turn, shown: Vec::new(), beside: String::new() };
     tokio::spawn(tell(teller, said));
-    streamed(Body::new(Frames(heard)))
+    crowd::keeping(place, streamed(Body::new(Frames(heard))))
 }
 
 struct Teller {
