@@ -184,7 +184,19 @@ fn text(alert: &Alert, about: Option<&str>, lang: Lang) -> String {
 }
 
 fn notice(salon: &Salon, alert: &Alert, bot: BotId, telegram: i64, text: String) -> Result<NewJob> {
-    let notice = Notice { chat: telegram, topic: None, user: telegram, text, buttons: None, queue: None, after: None };
+    let notice = Notice {
+        chat: telegram,
+        topic: None,
+        user: telegram,
+        text,
+        buttons: None,
+        queue: None,
+        after: None,
+        edits: None,
+        rows: Default::default(),
+        markdown: false,
+        chart: None,
+    };
     let (limit, account, threshold) = name(alert);
     Ok(NewJob {
         id: JobId::new(salon.clock.id()),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION, SET_COOKIE};
 use reqwest::redirect::Policy;
+use salon::audit::Actor;
 use salon::logins::passes::{Linking, link};
 use salon::logins::{REGISTRATION, Shown};
 use salon::people::{UserChange, set_user};
@@ -426,7 +427,7 @@ async fn an_open_stream_ends_when_its_reader_is_blocked() {
     let salon = &stage.house.salon;
     let id = stage.user("bob@birds.example").await;
     let change = UserChange { active: Some(false), ..UserChange::default() };
-    set_user(&salon.store, &id, change).await.expect("a block");
+    set_user(&salon.store, &salon.pen(Actor::Operator), &id, change).await.expect("a block");
     let ended = timeout(Duration::from_secs(2), async {
         let mut all = Vec::new();
         while let Some(Ok(more)) = bytes.next().await {
@@ -454,10 +455,10 @@ async fn a_code_links_a_chat_once() {
     let salon = &stage.house.salon;
     let hash = salon.code_hash(&code.to_lowercase()).expect("typed as people type");
     let link_as = async |telegram: i64| {
-        let args = (hash.clone(), telegram, salon.clock.now());
+        let args = (salon.pen(Actor::Guest), hash.clone(), telegram, salon.clock.now());
         salon
             .store
-            .write(args, |tx, (hash, id, now)| Box::pin(link(tx, hash, *id, "Alice", *now)))
+            .write(args, |tx, (pen, hash, id, now)| Box::pin(link(tx, pen, hash, *id, "Alice", *now)))
             .await
             .expect("linking")
     };
@@ -471,8 +472,8 @@ async fn a_code_links_a_chat_once() {
     assert_eq!(alice.post("/start/links/1002/remove", &[]).await.status, 404);
     assert_eq!(alice.post("/start/links/1001/remove", &[]).await.status, 303);
     let late = salon.make_code(&stage.user("alice@birds.example").await).await.expect("a code");
-    let args = (salon.code_hash(&late.word).expect("a code"), Time(late.expires_at.0 + 1));
-    let late = salon.store.write(args, |tx, (hash, now)| Box::pin(link(tx, hash, 1003, "A", *now))).await;
+    let args = (salon.pen(Actor::Guest), salon.code_hash(&late.word).expect("a code"), Time(late.expires_at.0 + 1));
+    let late = salon.store.write(args, |tx, (pen, hash, now)| Box::pin(link(tx, pen, hash, 1003, "A", *now))).await;
     assert_eq!(late.expect("linking"), Linking::Expired);
     stage.close().await;
 }

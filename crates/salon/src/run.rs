@@ -7,8 +7,8 @@
 pub(crate) mod agent;
 mod fare;
 mod model;
-pub(crate) mod panel;
 mod named;
+pub(crate) mod panel;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! Linking: a code from the web page makes somebody of Telegram a person here, and `/unlink` takes that back.
 
+use salon::audit::Actor;
 use salon::logins::passes::{self, Linking};
 use salon_core::Lang;
 use salon_store::{Result, Tx};
@@ -17,7 +18,7 @@ pub struct Told {
 
 /// Uses a code up, if it is one. `None` if there is no such code and `perhaps` says that it may be none at all.
 pub async fn use_code(tx: &mut Tx, cx: &Context, hash: &str, perhaps: bool) -> Result<Option<Told>> {
-    let linking = passes::link(tx, hash, cx.user, &cx.name, cx.salon.clock.now()).await?;
+    let linking = passes::link(tx, &cx.salon.pen(Actor::Guest), hash, cx.user, &cx.name, cx.salon.clock.now()).await?;
     let told = |key: &str| Ok(Some(Told { text: cx.lang.say(key, &[]), guessed: false }));
     match linking {
         Linking::Linked(user) => {
@@ -56,7 +57,8 @@ pub async fn unlink(tx: &mut Tx, cx: &Context) -> Result<String> {
     let key = match person {
         None => "unlink.none",
         Some(person) => {
-            tx.remove_link(&person.account.user.id, cx.user).await?;
+            let user = &person.account.user.id;
+            passes::unlink(tx, &cx.salon.pen(user), user, cx.user).await?;
             if person.account.user.telegram == Some(cx.user) {
                 tx.set_user(&salon_core::User { telegram: None, ..person.account.user }).await?;
             }

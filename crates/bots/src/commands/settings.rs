@@ -163,7 +163,9 @@ async fn change_taste(tx: &mut Tx, cx: &Context, change: impl FnOnce(&mut Taste)
 
 async fn account(tx: &mut Tx, cx: &Context) -> Result<Option<Account>> {
     let (id, now) = (UserId::new(cx.salon.clock.id()), cx.salon.clock.now());
-    let user = salon::people::person_of_telegram(tx, cx.user, &cx.name, &id, now).await?;
+    let user =
+        salon::people::person_of_telegram(tx, &cx.salon.pen(salon::audit::Actor::Salon), cx.user, &cx.name, &id, now)
+            .await?;
     tx.find_account(&user.id).await
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use salon::audit::Actor;
 use salon::engines::Answers;
 use salon::people::{DEFAULT_ORG, NewUser, add_user};
 use salon::{Clock, Configured};
@@ -552,7 +553,7 @@ impl Stage {
         if let Some(who) = text.strip_suffix(" has an account") {
             let (org, name) = (OrgId::new(DEFAULT_ORG), capital(who));
             let new = NewUser { org, name, email: None, role: Role::User, telegram: None };
-            let user = add_user(&salon.store, &salon.clock, new).await?;
+            let user = add_user(&salon.store, &salon.clock, &salon.pen(Actor::Operator), new).await?;
             let login = format!("{who}@example.org");
             let args = (user.id.clone(), login);
             salon.store.write(args, |tx, (id, login)| Box::pin(async move { tx.set_login(id, login).await })).await?;
@@ -590,7 +591,10 @@ impl Stage {
                 policy: Policy::Hard,
                 thresholds: Vec::new(),
             };
-            ensure!(house.relay.book.add_limit(limit).await?, "there is such a limit");
+            ensure!(
+                house.relay.book.add_limit(limit, &house.salon.pen(Actor::Operator)).await?,
+                "there is such a limit"
+            );
         } else if let Some((bot, reply)) = text.split_once(" answers ") {
             let bot = Some(bot).filter(|bot| *bot != "every bot").map(BotId::new);
             match reply.split_once(" with ") {

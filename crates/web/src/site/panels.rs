@@ -8,9 +8,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use salon::logins::Visit;
 use salon::panels::{self, Found, PanelError, PanelSpec, VoiceSpec, Whose};
+use salon_core::Owner;
 use salon_core::panel::{Gate, MOST_VOICES, Panel, Part};
 use salon_core::people::Role;
-use salon_core::{Micros, Owner};
 
 use super::account::Said;
 use super::shell::{Place, Shell, page as shown, page_as};
@@ -281,6 +281,8 @@ pub(crate) async fn remove(
 
 #[cfg(test)]
 mod tests {
+    use salon_core::Micros;
+
     use super::*;
 
     fn fields(pairs: &[(&str, &str)]) -> Fields {
