@@ -92,6 +92,12 @@ class House {
     return JSON.stringify({ selected_profile_id: profiles[0].profile_id, profiles });
   }
 
+  /** Where the first administrator comes in; printed once, at the start. */
+  first() {
+    const [, door] = /First visit (\S+)/.exec(this.#output) ?? assert.fail(`no first visit:\n${this.#output}`);
+    return door;
+  }
+
   /** Makes an API key, while the program runs. */
   async key(name) {
     const made = spawn(salon, ["key", "add", name, "--quiet", "--data", join(this.#folder, "data")], { stdio: ["ignore", "pipe", "pipe"] });
@@ -113,13 +119,14 @@ class House {
   /**
    * Opens the page as a new visitor and runs `visit(page)`. Fails on anything the browser complains of
    * and on every request to a foreign host. `excused` lists complaints a test brings about on purpose; `chat` gives the visitor a chat of their own
-   * with every bot of the demo. `origin` is whose page it is; only the messenger's has parts of its own that scroll.
+   * with every bot of the demo, `cookies` make the visitor somebody who came in before, and `scripts` may be switched off. `origin` is whose page it is; only the messenger's has parts of its own that scroll.
    */
   async visit(options, visit) {
-    const { size = DESKTOP, theme = "light", language = "en-US", path = "/_mock/ui", origin = this.url, excused = [], storage = {}, chat = null, settled = origin === this.url } = options;
+    const { size = DESKTOP, theme = "light", language = "en-US", path = "/_mock/ui", origin = this.url, excused = [], storage = {}, chat = null, cookies = null, scripts = true, settled = origin === this.url } = options;
     if (chat) storage.mock_messenger_ui_state_v3 = await this.#profiles(chat);
-    const context = await this.#browser.newContext({ viewport: size, hasTouch: size.width < 760, colorScheme: theme, locale: language, permissions: ["clipboard-read", "clipboard-write"] });
+    const context = await this.#browser.newContext({ viewport: size, hasTouch: size.width < 760, colorScheme: theme, locale: language, permissions: ["clipboard-read", "clipboard-write"], javaScriptEnabled: scripts });
     context.setDefaultTimeout(PATIENCE_MS);
+    if (cookies) await context.addCookies(cookies);
     const complaints = [];
     const excuse = (text) => excused.some((pattern) => pattern.test(text));
     await context.addInitScript((entries) => {
