@@ -14,6 +14,15 @@ pub struct Message {
     pub text: String,
 }
 
+/// A picture that somebody brought with a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    pub name: String,
+    /// Its media type, as its bytes say.
+    pub media: String,
+    pub data: Vec<u8>,
+}
+
 /// How an answer is wished for, where somebody said so.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Wishes {
@@ -31,6 +40,8 @@ pub struct Brief {
     /// Earlier messages, oldest first, ending before the question.
     pub history: Vec<Message>,
     pub question: String,
+    /// What belongs to the question beside its words.
+    pub pictures: Vec<Picture>,
     /// The engine's own thread to go on with, if it has one.
     pub thread: Option<String>,
     pub wishes: Wishes,
@@ -88,6 +99,7 @@ pub fn compose(instruction: &str, dialog: &Dialog, earlier: &[Turn], turn: &Turn
         instructions,
         history,
         question: turn.question.clone(),
+        pictures: Vec::new(),
         thread: dialog.thread.clone(),
         wishes: Wishes::default(),
     }

@@ -92,6 +92,7 @@ mod tests {
             instructions: String::new(),
             history: vec![Message { role: Role::User, text: "abcd".into() }],
             question: "abcd".into(),
+            pictures: Vec::new(),
             thread: None,
             wishes: salon_core::Wishes::default(),
         };

@@ -18,6 +18,7 @@ pub(crate) fn brief(question: &str) -> Brief {
         instructions: String::new(),
         history: Vec::new(),
         question: question.to_owned(),
+        pictures: Vec::new(),
         thread: None,
         wishes: salon_core::Wishes::default(),
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use salon_core::style::Style;
+use salon_core::brief::Picture;
 use salon_core::summary::{Happened, roll};
 use salon_core::{Brief, Dialog, Event, JobId, Note, Reply, Stamped, Turn, TurnId, TurnState, UserId, Wishes, brief};
 use salon_engine::{Emitter, Engine, EngineError};
@@ -219,7 +220,9 @@ async fn prepare(
         max_output: said.max_output.or(otherwise.max_output),
         temperature: said.temperature.or(otherwise.temperature),
     };
-    let brief = Brief { wishes, ..brief };
+    let pictures = tx.list_brought(&id).await?.into_iter();
+    let pictures = pictures.map(|file| Picture { name: file.name, media: file.media, data: file.data }).collect();
+    let brief = Brief { wishes, pictures, ..brief };
     // Nobody wrote before the first who may.
     let last = if work.lease.ticket.epoch == 1 { 0 } else { tx.last_event(&id).await? };
     Ok(Some((turn, dialog, brief, last)))

@@ -1,9 +1,12 @@
 //! Sessions: dialogs that a program opens, asks in and follows. What is asked is said, run and followed like anything
 //! else; this is who may do it in which dialog.
 
+use std::path::Path;
 use std::time::Duration;
 
+use salon_core::brief::Picture;
 use salon_core::{AskId, Channel, Chosen, Dialog, DialogId, FileId, Refusal, Time, Turn, TurnId, UserId, Wishes};
+use salon_engine::sandbox::artifacts::{HEAD, media};
 use salon_store::{AskState, Error, Keeper, Request, Result, Session, StoredFile, Tx};
 
 use crate::Salon;
@@ -66,6 +69,53 @@ pub struct Question {
     pub wishes: Wishes,
     /// What the program calls the request. The same request is asked once.
     pub request: Option<Request>,
+    /// Pictures that belong to the question.
+    pub pictures: Vec<Picture>,
+}
+
+/// Files that may come with one question, and how long each may be, in bytes.
+pub const MOST_FILES: usize = 4;
+pub const LONGEST_PICTURE: usize = 8 << 20;
+const LONGEST_TEXT: usize = 256 << 10;
+const LONGEST_FILE_NAME: usize = 100;
+
+/// Why a file cannot come with a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotBrought {
+    TooMany,
+    TooLong,
+    /// It is neither a picture that models know, nor text.
+    Unknown,
+}
+
+impl Question {
+    /// Brings a file: a picture beside the words, a text among them. What it is, its bytes say.
+    pub fn bring(&mut self, name: &str, data: Vec<u8>) -> std::result::Result<(), NotBrought> {
+        let name: String = name.chars().filter(|c| !c.is_control()).take(LONGEST_FILE_NAME).collect();
+        let media = media(&data[..data.len().min(HEAD)], Path::new(&name));
+        if media.starts_with("image/") && media != "image/svg+xml" {
+            if data.len() > LONGEST_PICTURE {
+                return Err(NotBrought::TooLong);
+            }
+            if self.pictures.len() >= MOST_FILES {
+                return Err(NotBrought::TooMany);
+            }
+            self.pictures.push(Picture { name, media: media.to_owned(), data });
+            return Ok(());
+        }
+        if data.len() > LONGEST_TEXT {
+            return Err(NotBrought::TooLong);
+        }
+        let text = String::from_utf8(data).map_err(|_| NotBrought::Unknown)?;
+        if text.contains('\0') {
+            return Err(NotBrought::Unknown);
+        }
+        // A fence that is longer than any in the text.
+        let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+        let fence = "`".repeat(longest.max(2) + 1);
+        self.text.push_str(&format!("\n\n{name}:\n{fence}\n{}\n{fence}", text.trim_end()));
+        Ok(())
+    }
 }
 
 /// What became of a question.
@@ -239,9 +289,27 @@ impl Salon {
             .asked_by(&caller.user, caller.key.as_ref())
             .wishing(question.wishes)
             .requested(question.request.clone());
-        let args = (keeper, id.clone(), utterance, question.request, self.clock.now());
-        let asked = self.store.write(args, |tx, (keeper, id, utterance, request, now)| {
-            Box::pin(ask(tx, keeper, id, utterance, request.as_ref(), *now))
+        let turn = utterance.turn().clone();
+        let files = question.pictures.into_iter().map(|picture| StoredFile {
+            id: FileId::new(self.clock.id()),
+            turn: turn.clone(),
+            name: picture.name,
+            media: picture.media,
+            data: picture.data,
+        });
+        let files: Vec<StoredFile> = files.collect();
+        let args = (keeper, id.clone(), utterance, question.request, files, self.clock.now());
+        let asked = self.store.write(args, |tx, (keeper, id, utterance, request, files, now)| {
+            Box::pin(async move {
+                let asked = ask(tx, keeper, id, utterance, request.as_ref(), *now).await?;
+                // A request that came before found its own turn, which has them.
+                if asked == Asked::Turn(utterance.turn().clone()) {
+                    for file in files.iter() {
+                        tx.add_brought(file, *now).await?;
+                    }
+                }
+                Ok(asked)
+            })
         });
         match asked.await {
             Err(Error::Refused(refusal)) => Ok(Asked::Full(refusal)),
@@ -319,4 +387,35 @@ pub async fn anybody(salon: &Salon) -> Result<Caller> {
     let org = salon.store.read().await?.find_org(&user.org).await?;
     let zone = org.and_then(|org| Zone::find(&org.zone)).unwrap_or_else(Zone::utc);
     Ok(Caller { org: user.org, zone, user: user.id, role: user.role, key: None, scopes: Scopes::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question() -> Question {
+        let (text, wishes) = ("look".to_owned(), Wishes::default());
+        Question { text, engine: None, wishes, request: None, pictures: Vec::new() }
+    }
+
+    #[test]
+    fn a_picture_is_known_by_its_bytes_and_a_text_is_quoted() {
+        let mut asked = question();
+        assert_eq!(asked.bring("a.txt", b"\x89PNG\r\n\x1a\n....".to_vec()), Ok(()));
+        assert_eq!(asked.pictures[0].media, "image/png");
+        assert_eq!(asked.bring("n\note.md", b"one ```` two\n".to_vec()), Ok(()));
+        assert_eq!(asked.text, "look\n\nnote.md:\n`````\none ```` two\n`````");
+    }
+
+    #[test]
+    fn what_models_do_not_know_is_refused() {
+        let mut asked = question();
+        assert_eq!(asked.bring("a.png", vec![0, 159, 146, 150]), Err(NotBrought::Unknown));
+        assert_eq!(asked.bring("a.txt", vec![b'a'; LONGEST_TEXT + 1]), Err(NotBrought::TooLong));
+        for _ in 0..MOST_FILES {
+            assert_eq!(asked.bring("a.gif", b"GIF89a".to_vec()), Ok(()));
+        }
+        assert_eq!(asked.bring("a.gif", b"GIF89a".to_vec()), Err(NotBrought::TooMany));
+        assert_eq!(asked.text, "look");
+    }
 }

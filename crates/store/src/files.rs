@@ -1,6 +1,6 @@
 //! Files that engines leave for people: written with the end of the turn, so a file that is told of is there.
 
-use salon_core::{FileId, Time, TurnId};
+use salon_core::{DialogId, FileId, Time, TurnId};
 
 use crate::Tx;
 use crate::error::Result;
@@ -36,18 +36,59 @@ impl Tx {
         Ok(())
     }
 
+    /// Adds a file that somebody brought with the question.
+    pub async fn add_brought(&mut self, file: &StoredFile, now: Time) -> Result<()> {
+        self.add_file(file, now).await?;
+        sqlx::query("UPDATE files SET brought = 1 WHERE id = $1")
+            .bind(file.id.as_str())
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+
+    /// What somebody brought with the question of a turn, in the order of its names.
+    pub async fn list_brought(&mut self, turn: &TurnId) -> Result<Vec<StoredFile>> {
+        let rows = sqlx::query(
+            "SELECT id, turn_id, name, media, data FROM files WHERE turn_id = $1 AND brought = 1 ORDER BY name, id",
+        )
+        .bind(turn.as_str())
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter().map(stored).collect()
+    }
+
+    /// What was brought with the questions of a dialog, without what is in it: turn, file and name.
+    pub async fn list_brought_to(&mut self, dialog: &DialogId) -> Result<Vec<(TurnId, FileId, String)>> {
+        let rows = sqlx::query(
+            "SELECT f.id AS id, f.turn_id AS turn_id, f.name AS name \
+             FROM turns t JOIN files f ON f.turn_id = t.id WHERE t.dialog_id = $1 AND f.brought = 1 \
+             ORDER BY t.number, f.name, f.id",
+        )
+        .bind(dialog.as_str())
+        .fetch_all(self.connection())
+        .await?;
+        let read = |row: &sqlx::any::AnyRow| {
+            let (turn, file) = (TurnId::new(row.text("turn_id")?), FileId::new(row.text("id")?));
+            Ok((turn, file, row.text("name")?))
+        };
+        rows.iter().map(read).collect()
+    }
+
     pub async fn find_file(&mut self, id: &FileId) -> Result<Option<StoredFile>> {
         let row = sqlx::query("SELECT id, turn_id, name, media, data FROM files WHERE id = $1")
             .bind(id.as_str())
             .fetch_optional(self.connection())
             .await?;
-        let Some(row) = row else { return Ok(None) };
-        Ok(Some(StoredFile {
-            id: FileId::new(row.text("id")?),
-            turn: TurnId::new(row.text("turn_id")?),
-            name: row.text("name")?,
-            media: row.text("media")?,
-            data: row.bytes("data")?,
-        }))
+        row.as_ref().map(stored).transpose()
     }
+}
+
+fn stored(row: &sqlx::any::AnyRow) -> Result<StoredFile> {
+    Ok(StoredFile {
+        id: FileId::new(row.text("id")?),
+        turn: TurnId::new(row.text("turn_id")?),
+        name: row.text("name")?,
+        media: row.text("media")?,
+        data: row.bytes("data")?,
+    })
 }

@@ -98,7 +98,8 @@ function lost(article, is) {
 }
 
 async function send(url, fields, { quiet = false } = {}) {
-  const body = new URLSearchParams(fields);
+  // Only a form with files goes as it is; the others are sent as forms usually are.
+  const body = fields instanceof FormData && fields.has("file") ? fields : new URLSearchParams(fields);
   const response = await fetch(url, { method: "POST", body, headers: { "x-salon-part": "1" }, redirect: "manual" });
   if (response.type === "opaqueredirect" || response.status === 401) { window.location.reload(); return null; }
   if (quiet) return response;
@@ -147,6 +148,8 @@ composer.addEventListener("submit", async (event) => {
       return;
     }
     box.value = "";
+    files.value = "";
+    picked();
     composer.elements.request.value = fresh();
     add(sent.html);
   } catch (error) {
@@ -169,6 +172,27 @@ box.addEventListener("keydown", (event) => {
   event.preventDefault();
   composer.requestSubmit();
 });
+// What was chosen, dropped or pasted is named above the box.
+const files = composer.elements.file;
+function picked() {
+  const line = composer.querySelector(".picked");
+  const names = Array.from(files.files, (file) => file.name);
+  line.hidden = names.length === 0;
+  line.textContent = names.join(", ");
+}
+function take(list) {
+  if (list.length === 0) return false;
+  const all = new DataTransfer();
+  for (const file of [...files.files, ...list]) all.items.add(file);
+  files.files = all.files;
+  picked();
+  return true;
+}
+files.addEventListener("change", picked);
+box.addEventListener("paste", (event) => { if (take(event.clipboardData.files)) event.preventDefault(); });
+document.addEventListener("dragover", (event) => { event.preventDefault(); });
+document.addEventListener("drop", (event) => { event.preventDefault(); take(event.dataTransfer.files); });
+
 box.addEventListener("input", working);
 
 document.addEventListener("keydown", (event) => {

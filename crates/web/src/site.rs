@@ -18,6 +18,7 @@ pub(crate) mod usage;
 pub(crate) mod visitor;
 
 use askama::Template;
+use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -43,7 +44,7 @@ impl Default for HouseSettings {
 
 pub(crate) fn routes(web: &Web) -> Table {
     let web = web.clone();
-    names().map(move |router| router.layer(middleware::from_fn_with_state(web, visitor::own_pages_only)))
+    names().map(move |router| router.layer(DefaultBodyLimit::max(chat::LONGEST_FORM)).layer(middleware::from_fn_with_state(web, visitor::own_pages_only)))
 }
 
 /// The same without what is around them.

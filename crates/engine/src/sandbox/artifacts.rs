@@ -151,16 +151,16 @@ fn open(workspace: &Folder, path: &Path, name: String, most: u64) -> Result<Arti
         return Err(Refused::TooLarge);
     }
     let mut head = Vec::new();
-    file.by_ref().take(HEAD).read_to_end(&mut head).map_err(|_| Refused::Unreadable)?;
+    file.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(|_| Refused::Unreadable)?;
     let named = !path.starts_with(Path::new(OUT).strip_prefix(WORKSPACE).unwrap_or(path));
     Ok(Artifact { media: media(&head, path), name, bytes, named, file })
 }
 
 /// How much of a file says what it is.
-const HEAD: u64 = 4096;
+pub const HEAD: usize = 4096;
 
 /// What a file is, by its first bytes; text may say more by its name.
-fn media(head: &[u8], path: &Path) -> &'static str {
+pub fn media(head: &[u8], path: &Path) -> &'static str {
     const KNOWN: &[(&[u8], &str)] = &[
         (b"\x89PNG\r\n\x1a\n", "image/png"),
         (b"\xff\xd8\xff", "image/jpeg"),

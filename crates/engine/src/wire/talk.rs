@@ -8,6 +8,8 @@
 //! ([`CannotCarry`]), or are left out and told ([`Ask::left_out`]); nothing is lost in silence but the hints that
 //! [`super::carry`] lists.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use salon_core::{Brief, Role as Speaker, Tokens};
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
@@ -359,7 +361,17 @@ impl Ask {
             };
             Message::text(role, &earlier.text)
         }));
-        messages.push(Message::text(Role::User, &brief.question));
+        let mut question = Message::text(Role::User, &brief.question);
+        question.parts.extend(brief.pictures.iter().map(|picture| {
+            Part::Media(Media {
+                kind: Kind::Image,
+                mime: Some(picture.media.clone()),
+                source: Source::Base64(STANDARD.encode(&picture.data)),
+                name: Some(picture.name.clone()),
+                detail: None,
+            })
+        }));
+        messages.push(question);
         let temperature = brief.wishes.temperature.and_then(Number::from_f64);
         Ask {
             messages,

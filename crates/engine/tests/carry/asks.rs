@@ -501,6 +501,7 @@ fn a_bots_turn_is_asked_in_any_wire() {
             Said { role: Speaker::Assistant, text: "ho".to_owned() },
         ],
         question: "so?".to_owned(),
+        pictures: Vec::new(),
         thread: None,
         wishes: Wishes { max_output: Some(300), temperature: Some(0.5) },
     };

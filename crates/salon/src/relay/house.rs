@@ -55,7 +55,15 @@ pub(super) fn brief(ask: &Ask, id: &str) -> Brief {
     }
     history.pop_if(|last| last.role == Role::User);
     let (instructions, question) = (instructions.join("\n"), ask.question());
-    Brief { turn: TurnId::new(id), instructions, history, question, thread: None, wishes: Wishes::default() }
+    Brief {
+        turn: TurnId::new(id),
+        instructions,
+        history,
+        question,
+        pictures: Vec::new(),
+        thread: None,
+        wishes: Wishes::default(),
+    }
 }
 
 async fn tell(engine: Box<dyn Engine>, brief: Brief, mut writer: Writer, told: mpsc::Sender<Bytes>) {

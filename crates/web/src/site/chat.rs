@@ -5,12 +5,15 @@
 
 pub(crate) mod stream;
 
+use std::collections::BTreeMap;
+
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Multipart, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use salon::logins::Visit;
-use salon::sessions::{Asked, Question};
+use salon::sessions::{Asked, LONGEST_PICTURE, MOST_FILES, NotBrought, Question};
 use salon_core::event::{Voice, VoiceState};
 use salon_core::style::Style;
 use salon_core::{AskId, DialogId, FileId, LeftFile, Reply, ReplyState, Turn, TurnId, TurnState, Wishes};
@@ -21,7 +24,7 @@ use super::dialogs::{place, shell_of, short};
 use super::door::Nothing;
 use super::markdown::blocks;
 use super::shell::{Shell, page as shown, page_as};
-use super::visitor::{Filled, Visitor};
+use super::visitor::{Filled, Visitor, is_seal, stale};
 use super::{broken, missing, refuse, see};
 use crate::Web;
 
@@ -76,6 +79,8 @@ pub(crate) struct Shown {
     /// HTML, block by block.
     pub answer: Vec<String>,
     pub files: Vec<LeftFile>,
+    /// Pictures that came with the question: their ids and names.
+    pub brought: Vec<(FileId, String)>,
     pub cost: i64,
     pub is_open: bool,
     pub aside: String,
@@ -287,12 +292,14 @@ async fn compose(
     let mut tx = web.salon.store.read().await?;
     let turns = tx.list_turns_before(&dialog.id, before.unwrap_or(i64::MAX), PAGE).await?;
     let costs = tx.costs_of_dialog(&dialog.id).await?;
+    let brought = tx.list_brought_to(&dialog.id).await?;
     let mut shown = Vec::new();
     for turn in turns {
         let events = tx.list_events(&turn.id, 0, i64::from(u16::MAX)).await?;
         let reply = Reply::fold(&events);
         let cost = costs.iter().find(|(id, _)| *id == turn.id).map_or(0, |(_, micros)| *micros);
-        shown.push(turn_shown(&shell, turn, &reply, cost));
+        let with = brought.iter().filter(|(of, ..)| *of == turn.id).map(|(_, id, name)| (id.clone(), name.clone()));
+        shown.push(Shown { brought: with.collect(), ..turn_shown(&shell, turn, &reply, cost) });
     }
     drop(tx);
     let mut engines = engines(web, visit).await;
@@ -334,6 +341,7 @@ pub(crate) fn turn_shown(shell: &Shell, turn: Turn, reply: &Reply, cost: i64) ->
     Shown {
         answer: blocks(text),
         files: reply.files.clone(),
+        brought: Vec::new(),
         failed: failure(shell, &turn, reply),
         voices: if is_open { String::new() } else { voices(shell, reply, false) },
         shell: shell.clone(),
@@ -367,14 +375,17 @@ fn failure(shell: &Shell, turn: &Turn, reply: &Reply) -> Option<String> {
 pub(crate) async fn begin(
     State(web): State<Web>,
     headers: HeaderMap,
-    Filled(Visitor(visit), saying): Filled<Visitor, Saying>,
+    Sent { visitor: Visitor(visit), saying, files }: Sent,
 ) -> Response {
     let shell = shell_of(&web, &visit, &headers);
-    if let Some(code) = fault(&saying.text) {
-        let wrong = Some(shell.wrong(code));
-        let page = empty(&web, &visit, shell, saying.text, Some(saying.engine), wrong).await;
-        return page_as(StatusCode::UNPROCESSABLE_ENTITY, &page);
-    }
+    let question = match composed(&shell, &saying, files) {
+        Ok(question) => question,
+        Err(why) if wants_part(&headers) => return crate::error::plain(StatusCode::UNPROCESSABLE_ENTITY, &why),
+        Err(why) => {
+            let page = empty(&web, &visit, shell, saying.text, Some(saying.engine), Some(why)).await;
+            return page_as(StatusCode::UNPROCESSABLE_ENTITY, &page);
+        }
+    };
     let known = engines(&web, &visit).await;
     let engine = match known.contains(&saying.engine) {
         true => saying.engine.clone(),
@@ -389,7 +400,7 @@ pub(crate) async fn begin(
         Ok(session.dialog.id)
     };
     match opened.await {
-        Ok(id) => said(&web, &visit, shell, &headers, &id, saying).await,
+        Ok(id) => said(&web, &visit, shell, &headers, &id, question).await,
         Err(error) => broken(&shell, &error),
     }
 }
@@ -412,20 +423,32 @@ pub(crate) async fn say(
     State(web): State<Web>,
     Path(dialog): Path<String>,
     headers: HeaderMap,
-    Filled(Visitor(visit), saying): Filled<Visitor, Saying>,
+    Sent { visitor: Visitor(visit), saying, files }: Sent,
 ) -> Response {
     let shell = shell_of(&web, &visit, &headers);
     let id = DialogId::new(dialog);
-    if let Some(code) = fault(&saying.text) {
-        let wrong = (saying.text, Some(shell.wrong(code)));
-        return show(&web, &visit, shell, &id, None, StatusCode::UNPROCESSABLE_ENTITY, wrong).await;
-    }
-    said(&web, &visit, shell, &headers, &id, saying).await
+    let question = match composed(&shell, &saying, files) {
+        Ok(question) => question,
+        Err(why) if wants_part(&headers) => return crate::error::plain(StatusCode::UNPROCESSABLE_ENTITY, &why),
+        Err(why) => {
+            let wrong = (saying.text, Some(why));
+            return show(&web, &visit, shell, &id, None, StatusCode::UNPROCESSABLE_ENTITY, wrong).await;
+        }
+    };
+    said(&web, &visit, shell, &headers, &id, question).await
 }
 
 /// Asks, and shows where the answer will be: all of the page, or to a script only the new turn.
-async fn said(web: &Web, visit: &Visit, shell: Shell, headers: &HeaderMap, id: &DialogId, saying: Saying) -> Response {
-    let asked = web.salon.ask_in_session(&visit.caller, id, question(&saying)).await;
+async fn said(
+    web: &Web,
+    visit: &Visit,
+    shell: Shell,
+    headers: &HeaderMap,
+    id: &DialogId,
+    question: Question,
+) -> Response {
+    let draft = question.text.clone();
+    let asked = web.salon.ask_in_session(&visit.caller, id, question).await;
     let code = match asked {
         Ok(Asked::Turn(turn)) if wants_part(headers) => return part(web, visit, &shell, id, &turn).await,
         Ok(Asked::Turn(turn)) => return see(&format!("/dialogs/{id}#t-{turn}")),
@@ -440,7 +463,85 @@ async fn said(web: &Web, visit: &Visit, shell: Shell, headers: &HeaderMap, id: &
     if wants_part(headers) {
         return crate::error::plain(status, &why);
     }
-    show(web, visit, shell, id, None, status, (saying.text, Some(why))).await
+    show(web, visit, shell, id, None, status, (draft, Some(why))).await
+}
+
+/// A question with its files, or what is wrong with it.
+fn composed(shell: &Shell, saying: &Saying, files: Vec<(String, Bytes)>) -> Result<Question, String> {
+    if let Some(code) = fault(&saying.text) {
+        return Err(shell.wrong(code));
+    }
+    let mut question = question(saying);
+    for (name, bytes) in files {
+        let code = match question.bring(&name, bytes.into()) {
+            Ok(()) => continue,
+            Err(NotBrought::TooMany) => "files_many",
+            Err(NotBrought::TooLong) => "files_long",
+            Err(NotBrought::Unknown) => "files_unknown",
+        };
+        return Err(shell.t1(&format!("wrong.{code}"), "name", name));
+    }
+    Ok(question)
+}
+
+/// A question as the form sends it, with its files.
+pub(crate) struct Sent {
+    visitor: Visitor,
+    saying: Saying,
+    files: Vec<(String, Bytes)>,
+}
+
+/// The longest form: as many files as may come with a question, and its words.
+pub(crate) const LONGEST_FORM: usize = MOST_FILES * LONGEST_PICTURE + (1 << 20);
+
+impl FromRequest<Web> for Sent {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, web: &Web) -> Result<Sent, Response> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !kind.starts_with("multipart/form-data") {
+            let Filled(visitor, saying) = Filled::<Visitor, Saying>::from_request(request, web).await?;
+            return Ok(Sent { visitor, saying, files: Vec::new() });
+        }
+        let (mut head, body) = request.into_parts();
+        // Nobody's files are taken in who did not come in.
+        let visitor = Visitor::from_request_parts(&mut head, web).await?;
+        let unreadable = || crate::error::plain(StatusCode::BAD_REQUEST, "This form cannot be read.");
+        let too_long = || crate::error::plain(StatusCode::PAYLOAD_TOO_LARGE, "These files are too long.");
+        let mut form = Multipart::from_request(Request::from_parts(head, body), web).await.map_err(|_| unreadable())?;
+        let (mut fields, mut files) = (BTreeMap::new(), Vec::new());
+        loop {
+            let field = form.next_field().await.map_err(|_| too_long())?;
+            let Some(field) = field else { break };
+            let (name, file) = (field.name().unwrap_or_default().to_owned(), field.file_name().map(str::to_owned));
+            let bytes = field.bytes().await.map_err(|_| too_long())?;
+            match file {
+                // A field for files in which nothing was chosen.
+                Some(file) if file.is_empty() && bytes.is_empty() => {}
+                Some(file) if files.len() < MOST_FILES => files.push((file, bytes)),
+                Some(_) => return Err(too_long()),
+                None if fields.len() < 16 => {
+                    fields.insert(name, String::from_utf8_lossy(&bytes).into_owned());
+                }
+                None => return Err(unreadable()),
+            }
+        }
+        let mut take = |name: &str| fields.remove(name).unwrap_or_default();
+        let saying = Saying {
+            _seal: take("seal"),
+            text: take("text"),
+            request: take("request"),
+            engine: take("engine"),
+            style: take("style"),
+        };
+        if !fields.is_empty() {
+            return Err(crate::error::plain(StatusCode::UNPROCESSABLE_ENTITY, "This form has fields that mean nothing."));
+        }
+        if !is_seal(&visitor.0, &saying._seal) {
+            return Err(stale());
+        }
+        Ok(Sent { visitor, saying, files })
+    }
 }
 
 fn question(saying: &Saying) -> Question {
@@ -453,6 +554,7 @@ fn question(saying: &Saying) -> Question {
         engine: None,
         wishes: Wishes::default(),
         request: is_key.then(|| Same { key: format!("page:{key}"), hash }),
+        pictures: Vec::new(),
     }
 }
 
@@ -463,7 +565,8 @@ fn wants_part(headers: &HeaderMap) -> bool {
 async fn part(web: &Web, visit: &Visit, shell: &Shell, id: &DialogId, turn: &TurnId) -> Response {
     match web.salon.find_turn_of(&visit.caller, id, turn).await {
         Ok(Some(turn)) => {
-            let shown = turn_shown(shell, turn, &Reply::default(), 0);
+            let brought = brought(web, &turn.id).await;
+            let shown = Shown { brought, ..turn_shown(shell, turn, &Reply::default(), 0) };
             let place = HeaderValue::from_str(&format!("/dialogs/{id}"));
             let mut response = Html(shown.render().unwrap_or_default()).into_response();
             if let Ok(place) = place {
@@ -474,6 +577,12 @@ async fn part(web: &Web, visit: &Visit, shell: &Shell, id: &DialogId, turn: &Tur
         Ok(None) => missing(shell),
         Err(error) => broken(shell, &error),
     }
+}
+
+/// The pictures that came with a question; an answer is shown without them if they cannot be had.
+async fn brought(web: &Web, turn: &TurnId) -> Vec<(FileId, String)> {
+    let found = async { web.salon.store.read().await?.list_brought(turn).await };
+    found.await.unwrap_or_default().into_iter().map(|file| (file.id, file.name)).collect()
 }
 
 /// `POST /dialogs/{dialog}/stop`
@@ -504,7 +613,12 @@ pub(crate) async fn again(
     match web.salon.find_turn_of(&visit.caller, &id, &TurnId::new(turn)).await {
         Ok(Some(turn)) => {
             let saying = saying(nothing, turn.question, web.salon.clock.id());
-            said(&web, &visit, shell, &headers, &id, saying).await
+            let brought = async { web.salon.store.read().await?.list_brought(&turn.id).await };
+            let files = brought.await.unwrap_or_default().into_iter().map(|file| (file.name, file.data.into()));
+            match composed(&shell, &saying, files.collect()) {
+                Ok(question) => said(&web, &visit, shell, &headers, &id, question).await,
+                Err(why) => crate::error::plain(StatusCode::UNPROCESSABLE_ENTITY, &why),
+            }
         }
         Ok(None) => missing(&shell),
         Err(error) => broken(&shell, &error),
@@ -533,7 +647,7 @@ pub(crate) async fn branch(
         web.salon.branch_dialog(&visit.caller, &id, turn.number).await
     };
     match new.await {
-        Ok(Some(new)) => said(&web, &visit, shell, &HeaderMap::new(), &new, saying).await,
+        Ok(Some(new)) => said(&web, &visit, shell, &HeaderMap::new(), &new, question(&saying)).await,
         Ok(None) => missing(&shell),
         Err(error) => broken(&shell, &error),
     }

@@ -22,7 +22,7 @@ use super::super::markdown::blocks;
 use super::super::shell::Shell;
 use super::super::visitor::{Visitor, visit};
 use super::super::{broken, missing, refuse};
-use super::{aside, turn_shown};
+use super::{Shown, aside, brought, turn_shown};
 use crate::api::frames::{Frames, response as streamed};
 use crate::{Web, crowd};
 
@@ -156,7 +156,8 @@ impl Teller {
         let costs = async { self.web.salon.store.read().await?.costs_of_dialog(&self.dialog).await };
         let costs = costs.await.unwrap_or_default();
         let cost = costs.iter().find(|(id, _)| *id == turn.id).map_or(0, |(_, micros)| *micros);
-        let html = turn_shown(&self.shell, turn, reply, cost).render().ok()?;
+        let brought = brought(&self.web, &turn.id).await;
+        let html = Shown { brought, ..turn_shown(&self.shell, turn, reply, cost) }.render().ok()?;
         Some(frame("whole", &json!({ "html": html })))
     }
 }
