@@ -306,7 +306,8 @@ pub async fn begin(
         let text = cx.words(view).say("action.queued", &holes);
         cx.tell(tx, Notice::plain(cx, text).with_buttons(&said.turn)).await?;
     }
-    cx.show(tx, &said.turn, view).await
+    cx.show(tx, &said.turn, view).await?;
+    cx.show_voices(tx, &said.turn, &dialog.engine).await
 }
 
 async fn prompt(

@@ -139,6 +139,35 @@ impl Context {
         self.enqueue(tx, crate::deliver::KIND, out_lane(self), key, &delivery).await
     }
 
+    /// Queues, in a group, the voices of the panel that answers whose bots stand beside this one.
+    pub async fn show_voices(&self, tx: &mut Tx, turn: &TurnId, engine: &str) -> Result<()> {
+        let Some(seat) = self.bot.config.seat.as_ref().filter(|_| !self.chat.is_private()) else { return Ok(()) };
+        if salon::panels::named(engine) != Some(seat.panel.as_str()) {
+            return Ok(());
+        }
+        for (bot, voice) in &seat.others {
+            // Where it was thrown out it has nothing to say.
+            if tx.find_chat(bot, self.chat).await?.parked_at.is_some() {
+                continue;
+            }
+            let (turn, voice) = (turn.as_str().to_owned(), voice.clone());
+            let part = crate::voice::Part { turn, chat: self.chat.0, topic: self.topic, voice };
+            tx.enqueue(&NewJob {
+                id: JobId::new(self.salon.clock.id()),
+                key: Some(format!("voice:{}:{bot}", part.turn)),
+                queue: salon::QUEUE_OUT,
+                kind: crate::voice::KIND,
+                lane: format!("out-voice:{bot}:{}", self.chat),
+                bot: Some(bot.clone()),
+                payload: serde_json::to_string(&part).map_err(anyhow::Error::new)?,
+                now: self.salon.clock.now(),
+                room: None,
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
     async fn enqueue(
         &self,
         tx: &mut Tx,

@@ -6,6 +6,7 @@
 //! - [`admission`] says whom a bot is for; [`menus`] choose settings and dialogs by buttons; [`chart`] draws what was used.
 //! - [`deliver`] reads a turn's log and shows it; [`notice`] shows everything else. Both speak through [`courier`].
 //! - [`alert`] tells people that a limit is nearly used up.
+//! - [`voice`] shows in a group what one voice of a panel said.
 //! - [`bridge`] is the `events` view.
 //!
 //! Every job here may be run again after a crash at any moment.
@@ -28,6 +29,7 @@ pub mod poll;
 pub mod roll;
 pub mod roster;
 pub mod update;
+pub mod voice;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +48,7 @@ pub fn jobs(fleet: &Arc<Fleet>, youtube: YouTube) -> Vec<Arc<dyn Job>> {
         Arc::new(later::AskLater { fleet: fleet.clone() }),
         Arc::new(deliver::Deliver { fleet: fleet.clone() }),
         Arc::new(notice::ShowNotice { fleet: fleet.clone() }),
+        Arc::new(voice::ShowVoice { fleet: fleet.clone() }),
         Arc::new(poll::Poll { fleet: fleet.clone() }),
     ]
 }

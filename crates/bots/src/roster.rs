@@ -77,6 +77,8 @@ pub struct BotConfig {
     /// Whether it is for everybody who linked their Telegram with an account here, too.
     pub linked: bool,
     pub engine: String,
+    /// The panel at which it is a voice.
+    pub seat: Option<Seat>,
     pub view: View,
     pub intake: Intake,
     /// Both or none: without them the webhook's route does not exist for this bot.
@@ -90,6 +92,16 @@ pub struct BotConfig {
     pub steer: bool,
     /// Hosts that its runs may reach besides, whichever agent makes them.
     pub hosts: Hosts,
+}
+
+/// A place at a panel whose voices are bots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seat {
+    pub panel: String,
+    /// A voice's name, or what it is there for.
+    pub voice: String,
+    /// The other bots of the same panel, with their voices.
+    pub others: Vec<(BotId, String)>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -137,6 +149,8 @@ struct Item {
     allow: Allow,
     linked: Option<bool>,
     adapter: Option<String>,
+    panel: Option<String>,
+    voice: Option<String>,
     view: Option<String>,
     #[serde(default)]
     webhook: WebhookItem,
@@ -200,7 +214,7 @@ pub fn parse(text: &str, around: &Surroundings) -> Result<Vec<BotConfig>, Roster
         };
         items.push(Item { bot_id: around.bot_id.clone(), name: around.bot_name.clone(), webhook, ..Item::default() });
     }
-    let bots: Vec<_> =
+    let mut bots: Vec<_> =
         items.into_iter().enumerate().map(|(at, item)| bot(at + 1, item, around)).collect::<Result<_, _>>()?;
     for (at, one) in bots.iter().enumerate() {
         for other in &bots[..at] {
@@ -211,6 +225,13 @@ pub fn parse(text: &str, around: &Surroundings) -> Result<Vec<BotConfig>, Roster
                 return Err(RosterError::SameToken(other.id.to_string(), one.id.to_string()));
             }
         }
+    }
+    let seats: Vec<_> = bots.iter().map(|bot| (bot.id.clone(), bot.seat.clone())).collect();
+    for bot in &mut bots {
+        let Some(seat) = &mut bot.seat else { continue };
+        let others = seats.iter().filter_map(|(id, other)| Some((id, other.as_ref()?)));
+        let others = others.filter(|(id, other)| **id != bot.id && other.panel == seat.panel);
+        seat.others = others.map(|(id, other)| (id.clone(), other.voice.clone())).collect();
     }
     Ok(bots)
 }
@@ -271,6 +292,15 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
         Allow::Nothing => owner.map_or(Access::Nobody, |owner| Access::People([owner].into())),
     };
     let hosts = Hosts::parse(&item.hosts).map_err(|error| wrong(&format!("hosts: {error}")))?;
+    let seat = match (given(item.panel), given(item.voice)) {
+        (None, None) => None,
+        (Some(panel), Some(voice)) if salon_core::panel::is_name(&panel) => {
+            Some(Seat { panel, voice, others: Vec::new() })
+        }
+        (Some(_), Some(_)) => return Err(wrong("a panel's name has letters, digits, '-' and '_'")),
+        _ => return Err(wrong("a voice of a panel needs both panel and voice")),
+    };
+    let own = seat.as_ref().map(|seat| format!("panel:{}", seat.panel));
     let view = match item.view.as_deref() {
         None => View::default(),
         Some(word) => View::parse(word).ok_or_else(|| wrong("view is answer or events"))?,
@@ -282,6 +312,8 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
         access,
         linked: item.linked.unwrap_or(true),
         engine: given(item.adapter).unwrap_or_else(|| around.engine.clone()),
+        engine: given(item.adapter).or(own).unwrap_or_else(|| around.engine.clone()),
+        seat,
         view,
         intake,
         secrets,
@@ -414,6 +446,26 @@ mod tests {
             problem("bots: [{bot_id: a, telegram_token: '1:a'}, {bot_id: b, telegram_token: '1:a'}]"),
             "the bots a and b have the same token"
         );
+    }
+
+    #[test]
+    fn voices_of_one_panel_know_each_other() {
+        let item = |id: &str, more: &str| format!("  - {{bot_id: {id}, telegram_token: \"1:{id}\", {more}}}\n");
+        let text = format!(
+            "bots:\n{}{}{}{}",
+            item("ann", "panel: law, voice: Jurist"),
+            item("ben", "panel: law, voice: critic, adapter: parrot"),
+            item("eve", "panel: art, voice: Painter"),
+            item("dan", "adapter: parrot"),
+        );
+        let bots = parse(&text, &around()).expect("a roster");
+        let seat = |at: usize| bots[at].seat.clone().map(|seat| seat.others);
+        assert_eq!(seat(0), Some(vec![(BotId::new("ben"), "critic".to_owned())]));
+        assert_eq!(seat(1), Some(vec![(BotId::new("ann"), "Jurist".to_owned())]));
+        assert_eq!((seat(2), seat(3)), (Some(Vec::new()), None));
+        assert_eq!((bots[0].engine.as_str(), bots[1].engine.as_str()), ("panel:law", "parrot"));
+        assert!(problem("bots: [{bot_id: a, telegram_token: t, panel: law}]").contains("both panel and voice"));
+        assert!(problem("bots: [{bot_id: a, telegram_token: t, panel: a b, voice: c}]").contains("panel's name"));
     }
 
     #[test]

@@ -377,7 +377,8 @@ pub(crate) async fn queue(tx: &mut Tx, cx: &Context, dialog: &Dialog, text: &str
         }
         View::Answer => {}
     }
-    cx.show(tx, &said.turn, view).await
+    cx.show(tx, &said.turn, view).await?;
+    cx.show_voices(tx, &said.turn, &dialog.engine).await
 }
 
 /// What somebody is told for whom the bot is not, and what can be done about it.
