@@ -311,7 +311,6 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
         owner,
         access,
         linked: item.linked.unwrap_or(true),
-        engine: given(item.adapter).unwrap_or_else(|| around.engine.clone()),
         engine: given(item.adapter).or(own).unwrap_or_else(|| around.engine.clone()),
         seat,
         view,

@@ -7,12 +7,10 @@ use salon_telegram::types::{Entity, EntityKind};
 /// Characters that are shown of what a voice said.
 const SAID_CHARS: usize = 1500;
 
-/// A line for each voice, as long as several are at work.
+/// What it can cost and a line for each voice, as long as several are at work.
 pub(super) fn at_work(reply: &Reply, lang: Lang) -> Option<String> {
     // Whoever writes the answer is seen to write it.
-    if reply.panel.is_none() || !reply.text.is_empty() || reply.voices.is_empty() {
-        return None;
-    }
+    let panel = reply.panel.as_ref().filter(|_| reply.text.is_empty() && !reply.voices.is_empty())?;
     let line = |voice: &Voice| {
         let holes = [("speaker", voice.speaker.as_str())];
         match &voice.state {
@@ -21,13 +19,17 @@ pub(super) fn at_work(reply: &Reply, lang: Lang) -> Option<String> {
             VoiceState::Failed(_) => lang.say("reply.voice.failed", &holes),
         }
     };
-    Some(reply.voices.iter().map(line).collect::<Vec<_>>().join("\n"))
+    let several = panel.gate.as_ref().is_some_and(|(several, _)| *several);
+    let quote = several.then(|| {
+        let most = cost(panel.most_micros.min(panel.ceiling_micros));
+        lang.say("reply.quote", &[("panel", &panel.panel), ("most", &most)])
+    });
+    Some(quote.into_iter().chain(reply.voices.iter().map(line)).collect::<Vec<_>>().join("\n"))
 }
 
 /// Puts the voices below an answer, if there was more than one.
 pub(super) fn append(answer: &mut Formatted, reply: &Reply, lang: Lang) {
     let Some(panel) = reply.panel.as_ref().filter(|_| reply.voices.len() > 1) else { return };
-    let cost = |micros: i64| format!("${}", Micros(micros));
     let total: i64 = reply.voices.iter().map(|voice| voice.micros).sum();
     let each = reply.voices.iter().map(|voice| format!("{} {}", voice.speaker, cost(voice.micros)));
     let each = each.collect::<Vec<_>>().join(" · ");
@@ -58,4 +60,68 @@ pub(super) fn append(answer: &mut Formatted, reply: &Reply, lang: Lang) {
     let (offset, length) = (answer.len_utf16() as i64, len_utf16(&quoted.text) as i64);
     answer.text.push_str(&quoted.text);
     answer.entities.push(Entity::new(EntityKind::ExpandableBlockquote, offset, length));
+}
+
+fn cost(micros: i64) -> String {
+    format!("${}", Micros(micros))
+}
+
+#[cfg(test)]
+mod tests {
+    use salon_core::event::Seating;
+
+    use super::*;
+
+    fn voice(speaker: &str, state: VoiceState, text: &str) -> Voice {
+        let (speaker, text) = (speaker.to_owned(), text.to_owned());
+        let (part, model) = (String::new(), "m".to_owned());
+        let answers = false;
+        Voice { speaker, part, model, round: 1, text, state, answers, tokens_in: 1, tokens_out: 1, micros: 1_500 }
+    }
+
+    fn reply(voices: Vec<Voice>) -> Reply {
+        let panel = Seating {
+            panel: "law".into(),
+            seats: Vec::new(),
+            most_micros: 20_000,
+            ceiling_micros: 50_000,
+            gate: Some((true, "risk".into())),
+            cut_short: None,
+        };
+        Reply { panel: Some(panel), voices, ..Reply::default() }
+    }
+
+    #[test]
+    fn who_is_at_work_has_a_line() {
+        let away = VoiceState::Failed("It is away.".into());
+        let mut reply = reply(vec![
+            voice("Ann", VoiceState::Spoke, "yes"),
+            voice("Ben", VoiceState::Speaking, ""),
+            voice("Eve", away, ""),
+        ]);
+        let lines = "👥 law: at most $0.02\n✅ Ann\n💬 Ben is at it …\n⚠️ Eve";
+        assert_eq!(at_work(&reply, Lang::En).as_deref(), Some(lines));
+        reply.text.push('4');
+        assert_eq!(at_work(&reply, Lang::En), None);
+    }
+
+    #[test]
+    fn voices_are_folded_up_below_the_answer() {
+        let mut one = Formatted { text: "4".into(), entities: Vec::new() };
+        append(&mut one, &reply(vec![voice("Ann", VoiceState::Spoke, "4")]), Lang::En);
+        assert_eq!(one.text, "4", "one voice is no panel");
+        let mut answer = Formatted { text: "4 🦢".into(), entities: Vec::new() };
+        let mut both = reply(vec![voice("Ann", VoiceState::Spoke, "five"), voice("Ben", VoiceState::Spoke, "four")]);
+        if let Some(panel) = &mut both.panel {
+            panel.cut_short = Some("ceiling".into());
+        }
+        append(&mut answer, &both, Lang::En);
+        let line = "👥 law: Ann $0.0015 · Ben $0.0015 = $0.003\nMore would have gone beyond the ceiling.";
+        let quoted = "Ann: five\n\nBen: four";
+        assert_eq!(answer.text, format!("4 🦢\n\n{line}\n{quoted}"));
+        let [entity] = answer.entities.as_slice() else { panic!("{:?}", answer.entities) };
+        let from = salon_telegram::text::byte_of_utf16(&answer.text, entity.offset as usize);
+        assert_eq!(from.map(|from| &answer.text[from..]), Some(quoted));
+        assert_eq!(entity.length as usize, quoted.len());
+    }
 }
