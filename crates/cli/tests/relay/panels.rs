@@ -367,3 +367,40 @@ async fn what_identifies_people_does_not_leave_where_the_team_says_so() {
     assert!(sent[1].contains("[phone]") && !sent[1].contains("1234"), "{sent:?}");
     mock.shutdown().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_hangs_up_ends_every_voice() {
+    let stage = stage().await;
+    let (path, asked) = question("chat", "salon/always", "Hi [[hold]]", true);
+    let asking = stage.post(&path, &asked);
+    assert!(tokio::time::timeout(Duration::from_millis(700), asking).await.is_err(), "nobody has ended yet");
+    let patience = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !stage.upstream.calls().iter().any(|call| call.abandoned) {
+        assert!(tokio::time::Instant::now() < patience, "{:?}", stage.upstream.calls());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(models(&stage), ["mock-gpt"], "nobody else is asked any more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_hold_for_each_voice() {
+    let stage = stage().await;
+    let limit = salon_core::Limit {
+        id: salon_core::LimitId::new(stage.house.salon.clock.id()),
+        org: salon_core::OrgId::new("default"),
+        scope: salon_core::Scope::User,
+        subject: None,
+        measure: salon_core::Measure::Requests,
+        period: salon_core::Period::Day,
+        amount: 1,
+        policy: salon_core::Policy::Block,
+        thresholds: vec![80, 90, 100],
+    };
+    assert!(stage.house.relay.book.add_limit(limit).await.unwrap());
+    let (path, asked) = question("chat", "salon/always", "Hi [[words=9]]", false);
+    let answer: Value = stage.post(&path, &asked).await.json().await.unwrap();
+    assert_eq!(answer["choices"][0]["message"]["content"].as_str().unwrap().split_whitespace().count(), 9, "{answer}");
+    assert_eq!(models(&stage), ["mock-gpt"], "the solver's answer is what there is");
+    assert_eq!(stage.post(&path, &asked).await.status(), 429);
+    assert_eq!(models(&stage).len(), 1);
+}
