@@ -118,11 +118,6 @@ pub trait Maker: Send + Sync {
 /// A conversation with a running agent, from its first line to its last. It never fails: a line that it does not know is
 /// kept as it is.
 pub trait Talk: Send {
-    /// What the thread's earlier runs took together, as their [`Step::Usage`]s told it. There are agents that only ever
-    /// tell the sum of a thread; they need it to tell what one run took, and without it say nothing of a thread that they
-    /// go on with.
-    fn spent(&mut self, _before: &Usage) {}
-
     /// What to tell it first.
     fn open(&mut self) -> Vec<Step>;
 

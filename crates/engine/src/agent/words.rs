@@ -3,7 +3,7 @@
 use salon_core::{Change, Note};
 use serde_json::Value;
 
-use super::WORKSPACE;
+use super::{Step, WORKSPACE};
 
 /// Most characters of a tool's output that are kept. Who wants all of it asks the agent for a file.
 pub(super) const OUTPUT: usize = 4_000;
@@ -19,6 +19,16 @@ pub(super) fn read(line: &str) -> Result<Value, Option<Note>> {
         Ok(value @ Value::Object(_)) => Ok(value),
         _ => Err(Some(raw(line)).filter(|_| !line.trim().is_empty())),
     }
+}
+
+/// What a line means to who reads its object; what it was instead is kept as a note.
+pub(super) fn hear(line: &str, told: impl FnOnce(Value, &mut Vec<Step>)) -> Vec<Step> {
+    let mut steps = Vec::new();
+    match read(line) {
+        Ok(value) => told(value, &mut steps),
+        Err(note) => steps.extend(note.map(Step::Note)),
+    }
+    steps
 }
 
 pub(super) fn raw(line: &str) -> Note {

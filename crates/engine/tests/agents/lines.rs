@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use salon_core::{Note, Usage};
+use salon_core::Note;
 use salon_engine::EngineError;
 use salon_engine::agent::{Errand, Step};
 use serde_json::json;
@@ -111,25 +111,20 @@ text One.|⏎⏎Two.| And more.
 }
 
 #[test]
-fn codex_counts_a_thread_from_what_it_took_before() {
+fn codex_counts_a_thread_that_it_begins_and_no_other() {
     let done = |read: i64, written: i64| {
         json!({ "type": "turn.completed", "usage": { "input_tokens": read, "output_tokens": written } }).to_string()
     };
-    let spent = |thread: Option<&str>, spent: Option<(i64, i64)>, line: &str| {
+    let took = |thread: Option<&str>, line: &str| {
         let mut talk = maker("codex").talk(&Errand { thread: thread.map(str::to_owned), ..errand("hi") });
-        if let Some((tokens_in, tokens_out)) = spent {
-            talk.spent(&Usage { tokens_in, tokens_out, ..Usage::default() });
-        }
         talk.hear(line).into_iter().find_map(|step| match step {
             Step::Usage(usage) => Some((usage.tokens_in, usage.tokens_out, usage.suspect)),
             _ => None,
         })
     };
-    assert_eq!(spent(None, None, &done(120, 15)), Some((120, 15, false)));
-    assert_eq!(spent(Some("a"), Some((120, 15)), &done(240, 30)), Some((120, 15, false)));
-    assert_eq!(spent(Some("a"), None, &done(240, 30)), None, "nobody knows");
-    assert_eq!(spent(Some("a"), Some((500, 15)), &done(240, 30)), Some((240, 30, true)), "it began anew");
-    assert_eq!(spent(Some("a"), Some((i64::MIN, 0)), &done(i64::MAX, 30)), None);
+    assert_eq!(took(None, &done(120, 15)), Some((120, 15, false)));
+    assert_eq!(took(Some("a"), &done(240, 30)), None, "it tells the sum, and nobody knows what it took before");
+    assert_eq!((took(None, &done(-1, 30)), took(None, &done(0, 0))), (None, None));
 }
 
 #[test]

@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use salon_core::Usage;
-
 use crate::told::told;
 use crate::{errand, maker};
 
@@ -16,7 +14,6 @@ pub struct Recording {
     pub exit: Option<i32>,
     pub errors: String,
     pub thread: Option<String>,
-    pub spent: Option<Usage>,
     pub given: String,
     pub told: String,
 }
@@ -38,7 +35,6 @@ pub fn list() -> Vec<Recording> {
             exit: say("exit").first().map(|code| code.parse().unwrap()),
             errors: say("errors").join("\n"),
             thread: say("thread").first().map(|thread| (*thread).to_owned()),
-            spent: say("spent").first().map(|spent| usage(spent)),
             given: given.join("\n"),
             told: told.join("\n"),
             name,
@@ -46,11 +42,6 @@ pub fn list() -> Vec<Recording> {
         }
     };
     names.into_iter().map(recording).collect()
-}
-
-fn usage(text: &str) -> Usage {
-    let (read, written) = text.strip_suffix(" out").and_then(|text| text.split_once(" in, ")).unwrap();
-    Usage { tokens_in: read.parse().unwrap(), tokens_out: written.parse().unwrap(), ..Usage::default() }
 }
 
 #[test]
@@ -62,9 +53,6 @@ fn every_recording_is_told_as_it_is_written_beside_it() {
     for recording in recordings {
         let mut talk = maker(&recording.name)
             .talk(&salon_engine::agent::Errand { thread: recording.thread.clone(), ..errand("say hello") });
-        if let Some(spent) = &recording.spent {
-            talk.spent(spent);
-        }
         let now = told(talk.as_mut(), &recording.lines, recording.exit, &recording.errors);
         if now.trim_end() != recording.told {
             let path = fresh.join(format!("{}.told", recording.name));

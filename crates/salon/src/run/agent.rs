@@ -39,6 +39,8 @@ const THINKING: Duration = Duration::from_secs(10 * 60);
 const CAPS: Caps = Caps { files: 10, file_bytes: 20 << 20, all_bytes: 100 << 20 };
 /// How often an answer, or something that the agent is to be told, is looked for that nobody told us of.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Tokens by which an agent's count and the ledger's may differ without a word.
+const SLACK: i64 = 20_000;
 /// How long an agent that has said everything may take to end.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// What an earlier attempt left behind.
@@ -173,14 +175,14 @@ impl Errands {
         Ok(Begun { confined, talk, dearth, _socket: socket, _closing: closing.drop_guard() })
     }
 
-    /// Answers what was said.
-    async fn work(&self, mut run: Begun, out: &mut Emitter) -> std::result::Result<String, EngineError> {
+    /// Answers what was said, and what it took by the agent's own count.
+    async fn work(&self, mut run: Begun, out: &mut Emitter) -> std::result::Result<Said, EngineError> {
         let mut state = AtWork {
             errands: self,
             asks: BTreeMap::new(),
             allowed: HashSet::new(),
             told: BTreeMap::new(),
-            said: String::new(),
+            said: Said::default(),
             finished: None,
         };
         let steers = self.agent.steers();
@@ -301,11 +303,40 @@ impl Engine for Errands {
         let run = self.start(brief, &place).await?;
         let worked = self.work(run, out).await;
         // Whatever became of it, what it asked of models is paid for.
-        if let Some(usage) = self.usage().await {
-            out.usage(usage).await?;
+        let usage = self.usage().await;
+        if let Some(usage) = &usage {
+            out.usage(usage.clone()).await?;
         }
-        self.deliver(place, worked?, out).await
+        let Said { text, took } = worked?;
+        if let (Some(took), Some(usage)) = (took, usage)
+            && differ(&took, &usage)
+        {
+            tracing::warn!(
+                turn.id = %self.turn, agent = self.agent.name,
+                agent.tokens_in = took.tokens_in, agent.tokens_out = took.tokens_out,
+                tokens_in = usage.tokens_in, tokens_out = usage.tokens_out,
+                "an agent counts what it took quite otherwise than the ledger"
+            );
+        }
+        self.deliver(place, text, out).await
     }
+}
+
+/// What came of a run.
+#[derive(Default)]
+struct Said {
+    text: String,
+    took: Option<Usage>,
+}
+
+/// Whether two counts are too far from each other: what an agent asks on the side, it may or may not count.
+fn differ(one: &Usage, other: &Usage) -> bool {
+    let far = |one: i64, other: i64| {
+        let (less, more) = (one.min(other), one.max(other));
+        more > less.saturating_mul(2).saturating_add(SLACK)
+    };
+    let known = !one.suspect && !other.suspect && !other.estimated;
+    known && (far(one.tokens_in, other.tokens_in) || far(one.tokens_out, other.tokens_out))
 }
 
 /// What is to be delivered of a run: each file with its name, its media type and its bytes.
@@ -365,8 +396,7 @@ struct AtWork<'a> {
     allowed: HashSet<String>,
     /// What the agent was told while it was at work, heard or not, by the names of the jobs that brought it.
     told: BTreeMap<String, String>,
-    /// What the agent said.
-    said: String,
+    said: Said,
     /// When an agent that has said everything is ended.
     finished: Option<Instant>,
 }
@@ -385,13 +415,13 @@ impl AtWork<'_> {
                 Step::Write(line) => run.confined.write(&line).await,
                 Step::CloseInput => run.confined.close_input().await,
                 Step::Text(text) => {
-                    self.said.push_str(&text);
+                    self.said.text.push_str(&text);
                     out.text(text).await?;
                 }
                 Step::Note(note) => out.note(note).await?,
                 Step::Thread(id) => out.thread(id).await?,
-                // What it took is known better here than there.
-                Step::Usage(_) => {}
+                // What it took is known better here than there; only if the two differ much, somebody should look.
+                Step::Usage(took) => self.said.took = Some(took),
                 Step::Ask(ask) if self.allowed.contains(&ask.what) => {
                     steps.extend(run.talk.decide(&ask.id, Verdict::Session));
                 }
@@ -532,5 +562,21 @@ async fn wait(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_differ_when_one_is_more_than_twice_the_other_and_then_some() {
+        let took = |tokens_in, tokens_out| Usage { tokens_in, tokens_out, ..Usage::default() };
+        assert!(!differ(&took(100, 10), &took(15_000, 900)));
+        assert!(!differ(&took(100_000, 10), &took(190_000, 10)));
+        assert!(differ(&took(100_000, 10), &took(500_000, 10)) && differ(&took(1, 90_000), &took(1, 10)));
+        assert!(!differ(&took(i64::MAX, 1), &took(i64::MAX, 1)));
+        let suspect = Usage { suspect: true, ..took(500_000, 10) };
+        assert!(!differ(&took(1, 1), &suspect));
     }
 }

@@ -15,8 +15,8 @@ pub(in crate::agent) struct CodexTalk {
     prompt: String,
     key: Secret,
     model: Option<String>,
-    /// What the thread took before this run: codex only ever tells the thread's sum. `None` if nobody knows.
-    before: Option<Usage>,
+    /// Whether the thread is new: codex only ever tells the thread's sum, which is then this run's.
+    new: bool,
     telling: Telling,
     /// What was told of each message and thought; items may come again with more in them.
     told: HashMap<String, String>,
@@ -34,7 +34,7 @@ impl CodexTalk {
             prompt: errand.prompt.clone(),
             key: errand.door.key.clone(),
             model: errand.model.clone(),
-            before: errand.thread.is_none().then(Usage::default),
+            new: errand.thread.is_none(),
             telling: Telling::default(),
             told: HashMap::new(),
             open: HashSet::new(),
@@ -186,23 +186,13 @@ impl CodexTalk {
         }
     }
 
-    /// What this run took. Nothing can be said of a thread whose earlier sum nobody knows.
+    /// What this run took. Nothing can be said of a thread that had runs before.
     fn usage(&self, usage: &Value) -> Option<Usage> {
-        let before = self.before.as_ref()?;
-        let (total_in, total_out) = (usage["input_tokens"].as_i64()?, usage["output_tokens"].as_i64()?);
-        let (tokens_in, tokens_out) =
-            (total_in.checked_sub(before.tokens_in)?, total_out.checked_sub(before.tokens_out)?);
-        // A sum that shrank is another thread's, or one that began anew.
-        let anew = tokens_in < 0 || tokens_out < 0;
-        let (tokens_in, tokens_out) = if anew { (total_in.max(0), total_out.max(0)) } else { (tokens_in, tokens_out) };
+        let count = |name: &str| usage[name].as_i64().filter(|count| self.new && *count >= 0);
+        let (tokens_in, tokens_out) = (count("input_tokens")?, count("output_tokens")?);
         let model = self.model.clone();
-        (tokens_in > 0 || tokens_out > 0).then_some(Usage {
-            model,
-            tokens_in,
-            tokens_out,
-            estimated: false,
-            suspect: anew,
-        })
+        let some = tokens_in > 0 || tokens_out > 0;
+        some.then_some(Usage { model, tokens_in, tokens_out, estimated: false, suspect: false })
     }
 }
 
@@ -244,17 +234,8 @@ impl Talk for CodexTalk {
         vec![Step::Write(std::mem::take(&mut self.prompt)), Step::CloseInput]
     }
 
-    fn spent(&mut self, before: &Usage) {
-        self.before = Some(before.clone());
-    }
-
     fn hear(&mut self, line: &str) -> Vec<Step> {
-        let mut steps = Vec::new();
-        match words::read(line) {
-            Ok(value) => self.read(&value, line, &mut steps),
-            Err(note) => steps.extend(note.map(Step::Note)),
-        }
-        steps
+        words::hear(line, |value, steps| self.read(&value, line, steps))
     }
 
     fn decide(&mut self, _ask: &str, _verdict: Verdict) -> Vec<Step> {

@@ -605,17 +605,12 @@ impl Talk for ServerTalk {
     }
 
     fn hear(&mut self, line: &str) -> Vec<Step> {
-        let mut steps = Vec::new();
-        match words::read(line) {
-            Ok(value) => match Message::read(value) {
-                Some(Message::Answer(number, answer)) => self.answered(number, answer, line, &mut steps),
-                Some(Message::Question { id, method, params }) => self.question(id, &method, &params, &mut steps),
-                Some(Message::Notice { method, params }) => self.notice(&method, &params, line, &mut steps),
-                None => steps.push(Step::Note(words::raw(line))),
-            },
-            Err(note) => steps.extend(note.map(Step::Note)),
-        }
-        steps
+        words::hear(line, |value, steps| match Message::read(value) {
+            Some(Message::Answer(number, answer)) => self.answered(number, answer, line, steps),
+            Some(Message::Question { id, method, params }) => self.question(id, &method, &params, steps),
+            Some(Message::Notice { method, params }) => self.notice(&method, &params, line, steps),
+            None => steps.push(Step::Note(words::raw(line))),
+        })
     }
 
     fn decide(&mut self, ask: &str, verdict: Verdict) -> Vec<Step> {

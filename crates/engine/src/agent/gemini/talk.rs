@@ -147,12 +147,7 @@ impl Talk for GeminiTalk {
     }
 
     fn hear(&mut self, line: &str) -> Vec<Step> {
-        let mut steps = Vec::new();
-        match words::read(line) {
-            Ok(value) => self.read(&value, line, &mut steps),
-            Err(note) => steps.extend(note.map(Step::Note)),
-        }
-        steps
+        words::hear(line, |value, steps| self.read(&value, line, steps))
     }
 
     fn decide(&mut self, _ask: &str, _verdict: Verdict) -> Vec<Step> {
