@@ -88,6 +88,7 @@ pub async fn bot(State(controls): State<Controls>, Ask(asked): Ask<Asked>) -> An
             "current_agent": session.agent.unwrap_or_else(|| "unknown".to_owned()),
             "session_id": session.session_id,
             "thread_id": session.thread_id,
+            "model": session.model,
             "run_status": session.run_status,
             "summary_preview": session.summary,
         },
@@ -132,6 +133,7 @@ struct Session {
     agent: Option<String>,
     session_id: Option<String>,
     thread_id: Option<String>,
+    model: Option<String>,
     summary: Option<String>,
     run_status: &'static str,
     error_tag: Option<&'static str>,
@@ -147,6 +149,7 @@ impl Session {
             agent: newest(&|line| agent(line).map(Some)),
             session_id: newest(&|line| after(line, "session=").map(|word| Some(first_word(word)))),
             thread_id: newest(&thread),
+            model: newest(&|line| after(line, "model=").map(|word| Some(first_word(word)))),
             summary: newest(&|line| {
                 after(line, "summary=").map(|rest| Some(rest.to_owned()).filter(|rest| rest != "none"))
             }),
@@ -286,7 +289,12 @@ mod tests {
     fn the_newest_words_win_and_echo_is_no_agent() {
         let read = session(&["agent=gemini", "mode switched: gemini -> claude", "Queued turn: 2\nagent=echo"]);
         assert_eq!((read.agent.as_deref(), read.run_status), (Some("claude"), "queued"));
-        let read = session(&["session=a\nthread=none\nsummary=none", "session=b\nthread=t9\nsummary=birds and more"]);
+        let read = session(&[
+            "session=a\nthread=none\nsummary=none",
+            "session=b\nthread=t9\nsummary=birds and more",
+            "model=glm-5\nSwitch with /model",
+        ]);
+        assert_eq!(read.model.as_deref(), Some("glm-5"));
         assert_eq!((read.session_id.as_deref(), read.thread_id.as_deref()), (Some("b"), Some("t9")));
         assert_eq!(read.summary.as_deref(), Some("birds and more"));
         assert_eq!(session(&[]).run_status, "idle");

@@ -58,23 +58,23 @@ export class Panel {
 
     const probe = found?.health?.bot;
     const beats = found?.metrics?.worker_heartbeat ?? {};
-    const model = bot?.default_models?.[session.current_agent] ?? bot?.default_models?.[bot?.default_adapter];
+    const model = session.model ?? bot?.default_models?.[session.current_agent] ?? bot?.default_models?.[bot?.default_adapter];
     const facts = [
       [t("health"), [health, probe?.latency_ms === undefined || probe?.latency_ms === null ? "" : t("latency", { n: Math.round(probe.latency_ms) }), probe?.error].filter(Boolean).join(" · ")],
       [t("agent"), session.current_agent && session.current_agent !== "unknown" ? session.current_agent : bot?.default_adapter],
-      [t("model"), model],
+      [t("model"), model, t("unsaid")],
       [t("run"), t(`run_${run}`)],
-      [t("sessionId"), session.session_id],
-      [t("thread"), session.thread_id],
+      [t("sessionId"), session.session_id, t("unsaid")],
+      [t("thread"), session.thread_id, t("unsaid")],
       [t("summary"), session.summary_preview],
       [t("inFlight"), found?.metrics?.in_flight_runs],
       [t("heartbeat"), [beats.run_worker, beats.update_worker].filter((beat) => beat !== undefined && beat !== null).join(" · ")],
       [t("delivery"), webhook ? t("webhook") : t("polling")],
     ];
     const list = document.createDocumentFragment();
-    for (const [name, value] of facts) {
+    for (const [name, value, otherwise] of facts) {
       const empty = value === undefined || value === null || value === "";
-      list.append(make("div", "fact", make("dt", "", name), make("dd", empty ? "is-empty" : "", empty ? t("none") : String(value))));
+      list.append(make("div", "fact", make("dt", "", name), make("dd", empty ? "is-empty" : "", empty ? (otherwise ?? t("none")) : String(value))));
     }
     morph($("facts"), list);
 
