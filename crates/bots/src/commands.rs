@@ -149,7 +149,7 @@ pub async fn renew(tx: &mut Tx, cx: &Context) -> Result<String> {
 
 /// Who answers in the chat.
 pub fn current(cx: &Context, known: Option<&Dialog>) -> String {
-    known.map_or_else(|| cx.bot.config.engine.clone(), |dialog| dialog.engine.clone())
+    known.map_or_else(|| cx.first_engine(), |dialog| dialog.engine.clone())
 }
 
 pub fn help(words: Lang) -> String {
@@ -172,7 +172,7 @@ async fn new(
     if let Some(old) = active {
         tx.close_dialog(&old.id, forget, now).await?;
     }
-    let engine = known.map_or(cx.bot.config.engine.clone(), |dialog| dialog.engine.clone());
+    let engine = current(cx, known);
     let mut dialog = cx.new_dialog(engine, known.and_then(|dialog| dialog.view));
     if let Some(known) = known {
         dialog.chosen = Chosen { trusted_until: None, ..known.chosen.clone() };

@@ -39,13 +39,22 @@ impl Context {
             return Ok(dialog);
         }
         let latest = tx.find_latest_dialog(self.bot.id(), self.chat).await?;
-        let engine = latest.as_ref().map_or(self.bot.config.engine.clone(), |dialog| dialog.engine.clone());
+        let engine = latest.as_ref().map_or_else(|| self.first_engine(), |dialog| dialog.engine.clone());
         let dialog = self.new_dialog(engine, latest.and_then(|dialog| dialog.view));
         if tx.add_dialog(&dialog).await? {
             return Ok(dialog);
         }
         let made = tx.find_active_dialog(self.bot.id(), self.chat).await?;
         Ok(made.ok_or_else(|| anyhow::anyhow!("a chat's dialog is neither there nor can be made"))?)
+    }
+
+    /// Who answers where nobody has spoken yet: the bot's engine, or for a bot that names none whom the person chose.
+    pub fn first_engine(&self) -> String {
+        let chosen = self.person.as_ref().filter(|_| self.chat.is_private() && !self.bot.config.named);
+        let chosen = chosen.and_then(|person| person.account.taste.engine.as_deref());
+        let found = chosen.and_then(|name| self.salon.engines.find(name));
+        let found = found.filter(|engine| engine.selectable && engine.installed && self.may_ask(&engine.name));
+        found.map_or_else(|| self.bot.config.engine.clone(), |engine| engine.name)
     }
 
     pub fn new_dialog(&self, engine: String, view: Option<View>) -> Dialog {

@@ -79,6 +79,8 @@ pub struct BotConfig {
     pub engine: String,
     /// The panel at which it is a voice.
     pub seat: Option<Seat>,
+    /// Whether the list names that engine, and it is not merely what there is for bots that name none.
+    pub named: bool,
     pub view: View,
     pub intake: Intake,
     /// Both or none: without them the webhook's route does not exist for this bot.
@@ -305,13 +307,15 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
         None => View::default(),
         Some(word) => View::parse(word).ok_or_else(|| wrong("view is answer or events"))?,
     };
+    let adapter = given(item.adapter).or(own);
     Ok(BotConfig {
         name: given(item.name).unwrap_or_else(|| format!("Bot {number}")),
         token: Token::new(token),
         owner,
         access,
         linked: item.linked.unwrap_or(true),
-        engine: given(item.adapter).or(own).unwrap_or_else(|| around.engine.clone()),
+        named: adapter.is_some(),
+        engine: adapter.unwrap_or_else(|| around.engine.clone()),
         seat,
         view,
         intake,

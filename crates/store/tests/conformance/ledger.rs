@@ -17,6 +17,7 @@ on_both_databases! {
     an_account_is_written_only_as_it_was_read
     the_database_itself_refuses_a_reservation_beyond_the_cap
     an_account_is_opened_once_with_what_was_taken_before
+    what_one_holder_has_taken_is_found_while_its_window_is_open
     limits_belong_to_their_organisation
     every_change_of_a_limit_raises_the_revision
 }
@@ -241,6 +242,21 @@ async fn accounts(store: &Store) -> Vec<Account> {
 
 async fn write(store: &Store, account: Account) -> salon_store::Result<()> {
     transact!(store, account, |tx, account| tx.write_accounts(&[account]).await)
+}
+
+async fn what_one_holder_has_taken_is_found_while_its_window_is_open(Scratch { store, .. }: Scratch) {
+    let account = open(&store, Some(10)).await;
+    let bobs = AccountKey { holder: Holder::new(Scope::User, &birds(), "bob"), ..key(Measure::Micros) };
+    let others = vec![(key(Measure::Tokens), None), (bobs, None)];
+    transact!(store, others, |tx, keys| tx.open_accounts(keys, Time(1_000)).await).expect("open");
+    let found = async |scope: Scope, subject: &str, now: i64| {
+        let accounts = read(&store).await.list_accounts_of(&birds(), (scope, subject), Time(now)).await.expect("list");
+        accounts.into_iter().map(|account| account.key).collect::<Vec<_>>()
+    };
+    assert_eq!(found(Scope::User, "alice", 1_500).await, [account.key, key(Measure::Tokens)]);
+    assert_eq!(found(Scope::User, "bob", 1_500).await.len(), 1);
+    assert!(found(Scope::User, "alice", 2_000).await.is_empty(), "the next window is another account");
+    assert!(found(Scope::Chat, "alice", 1_500).await.is_empty());
 }
 
 async fn an_account_is_written_only_as_it_was_read(Scratch { store, .. }: Scratch) {
