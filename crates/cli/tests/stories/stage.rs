@@ -16,10 +16,11 @@ use salon_bots::roster::Intake;
 use salon_cli::config::Config;
 use salon_cli::house::{House, Staged};
 use salon_core::people::Role;
-use salon_core::{BotId, Limit, LimitId, Measure, OrgId, Period, Policy, Scope, UserId};
+use salon_core::{BotId, Limit, LimitId, Measure, OrgId, Period, Policy, Scope, Time, UserId};
 use salon_mock::{
     Block, Calls, Correct, Fault, Group, Migrate, Mock, MockConfig, Press, Say, Timeline, TopicChange, Verify,
 };
+use salon_store::ledger::UsageFilter;
 use salon_store::{Place, testing};
 use salon_telegram::text::plain;
 use salon_telegram::types::{InlineKeyboardButton, InlineKeyboardMarkup, SendMessage};
@@ -403,6 +404,16 @@ impl Stage {
                     None => wanted.parse().is_ok_and(|wanted: usize| count() == wanted).then_some(()),
                 };
                 self.until(|| format!("{} calls of {method}", count()), enough).await?;
+            }
+            "ledger" => {
+                let wanted: i64 = rest.strip_suffix(" tokens").context("ledger: <n> tokens")?.parse()?;
+                let store = &self.house()?.salon.store;
+                let all = UsageFilter::of(OrgId::new(DEFAULT_ORG), Time(0), Time(i64::MAX));
+                let look = async || {
+                    let usage = store.read().await.ok()?.usage(&all).await.ok()?;
+                    (usage.tokens.total() == wanted).then_some(())
+                };
+                self.until(|| "the ledger says something else".to_owned(), look).await?;
             }
             "turns" => self.turns(FIRST, rest).await?,
             "parked chats" => {
