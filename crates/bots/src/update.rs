@@ -302,7 +302,10 @@ impl Reaction {
                 self.say(tx, text.as_deref().unwrap_or_default()).await?;
                 return Ok(Done { guessed: Some(true), ..Done::default() });
             }
-            Wish::CodeInGroup => cx.tell(tx, Notice::plain(cx, cx.lang.say("link.private", &[]))).await?,
+            Wish::CodeInGroup => {
+                let key = format!("code:{}:{}:{}:{}", cx.bot.id(), cx.chat, cx.user, now.0 / 60_000);
+                cx.tell_once(tx, key, Notice::plain(cx, cx.lang.say("link.private", &[]))).await?;
+            }
             Wish::Amend { message, text } => {
                 tx.amend_question(cx.bot.id(), cx.chat, *message, text).await?;
             }

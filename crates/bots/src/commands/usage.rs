@@ -92,7 +92,8 @@ pub fn amount(lang: Lang, measure: Measure, amount: i64) -> String {
         Measure::Micros => Micros(amount).to_string(),
         Measure::Tokens | Measure::Requests => amount.to_string(),
     };
-    lang.say(&format!("amount.{}", measure.as_str()), &[("number", &number)])
+    let one = if number == "1" { ".one" } else { "" };
+    lang.say(&format!("amount.{}{one}", measure.as_str()), &[("number", &number)])
 }
 
 /// How much of something in which time, such as `12 tokens a day`.
