@@ -9,6 +9,7 @@ mod key;
 mod keys;
 mod model;
 mod org;
+mod plan;
 mod secret;
 mod upstream;
 mod user;
@@ -59,6 +60,11 @@ pub enum Office {
     Keys {
         #[command(subcommand)]
         command: keys::KeysCommand,
+    },
+    /// Look after plans: sets of limits that are given to people
+    Plan {
+        #[command(subcommand)]
+        command: plan::PlanCommand,
     },
     /// Store providers' keys, sealed, for an organisation or for one person
     Secret {
@@ -146,6 +152,7 @@ impl Office {
         match self {
             Office::User { command } => command.perform(room).await,
             Office::Audit { command } => command.perform(room).await,
+            Office::Plan { command } => command.perform(room).await,
             Office::Org { command } => command.perform(room).await,
             Office::Key { command } => command.perform(room).await,
             Office::Keys { command } => command.perform(room).await,
@@ -159,6 +166,7 @@ impl Office {
         match self {
             Office::User { command } => command.common(),
             Office::Audit { command } => command.common(),
+            Office::Plan { command } => command.common(),
             Office::Org { command } => command.common(),
             Office::Key { command } => command.common(),
             Office::Keys { command } => command.common(),

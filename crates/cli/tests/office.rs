@@ -158,6 +158,22 @@ async fn the_audit_can_be_looked_at_while_salon_runs() {
 }
 
 #[test]
+fn plans_are_given_changed_and_removed() {
+    let office = Office::new();
+    office.says("user add alice --role admin");
+    let added = office.says("plan add free --limit micros:month:5 --limit requests:day:50:warn");
+    assert!(added.contains("free  0 people  micros:month:5.00:block  requests:day:50:warn"), "{added}");
+    assert!(office.refuses("plan add free").contains("There is a plan called free"));
+    office.says("user set alice --plan free");
+    assert!(office.says("plan list").contains("free  1 people"));
+    let changed = office.says("plan set free --name basic --limit tokens:week:9");
+    assert!(changed.contains("basic  1 people  tokens:week:9:block") && !changed.contains("micros"), "{changed}");
+    assert!(office.refuses("user set alice --plan free").contains("There is no plan free"));
+    assert!(office.says("plan remove basic").contains("Removed the plan basic"));
+    assert!(office.says("audit list --action plan.given --json").contains(r#""plan":[null,"#));
+}
+
+#[test]
 fn keys_have_scopes_and_ends() {
     let office = Office::new();
     office.says("user add alice --role admin");

@@ -33,6 +33,7 @@ pub mod logins;
 pub mod metrics;
 pub mod panels;
 pub mod people;
+pub mod plans;
 pub mod relay;
 pub mod replies;
 pub mod revision;

@@ -110,6 +110,9 @@ pub async fn set_user(store: &Store, pen: &Pen, id: &UserId, change: UserChange)
     let set = store.write((before, user.clone(), pen.clone()), |tx, (before, user, pen)| {
         Box::pin(async move {
             let set = tx.set_user(user).await?;
+            if set && before.org != user.org {
+                crate::plans::leave(tx, &before.org, &user.id, pen.at()).await?;
+            }
             if set && before != user {
                 note(tx, pen, deed(Action::UserChanged, user).with(changes(before, user))).await?;
             }

@@ -206,7 +206,7 @@ fn allowed<T: Entry>(text: &str) -> Result<Allowed<T>> {
 }
 
 /// A limit in the words of the API, such as `micros:month:5`, `tokens:day:100000` or `requests:total:50:hard`.
-fn limit(text: &str) -> Result<OwnLimit> {
+pub(super) fn limit(text: &str) -> Result<OwnLimit> {
     let words: Vec<&str> = text.split(':').collect();
     let [measure, period, amount, policy @ ..] = words.as_slice() else {
         bail!("{text:?} is no limit; say what, for how long and how much, such as micros:month:5");

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use salon::people::{self, DEFAULT_ORG, NewUser, UserChange};
+use salon::plans;
 use salon_core::people::Role;
 use salon_core::{OrgId, User};
 
@@ -63,6 +64,9 @@ pub enum UserCommand {
         /// Take their second factor away, which they have lost
         #[arg(long)]
         no_factor: bool,
+        /// The plan whose limits they have, by id or name; an empty one takes it away
+        #[arg(long)]
+        plan: Option<String>,
     },
     /// Remove somebody with all keys and secrets; the ledger keeps what they spent, under no name
     Remove {
@@ -101,7 +105,7 @@ impl UserCommand {
                 let users = store.read().await?.list_users(org.as_ref()).await?;
                 Ok(Told::lines(users.iter().map(shown).collect(), "Nobody yet. Add somebody: salon user add NAME"))
             }
-            UserCommand::Set { user, name, email, role, org, telegram, active, no_factor, .. } => {
+            UserCommand::Set { user, name, email, role, org, telegram, active, no_factor, plan, .. } => {
                 let change = UserChange {
                     org: org.map(OrgId::new),
                     name,
@@ -116,7 +120,12 @@ impl UserCommand {
                     let account = account.with_context(|| format!("{} is not there any more", user.name))?;
                     room.salon.take_factor_away(&room.pen(), &account).await?;
                 }
-                Ok(Told::text(shown(&people::set_user(store, &room.pen(), &user.id, change).await?)))
+                let user = people::set_user(store, &room.pen(), &user.id, change).await?;
+                if let Some(plan) = plan {
+                    let plan = Some(plan.as_str()).filter(|plan| !plan.trim().is_empty());
+                    plans::give_plan(store, clock, &room.pen(), &user, plan).await?;
+                }
+                Ok(Told::text(shown(&user)))
             }
             UserCommand::Remove { user, .. } => {
                 let user = people::find_user(store, &user).await?;

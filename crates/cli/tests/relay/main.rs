@@ -5,6 +5,7 @@ mod bytes;
 mod cache;
 mod cache_redis;
 mod calls;
+mod crowds;
 mod embeddings;
 mod health;
 mod hostile;
