@@ -39,6 +39,14 @@ pub fn test_sdks() -> Result<()> {
     run::run(&mut tests)
 }
 
+/// Signing on at the OpenID provider in `e2e/oidc/`, by the real program.
+pub fn test_oidc() -> Result<()> {
+    let folder = run::root().join("e2e/oidc");
+    let salon = run::build_salon()?;
+    let mut tests = node::npm_with_packages(&node::find()?, &folder)?;
+    run::run(tests.arg("test").env("SALON_BIN", salon))
+}
+
 /// The coding agents that the tests run, and the folder in which they are. The claude package copies its program into
 /// place by a script, which would not be run here; the program is found where it came in.
 pub fn install_agents() -> Result<PathBuf> {

@@ -9,7 +9,7 @@
 //! | `run` | starts programs: the only door to the outside |
 //! | `postgres` | a real PostgreSQL in a scratch folder, stopped whatever happens to us |
 //! | `browser` | the browser tests in `e2e/`, with Node and Chromium |
-//! | `clients` | the bots of other libraries in `e2e/clients/` and the SDKs in `e2e/sdks/`, with Node and Python |
+//! | `clients` | the bots of other libraries in `e2e/clients/`, the SDKs in `e2e/sdks/`, with Node and Python, and signing on in `e2e/oidc/` |
 //! | `node` | a Node that is new enough, and the packages of a folder |
 
 mod browser;
@@ -27,8 +27,8 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask test [--only STEP]... [--long] [--keep] [-- ARGS]
 
-steps  fmt clippy rust e2e clients sdks   run by default, in this order
-       deny                               only when asked for: needs cargo-deny
+steps  fmt clippy rust e2e clients sdks oidc   run by default, in this order
+       deny                                    only when asked for: needs cargo-deny
 
 --only STEP   run this step; may be repeated
 --long        run the longer versions of the tests (sets SALON_LONG=1)
@@ -49,6 +49,7 @@ const STEPS: &[Step] = &[
     Step { name: "e2e", by_default: true, run: |plan| browser::test(plan.long) },
     Step { name: "clients", by_default: true, run: |_| clients::test() },
     Step { name: "sdks", by_default: true, run: |_| clients::test_sdks() },
+    Step { name: "oidc", by_default: true, run: |_| clients::test_oidc() },
     Step { name: "deny", by_default: false, run: deny },
 ];
 

@@ -6,6 +6,7 @@
 mod agents;
 mod panels;
 mod sessions;
+mod sign_on;
 mod upstreams;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use salon::access::jwt::{Jwks, JwksSource, Jwt};
 use salon::catalog::{ModelSpec, Sources, Spec, UpstreamSpec};
 use salon::engines::Choice;
 use salon::kms::Kms;
+use salon::logins::oidc::Provider;
 use salon::panels::PanelSpec;
 use salon::relay::RelaySettings;
 use salon::sessions::SessionSettings;
@@ -76,6 +78,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// How the pages behave.
     pub house: HouseSettings,
+    /// Where people may sign on.
+    pub providers: Vec<Provider>,
     /// What the command line said, so that the rest can be read again.
     pub flags: Flags,
     pub log: Log,
@@ -192,6 +196,7 @@ struct File {
     sessions: sessions::FileSessions,
     llm_server: sessions::FileLlmServer,
     house: FileHouse,
+    oidc: BTreeMap<String, sign_on::FileProvider>,
     cors_origins: Option<Vec<String>>,
     anonymous: Option<bool>,
     answers: FileAnswers,
@@ -330,6 +335,7 @@ impl Config {
             llm_listen: sessions::llm_listen(env, &file.llm_server)?,
             origins: sessions::origins(env, file.cors_origins)?,
             house: house(env, file.house)?,
+            providers: sign_on::providers(env, file.oidc)?,
             flags: flags.clone(),
             log: log(env, &file.log)?,
             old_names: env.old_names.clone(),

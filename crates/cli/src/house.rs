@@ -17,6 +17,7 @@ use salon::crowd::Crowd;
 use salon::engines::{Answers, Choice};
 use salon::idempotency::Requests;
 use salon::ledger::{Book, BookSettings};
+use salon::logins::oidc::SignOn;
 use salon::relay::{Batches, Cache, Relay, RelaySettings};
 use salon::run::RunTurn;
 use salon::vault::rotate::SHOW_EVERY;
@@ -156,6 +157,7 @@ impl House {
             origins: salon_web::origins(&config.origins)?,
             house: config.house.clone(),
         });
+        salon.sign_on.set(SignOn::new(config.providers.clone())).ok();
         let agents = Agents::new(
             config.workspaces.folder.clone(),
             database,

@@ -63,6 +63,7 @@ pub use engines::{Configured, Engines};
 pub use job::{Job, Lease, Next, Work};
 pub use keys::{Keys, MasterKeys};
 use logins::backoff::Backoff;
+use logins::oidc::SignOn;
 use logins::password::Passwords;
 
 pub use say::{Said, Utterance, say};
@@ -139,6 +140,8 @@ pub struct Salon {
     pub passwords: Passwords,
     /// Holds up who guesses them.
     pub backoff: Backoff,
+    /// Where people may sign on, if anywhere.
+    pub sign_on: OnceLock<SignOn>,
     /// Streams of events that people read.
     pub streams: Crowd,
 }
@@ -177,6 +180,7 @@ impl Salon {
             agents: OnceLock::new(),
             passwords: Passwords::default(),
             backoff: Backoff::default(),
+            sign_on: OnceLock::new(),
             streams: Crowd::new(STREAMS_OF_ONE, STREAMS),
         })
     }

@@ -6,6 +6,7 @@
 
 pub mod backoff;
 pub mod factor;
+pub mod oidc;
 pub mod passes;
 pub mod password;
 

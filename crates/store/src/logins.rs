@@ -291,6 +291,28 @@ impl Tx {
         row.map(|row| Ok(UserId::new(row.text("user_id")?))).transpose()
     }
 
+    /// Who somebody is elsewhere: issuers and subjects, oldest first.
+    pub async fn list_identities(&mut self, user: &UserId) -> Result<Vec<(String, String)>> {
+        let rows = sqlx::query(
+            "SELECT issuer, subject FROM identities WHERE user_id = $1 ORDER BY created_at, issuer, subject",
+        )
+        .bind(user.as_str())
+        .fetch_all(self.connection())
+        .await?;
+        rows.into_iter().map(|row| Ok((row.text("issuer")?, row.text("subject")?))).collect()
+    }
+
+    /// `false` if this person is not known by it.
+    pub async fn remove_identity(&mut self, user: &UserId, issuer: &str, subject: &str) -> Result<bool> {
+        let removed = sqlx::query("DELETE FROM identities WHERE user_id = $1 AND issuer = $2 AND subject = $3")
+            .bind(user.as_str())
+            .bind(storable(issuer))
+            .bind(storable(subject))
+            .execute(self.connection())
+            .await?;
+        Ok(removed.rows_affected() == 1)
+    }
+
     /// `false` if the provider's person is somebody here already.
     pub async fn add_identity(&mut self, issuer: &str, subject: &str, user: &UserId, now: Time) -> Result<bool> {
         let added = sqlx::query(

@@ -16,6 +16,7 @@ pub(crate) mod shell;
 mod start;
 pub(crate) mod usage;
 pub(crate) mod visitor;
+mod ways;
 
 use askama::Template;
 use axum::extract::DefaultBodyLimit;
@@ -90,6 +91,14 @@ pub(crate) fn names() -> Table {
         .post("/account/password", account::password)
         .post("/account/taste", account::taste)
         .post("/account/logins/{login}/end", account::end_login)
+        .get("/account/ways", ways::page)
+        .post("/account/factor", ways::begin_factor)
+        .post("/account/factor/confirm", ways::confirm_factor)
+        .post("/account/factor/end", ways::end_factor)
+        .post("/account/identities/link/{name}", ways::link)
+        .post("/account/identities/remove", ways::unlink)
+        .get("/login/oidc/{name}", ways::leave)
+        .get("/login/oidc/{name}/callback", ways::come_back)
 }
 
 /// Another page, by GET.

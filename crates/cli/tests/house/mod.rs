@@ -55,6 +55,7 @@ pub fn config(folder: &Path, place: Place, telegram: &str) -> Config {
         llm_listen: None,
         origins: Vec::new(),
         house: salon_web::HouseSettings::default(),
+        providers: Vec::new(),
         flags: Flags::default(),
         log: Log { form: LogForm::Text, filter: "info".to_owned() },
         old_names: Vec::new(),

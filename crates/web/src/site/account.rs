@@ -59,7 +59,7 @@ pub(crate) struct TasteForm {
     lang: String,
 }
 
-fn shell_of(web: &Web, visit: &Visit, headers: &HeaderMap) -> Shell {
+pub(super) fn shell_of(web: &Web, visit: &Visit, headers: &HeaderMap) -> Shell {
     let lang = language(headers, visit.account.taste.lang.as_deref());
     Shell::of(visit, Place::Account, lang, web.salon.clock.now())
 }

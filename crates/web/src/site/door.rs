@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::shell::{Field, Shell, page, page_as};
 use super::visitor::{Filled, Guest, Visitor, goodbye, next_page, welcome};
-use super::{broken, see};
+use super::{broken, see, ways};
 use crate::Web;
 use crate::serve::Peer;
 
@@ -28,6 +28,8 @@ struct LoginPage {
     wants_code: bool,
     wrong: Option<String>,
     may_register: bool,
+    /// Where else one may sign on: names and labels.
+    providers: Vec<(String, String)>,
 }
 
 #[derive(Template)]
@@ -101,6 +103,7 @@ pub(crate) async fn login_page(State(web): State<Web>, Query(wish): Query<Wish>,
         wants_code: false,
         wrong: None,
         may_register: registration == Registration::Open,
+        providers: ways::providers(&web),
     })
 }
 
@@ -160,6 +163,8 @@ pub(crate) async fn enter(
         wants_code,
         wrong,
         may_register: false,
+        // The desk wants a password.
+        providers: if realm == Realm::House { ways::providers(web) } else { Vec::new() },
         shell,
     };
     waiting(page_as(status, &again), &not)
@@ -175,6 +180,7 @@ pub(crate) fn desk_login_page(web: &Web, guest: &Guest, next: Option<&str>) -> R
         wants_code: false,
         wrong: None,
         may_register: false,
+        providers: Vec::new(),
     })
 }
 

@@ -138,7 +138,7 @@ pub(crate) async fn unlink(
 }
 
 /// A text as a picture for a camera: the path of an SVG whose unit is a module. `None` if it is too long for one.
-fn picture(text: &str) -> Option<String> {
+pub(super) fn picture(text: &str) -> Option<String> {
     let code = QrCode::encode_text(text, QrCodeEcc::Medium).ok()?;
     let mut path = String::new();
     for y in 0..code.size() {
