@@ -21,6 +21,7 @@ pub mod audit;
 pub mod catalog;
 pub mod clock;
 pub mod crowd;
+pub mod desk;
 pub mod engines;
 pub mod follow;
 pub mod hub;

@@ -40,6 +40,10 @@ impl Words {
         };
         Some(Words { patterns: [pattern(text), pattern(&lower), pattern(&capital)] })
     }
+
+    pub(crate) fn pattern(&self, at: usize) -> &str {
+        &self.patterns[at]
+    }
 }
 
 impl Tx {

@@ -6,6 +6,7 @@
 mod api;
 mod crowd;
 mod described;
+mod desk;
 pub mod door;
 pub mod error;
 mod health;
@@ -123,7 +124,7 @@ pub struct Shared {
 
 /// Every route of the public listener.
 pub fn router(web: Web) -> Router {
-    dressed(table().merge(site::routes(&web)), web)
+    dressed(table().merge(site::routes(&web)).merge(desk::routes(&web)), web)
 }
 
 /// The routes of the LLM server's own listener.
@@ -159,7 +160,7 @@ fn shared_with(origins: &[HeaderValue]) -> CorsLayer {
 
 /// The names of every route, at either listener.
 pub fn routes() -> Vec<Listed> {
-    table().merge_names(site::names()).merge_names(api::llm::routes()).into_parts().1
+    table().merge_names(site::names()).merge_names(desk::names()).merge_names(api::llm::routes()).into_parts().1
 }
 
 fn table() -> Table {

@@ -55,6 +55,10 @@ pub(crate) struct Shell {
     pub now: Time,
     /// What just happened, in a sentence.
     pub notice: Option<String>,
+    /// The other organisation that is looked after at the desk.
+    pub tending: Option<String>,
+    /// Whether they look after the whole house.
+    pub wide: bool,
 }
 
 impl Shell {
@@ -68,6 +72,8 @@ impl Shell {
             zone: visit.caller.zone.clone(),
             now,
             notice: None,
+            tending: None,
+            wide: false,
         }
     }
 
@@ -83,6 +89,8 @@ impl Shell {
                 zone: Zone::utc(),
                 now,
                 notice: None,
+                tending: None,
+                wide: false,
             },
         }
     }

@@ -1,0 +1,74 @@
+//! What those who run the place do to people.
+
+use salon_core::people::Role;
+use salon_core::{OrgId, User, UserId};
+
+use crate::Salon;
+use crate::logins::{NotIn, passes, password};
+
+/// Somebody who is made at the desk.
+#[derive(Clone, Debug)]
+pub struct Hire {
+    pub org: OrgId,
+    pub name: String,
+    pub email: String,
+    pub role: Role,
+    /// To come in by at first; one is made up if there is none.
+    pub password: Option<String>,
+}
+
+impl Salon {
+    /// Makes somebody who can come in at once, and tells by which password.
+    pub async fn hire(&self, hire: Hire) -> Result<(User, String), NotIn> {
+        let name = crate::people::name(&hire.name)?;
+        let email = crate::people::email(&hire.email)?;
+        let password = hire.password.unwrap_or_else(passes::word);
+        password::check(&password, &[&email, &name]).map_err(|password::Weak| NotIn::WeakPassword)?;
+        let user = User {
+            id: UserId::new(self.clock.id()),
+            org: hire.org,
+            name,
+            email: Some(email.clone()),
+            role: hire.role,
+            active: true,
+            telegram: None,
+            subject: None,
+            created_at: self.clock.now(),
+        };
+        let args = (user.clone(), email.to_lowercase(), self.passwords.hash(&password).await);
+        let taken = self.store.write(args, |tx, (user, login, hash)| {
+            Box::pin(async move {
+                if tx.find_account_of_login(login).await?.is_some() {
+                    return Ok(true);
+                }
+                tx.add_user(user).await?;
+                if !tx.set_login(&user.id, login).await? {
+                    // Somebody else was faster, and this is taken back.
+                    return Err(salon_store::Error::Unavailable("two people got one address".to_owned()));
+                }
+                tx.set_password(&user.id, hash).await?;
+                Ok(false)
+            })
+        });
+        if taken.await? { Err(NotIn::Taken) } else { Ok((user, password)) }
+    }
+
+    /// Gives somebody another password, which is told this once. Whatever they have open ends, and whoever had no way to
+    /// come in by a password gets one by their address.
+    pub async fn new_password(&self, user: &User) -> Result<String, NotIn> {
+        let email = user.email.as_deref().ok_or(NotIn::BadEmail)?;
+        let password = passes::word();
+        let args = (user.id.clone(), email.to_lowercase(), self.passwords.hash(&password).await);
+        let set = self.store.write(args, |tx, (user, login, hash)| {
+            Box::pin(async move {
+                let known = tx.find_account(user).await?.is_some_and(|account| account.login.is_some());
+                if !known && !tx.set_login(user, login).await? {
+                    return Ok(false);
+                }
+                tx.set_password(user, hash).await?;
+                Ok(true)
+            })
+        });
+        if set.await? { Ok(password) } else { Err(NotIn::Taken) }
+    }
+}
