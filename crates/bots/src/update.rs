@@ -24,6 +24,8 @@ use crate::notice::Notice;
 
 /// How often a stranger is told that the bot is not for him.
 const REFUSE_EVERY: Duration = Duration::from_secs(60 * 60);
+/// What Telegram shows of an answer to a press.
+const LONGEST_TOAST: usize = 200;
 /// A press that is older than this has been forgotten by Telegram.
 const QUERY_LIFE: Duration = Duration::from_secs(150);
 
@@ -48,6 +50,8 @@ enum Wish {
     },
     /// The same where others read it.
     CodeInGroup,
+    /// Whatever it is: the bot is paused, and says this. Empty is what it says by itself.
+    Paused(String),
     Amend {
         message: i64,
         text: String,
@@ -103,6 +107,10 @@ impl Job for React {
         };
         let person = person.map(|(account, linked)| Arc::new(Person { account, linked }));
         let Some((cx, wish)) = understand(salon, &bot, &update, person) else { return Ok(Next::Finish) };
+        let wish = match salon.find_pause(bot.id()).await? {
+            Some(text) => paused(wish, text),
+            None => wish,
+        };
         let hurried = matches!(&wish, Wish::Command(command) if matches!(command.name.as_str(), "stop" | "status"));
         if hurried && age < HURRY_PATIENCE && older_waits(salon, work, &cx).await? {
             return Ok(Next::Snooze(HURRY_PAUSE));
@@ -250,7 +258,7 @@ impl Reaction {
                     // What was not for us, and what nobody shall read again.
                     if matches!(
                         reaction.wish,
-                        Wish::Ignore(_) | Wish::Refuse(_) | Wish::Code { .. } | Wish::CodeInGroup
+                        Wish::Ignore(_) | Wish::Refuse(_) | Wish::Paused(_) | Wish::Code { .. } | Wish::CodeInGroup
                     ) {
                         tx.forget_payload(&held).await?;
                     }
@@ -305,6 +313,15 @@ impl Reaction {
             Wish::CodeInGroup => {
                 let key = format!("code:{}:{}:{}:{}", cx.bot.id(), cx.chat, cx.user, now.0 / 60_000);
                 cx.tell_once(tx, key, Notice::plain(cx, cx.lang.say("link.private", &[]))).await?;
+            }
+            Wish::Paused(text) => {
+                let dialog = tx.find_active_dialog(cx.bot.id(), cx.chat).await?;
+                let words = cx.words(cx.view(dialog.as_ref()));
+                let text = if text.is_empty() { words.say("paused", &[]) } else { text.clone() };
+                if tx.may_refuse(cx.bot.id(), cx.chat, now, now - REFUSE_EVERY).await? {
+                    cx.tell(tx, Notice::plain(cx, text.clone())).await?;
+                }
+                return Ok(Done::answered(text.chars().take(LONGEST_TOAST).collect()));
             }
             Wish::Amend { message, text } => {
                 tx.amend_question(cx.bot.id(), cx.chat, *message, text).await?;
@@ -423,6 +440,14 @@ async fn refuse(tx: &mut Tx, cx: &Context, refusal: &Refusal) -> Result<()> {
     match tx.list_open(&lane).await?.first() {
         Some(head) => cx.tell_once(tx, format!("full:{}", head.ticket.job), notice).await,
         None => cx.tell(tx, notice).await,
+    }
+}
+
+/// What is left of a wish while the bot is paused: chats still move and close, and nobody else is refused.
+fn paused(wish: Wish, text: String) -> Wish {
+    match wish {
+        Wish::Ignore(_) | Wish::Refuse(_) | Wish::Park(_) | Wish::Move { .. } => wish,
+        _ => Wish::Paused(text),
     }
 }
 

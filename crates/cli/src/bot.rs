@@ -1,12 +1,13 @@
 //! `salon bot`: the list of bots, from the command line.
 //!
-//! The file belongs to whoever wrote it: adding appends an entry, removing takes one out, and everything else, comments
-//! included, stays as it is. What comes out is read back before it replaces the file.
+//! The file belongs to whoever wrote it: adding appends an entry, removing takes one out, changing touches the lines that are
+//! meant, and everything else, comments included, stays as it is. What comes out is read back before it replaces the file.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use salon_bots::roster::{self, Access, Intake};
+use salon_bots::roster::{self, Access, BotConfig, Intake};
+use salon_bots::Surroundings;
 use salon_core::BotId;
 
 use crate::config::Config;
@@ -69,17 +70,8 @@ pub fn add(config: &Config, add: &Add) -> Result<()> {
         add.token = Some(line.trim().to_owned());
     }
     let add = &add;
-    ensure!(BotId::is_valid(&add.id), "a bot's name has letters, digits, '-', '_' and '.', at most 64 of them");
-    let old = read(&config.bots_file)?;
-    // A list that was written empty is begun anew.
-    let old = if old.trim() == "bots: []" { String::new() } else { old };
-    let known = roster::parse(&old, &around(config))?;
-    if !old.trim().is_empty() && known.iter().any(|bot| bot.id.as_str() == add.id) {
-        bail!("there is a bot {} already", add.id);
-    }
-    let mut new = if old.trim().is_empty() { "bots:\n".to_owned() } else { with_last_newline(&old) };
-    new.push_str(&entry(add)?);
-    replace(config, &new)?;
+    let new = with_entry(&read(&config.bots_file)?, add, &around(&config.around))?;
+    replace(&config.bots_file, &config.around, &new)?;
     println!("Added {}. A running Salon takes it in within a second.", add.id);
     if add.owner.is_none() && add.allow.is_empty() {
         println!("Nobody may use it yet: give it --owner, or write owner_user_id into {}.", config.bots_file.display());
@@ -90,9 +82,28 @@ pub fn add(config: &Config, add: &Add) -> Result<()> {
 pub fn remove(config: &Config, id: &str) -> Result<()> {
     let old = read(&config.bots_file)?;
     let new = without(&old, id).with_context(|| format!("there is no bot {id} in {}", config.bots_file.display()))?;
-    replace(config, &new)?;
+    replace(&config.bots_file, &config.around, &new)?;
     println!("Removed {id}. A running Salon lets it go within a second; what it said stays.");
     Ok(())
+}
+
+/// The list with one more entry.
+pub(crate) fn with_entry(old: &str, add: &Add, around: &Surroundings) -> Result<String> {
+    ensure!(BotId::is_valid(&add.id), "a bot's name has letters, digits, '-', '_' and '.', at most 64 of them");
+    // A list that was written empty is begun anew.
+    let old = if is_empty(old) { "" } else { old };
+    let known = roster::parse(old, around)?;
+    if !old.is_empty() && known.iter().any(|bot| bot.id.as_str() == add.id) {
+        bail!("there is a bot {} already", add.id);
+    }
+    let mut new = if old.is_empty() { "bots:\n".to_owned() } else { with_last_newline(old) };
+    new.push_str(&entry(add)?);
+    Ok(new)
+}
+
+/// Whether a list says nothing of any bot.
+pub(crate) fn is_empty(text: &str) -> bool {
+    matches!(text.trim(), "" | "bots: []")
 }
 
 /// A new entry of the list, indented by two.
@@ -126,7 +137,7 @@ fn entry(add: &Add) -> Result<String> {
 }
 
 /// A YAML string; JSON's form is one.
-fn quoted(text: &str) -> Result<String> {
+pub(crate) fn quoted(text: &str) -> Result<String> {
     serde_json::to_string(text).context("the text cannot be written down")
 }
 
@@ -137,8 +148,49 @@ pub fn secret() -> String {
 }
 
 /// The list without one entry; `None` if it has no such entry in the block form.
-fn without(text: &str, id: &str) -> Option<String> {
+pub(crate) fn without(text: &str, id: &str) -> Option<String> {
     let lines: Vec<&str> = text.lines().collect();
+    let (start, end) = block(&lines, id)?;
+    let kept: Vec<&str> = lines[..start].iter().chain(&lines[end..]).copied().collect();
+    Some(with_last_newline(&kept.join("\n")))
+}
+
+/// The list with other fields of one entry: each gets a value of one line, or goes. `None` if there is no such entry in the
+/// block form, or a field that goes begins it.
+pub(crate) fn with_fields(text: &str, id: &str, fields: &[(&str, Option<String>)]) -> Option<String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for (key, value) in fields {
+        let view: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let (start, end) = block(&view, id)?;
+        let dash = view[start].find('-')?;
+        let depth = view[start][dash + 1..].find(|c: char| c != ' ')? + dash + 1;
+        let said = |at: usize| {
+            let field = if at == start { view[at].get(depth..)? } else { view[at].strip_prefix(&" ".repeat(depth))? };
+            field.strip_prefix(key)?.starts_with(':').then_some(at)
+        };
+        let found = (start..end).find_map(said);
+        let rest = found.map(|at| {
+            let deeper = |line: &&str| line.trim().is_empty() || line.len() - line.trim_start().len() > depth;
+            at + 1 + view[at + 1..end].iter().take_while(|line| deeper(line)).count()
+        });
+        let last = (start..end).rev().find(|at| !view[*at].trim().is_empty() && !view[*at].trim_start().starts_with('#'));
+        let behind = last.unwrap_or(start) + 1;
+        match (found, rest, value) {
+            (Some(at), Some(rest), Some(value)) => {
+                let head = if at == start { view[at][..depth].to_owned() } else { " ".repeat(depth) };
+                lines.splice(at..rest, [format!("{head}{key}: {value}")]);
+            }
+            (Some(at), _, None) if at == start => return None,
+            (Some(at), Some(rest), None) => drop(lines.drain(at..rest)),
+            (_, _, Some(value)) => lines.insert(behind, format!("{}{key}: {value}", " ".repeat(depth))),
+            _ => {}
+        }
+    }
+    Some(with_last_newline(&lines.join("\n")))
+}
+
+/// Where an entry begins, and where what comes after it does.
+fn block(lines: &[&str], id: &str) -> Option<(usize, usize)> {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let starts_entry = |line: &str| line.trim_start().starts_with("- ");
     let names = |line: &str| {
@@ -153,9 +205,7 @@ fn without(text: &str, id: &str) -> Option<String> {
         let blank = line.trim().is_empty();
         !blank && indent(line) <= depth
     });
-    let end = after.map_or(lines.len(), |at| start + 1 + at);
-    let kept: Vec<&str> = lines[..start].iter().chain(&lines[end..]).copied().collect();
-    Some(with_last_newline(&kept.join("\n")))
+    Some((start, after.map_or(lines.len(), |at| start + 1 + at)))
 }
 
 fn with_last_newline(text: &str) -> String {
@@ -166,7 +216,7 @@ fn with_last_newline(text: &str) -> String {
     text
 }
 
-fn read(path: &Path) -> Result<String> {
+pub(crate) fn read(path: &Path) -> Result<String> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
@@ -176,16 +226,20 @@ fn read(path: &Path) -> Result<String> {
 
 /// The surroundings in which the list is judged: the token that the environment gives when Salon starts need not be set
 /// in this shell.
-fn around(config: &Config) -> salon_bots::Surroundings {
-    let mut around = config.around.clone();
+pub(crate) fn around(around: &Surroundings) -> Surroundings {
+    let mut around = around.clone();
     around.token.get_or_insert_with(|| "0:given-at-the-start".to_owned());
     around
 }
 
+/// Reads a list before it becomes the list.
+pub(crate) fn judged(given: &Surroundings, text: &str) -> Result<Vec<BotConfig>> {
+    roster::parse(text, &around(given)).context("the list would not be right, nothing was changed")
+}
+
 /// Puts the new list in place in one step, if it can be read.
-fn replace(config: &Config, text: &str) -> Result<()> {
-    roster::parse(text, &around(config)).context("the list would not be right, nothing was changed")?;
-    let path = &config.bots_file;
+pub(crate) fn replace(path: &Path, given: &Surroundings, text: &str) -> Result<()> {
+    judged(given, text)?;
     let written = || format!("{} cannot be written", path.display());
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).with_context(written)?;
@@ -221,6 +275,22 @@ mod tests {
         assert!(without_stork.contains("parrot") && !without_stork.contains("stork"));
         assert!(without_stork.ends_with("# The end.\n"));
         assert_eq!(without(LIST, "heron"), None);
+    }
+
+    #[test]
+    fn changing_touches_the_lines_that_are_meant() {
+        let quoted = |text: &str| Some(format!("{text:?}"));
+        let changed = with_fields(LIST, "parrot", &[("mode", quoted("off")), ("webhook", None)]).expect("a list");
+        let parrot = "  - bot_id: parrot # says it back\n    telegram_token: \"1:a\"\n    mode: \"off\"\n";
+        assert!(changed.contains(parrot), "{changed}");
+        assert!(changed.contains("bot_id: 'stork'") && changed.starts_with("# Our bots."));
+        let renamed = with_fields(LIST, "stork", &[("name", quoted("A: b")), ("telegram_token", quoted("1:c"))]);
+        let renamed = renamed.expect("a list");
+        assert!(renamed.contains("  - name: \"A: b\"\n    bot_id: 'stork'\n    telegram_token: \"1:c\"\n"), "{renamed}");
+        assert!(renamed.ends_with("# The end.\n") && renamed.contains("telegram_token: \"1:a\""));
+        assert_eq!(with_fields(LIST, "stork", &[("name", None)]), None);
+        assert_eq!(with_fields(LIST, "heron", &[("mode", quoted("off"))]), None);
+        assert_eq!(with_fields("bots: [{bot_id: parrot}]", "parrot", &[("mode", quoted("off"))]), None);
     }
 
     #[test]

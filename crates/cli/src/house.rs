@@ -1,5 +1,7 @@
 //! The house: everything wired together, opened and closed in order.
 
+mod doors;
+
 use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -10,7 +12,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
 use salon::agents::{Agents, Installed, Pass, Porter, mark};
-use salon::arrive::Rejected;
 use salon::audit::anchors::Anchors;
 use salon::catalog::Catalog;
 use salon::crowd::Crowd;
@@ -23,9 +24,8 @@ use salon::run::RunTurn;
 use salon::vault::rotate::SHOW_EVERY;
 use salon::youtube::YouTube;
 use salon::{Clock, Configured, Crew, Engines, Queue, Salon};
-use salon_bots::roster::Intake;
 use salon_bots::{Fleet, Source};
-use salon_core::{BotId, Tariff};
+use salon_core::Tariff;
 use salon_engine::agent::acp::{Acp, Entry};
 use salon_engine::agent::claude::Claude;
 use salon_engine::agent::claude_asks::ClaudeAsks;
@@ -37,12 +37,14 @@ use salon_engine::outbound::Outbound;
 use salon_engine::sandbox::{Sandbox, Settings};
 use salon_engine::{Missing, Spec, build};
 use salon_store::{Dialect, Place, Worker};
-use salon_web::{BotHealth, Disk, Doors, Probed, Shared, Web};
+use salon_web::{Disk, Probed, Shared, Web};
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use doors::FrontDoors;
 
 use crate::config::{AcpConfig, AgentConfig, Config, EngineConfig, MODEL, WorkspacesConfig};
 use crate::master::{self, MasterSource};
@@ -148,7 +150,7 @@ impl House {
         let web = Web::from(Shared {
             salon: salon.clone(),
             relay: relay.clone(),
-            doors: Arc::new(FrontDoors { fleet: fleet.clone(), data: config.data.clone() }),
+            doors: Arc::new(FrontDoors::new(salon.clone(), fleet.clone(), config)),
             metrics_token: config.metrics_token.clone(),
             messenger: config.messenger.clone(),
             closing: closing.clone(),
@@ -588,46 +590,6 @@ async fn swept(salon: &Salon) -> Result<(u64, u64, u64)> {
             return Ok(all);
         }
         all = (all.0 + some.0, all.1 + some.1, all.2 + some.2);
-    }
-}
-
-/// What the listener may know of the bots and the machine.
-struct FrontDoors {
-    fleet: Arc<Fleet>,
-    data: PathBuf,
-}
-
-impl Doors for FrontDoors {
-    fn admit(&self, bot: &str, path: &str, header: Option<&str>) -> Result<BotId, Rejected> {
-        self.fleet.admit(bot, path, header)
-    }
-
-    fn admit_default(&self, path: &str, header: Option<&str>) -> Result<BotId, Rejected> {
-        self.fleet.admit_default(path, header)
-    }
-
-    fn bots(&self) -> Vec<BotHealth> {
-        let health = |bot: &Arc<salon_bots::fleet::Bot>| {
-            let status = bot.status();
-            let intake = match bot.config.intake {
-                Intake::Polling => "polling",
-                Intake::Webhook { .. } => "webhook",
-                Intake::Off => "off",
-            };
-            BotHealth {
-                id: bot.id().to_string(),
-                name: bot.config.name.clone(),
-                intake: intake.to_owned(),
-                receiving: status.receiving,
-                username: status.username,
-                error: status.error,
-            }
-        };
-        self.fleet.all().iter().map(health).collect()
-    }
-
-    fn disk(&self) -> Option<Disk> {
-        disk(&self.data)
     }
 }
 

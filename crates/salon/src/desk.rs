@@ -1,7 +1,7 @@
 //! What those who run the place do to people.
 
 use salon_core::people::Role;
-use salon_core::{OrgId, User, UserId};
+use salon_core::{BotId, OrgId, User, UserId};
 
 use crate::Salon;
 use crate::logins::{NotIn, passes, password};
@@ -17,7 +17,34 @@ pub struct Hire {
     pub password: Option<String>,
 }
 
+/// What a bot says to everybody while it is paused; empty is what it would say by itself.
+pub const PAUSE_MESSAGE: &str = "bot_pause_message";
+
+fn pause_of(bot: &BotId) -> String {
+    format!("bot_paused.{bot}")
+}
+
 impl Salon {
+    /// What a bot says instead of anything else, if it is paused.
+    pub async fn find_pause(&self, bot: &BotId) -> salon_store::Result<Option<String>> {
+        self.store.read().await?.find_setting(&pause_of(bot)).await
+    }
+
+    /// Pauses a bot with a text, or lets it go on. An empty text is what the bot would say by itself.
+    pub async fn pause_bot(&self, bot: &BotId, text: Option<&str>) -> salon_store::Result<()> {
+        let args = (pause_of(bot), text.map(str::to_owned));
+        self.store
+            .write(args, |tx, (name, text)| {
+                Box::pin(async move {
+                    match text {
+                        Some(text) => tx.set_setting(name, text).await,
+                        None => tx.remove_setting(name).await.map(drop),
+                    }
+                })
+            })
+            .await
+    }
+
     /// Makes somebody who can come in at once, and tells by which password.
     pub async fn hire(&self, hire: Hire) -> Result<(User, String), NotIn> {
         let name = crate::people::name(&hire.name)?;

@@ -3,11 +3,14 @@
 //! Managers look, administrators change. Everybody sees one organisation, their own; administrators of the first one, which
 //! the bots belong to, also see what belongs to the whole house, and may look after another organisation for a while.
 
+mod bots;
 mod clerk;
 mod door;
 mod overview;
 mod people;
 mod person;
+mod settings;
+mod twins;
 
 use axum::middleware;
 use axum::response::Response;
@@ -44,4 +47,22 @@ pub(crate) fn names() -> Table {
         .post("/admin/users/{user}/remove", person::remove)
         .post("/admin/users/{user}/logins/{login}/end", person::end_login)
         .post("/admin/users/{user}/keys/{key}/revoke", person::revoke)
+        .get("/admin/bots", bots::page)
+        .post("/admin/bots", bots::add)
+        .get("/admin/bots/{bot}", bots::bot_page)
+        .post("/admin/bots/{bot}", bots::change)
+        .post("/admin/bots/{bot}/poll", bots::poll)
+        .post("/admin/bots/{bot}/hook", bots::hook)
+        .post("/admin/bots/{bot}/stop", bots::stop)
+        .post("/admin/bots/{bot}/pause", bots::pause)
+        .post("/admin/bots/{bot}/resume", bots::resume)
+        .post("/admin/bots/{bot}/remove", bots::remove)
+        .get("/admin/settings", settings::page)
+        .post("/admin/settings", settings::save)
+        .get("/admin/api/settings", twins::settings)
+        .post("/admin/api/settings", twins::set_settings)
+        .post("/admin/api/bot/start-polling", twins::start_polling)
+        .post("/admin/api/bot/start-webhook", twins::start_webhook)
+        .post("/admin/api/bot/stop", twins::stop)
+        .post("/admin/api/bot/toggle-pause", twins::toggle_pause)
 }

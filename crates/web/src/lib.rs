@@ -22,6 +22,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::InvalidHeaderValue;
@@ -45,12 +46,17 @@ pub use table::Listed;
 use table::Table;
 
 /// What the listener asks about bots and the machine.
+#[async_trait]
 pub trait Doors: Send + Sync {
     /// Which bot a webhook call is for.
     fn admit(&self, bot: &str, path: &str, header: Option<&str>) -> Result<BotId, Rejected>;
     /// The same on the short route, for the first bot.
     fn admit_default(&self, path: &str, header: Option<&str>) -> Result<BotId, Rejected>;
     fn bots(&self) -> Vec<BotHealth>;
+    /// The bots as they are written down.
+    fn bot_entries(&self) -> Vec<BotEntry>;
+    /// Does something to a bot of this name. Answers where Telegram finds it, if it has a webhook now.
+    async fn tend_bot(&self, id: &str, deed: BotDeed) -> Result<Option<String>, BotFault>;
     /// The room where the data lives; `None` if that is another machine's.
     fn disk(&self) -> Option<Disk>;
 }
@@ -65,6 +71,80 @@ pub struct BotHealth {
     pub receiving: bool,
     pub username: Option<String>,
     pub error: Option<String>,
+}
+
+/// A bot as it is written down, without what nobody may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BotEntry {
+    pub health: BotHealth,
+    pub engine: String,
+    pub owner: Option<i64>,
+    pub allow: Vec<i64>,
+    pub everyone: bool,
+    /// The number in its token, which every message of it shows.
+    pub token_hint: String,
+    pub public_url: Option<String>,
+}
+
+/// What can be done to a bot.
+#[derive(Clone)]
+pub enum BotDeed {
+    Add(BotTerms),
+    Change(BotTerms),
+    Remove,
+    /// It asks Telegram for what is new.
+    Poll,
+    /// Telegram brings what is new to this address.
+    Hook(String),
+    Stop,
+}
+
+/// What is said of a bot at the desk.
+#[derive(Clone, Default)]
+pub struct BotTerms {
+    pub name: String,
+    /// Another token; the one that it has stays without.
+    pub token: Option<String>,
+    pub engine: String,
+    pub owner: Option<i64>,
+    pub allow: Vec<i64>,
+    pub everyone: bool,
+}
+
+/// Why nothing was done to a bot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BotFault {
+    BadId,
+    Taken,
+    Missing,
+    /// Telegram does not know the token.
+    BadToken,
+    /// Another bot has it.
+    TokenTaken,
+    /// Telegram could not be asked.
+    Unreachable,
+    NotHttps,
+    Engine,
+    /// Its entry is written in a way that we do not edit.
+    Entry,
+    Broken,
+}
+
+impl BotFault {
+    pub fn code(&self) -> &'static str {
+        match self {
+            BotFault::BadId => "bad_id",
+            BotFault::Taken => "taken",
+            BotFault::Missing => "missing",
+            BotFault::BadToken => "bad_token",
+            BotFault::TokenTaken => "token_taken",
+            BotFault::Unreachable => "unreachable",
+            BotFault::NotHttps => "not_https",
+            BotFault::Engine => "engine",
+            BotFault::Entry => "entry",
+            BotFault::Broken => "broken",
+        }
+    }
 }
 
 /// Bytes.

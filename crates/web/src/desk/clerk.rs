@@ -83,6 +83,7 @@ impl Desk {
         shell.zone = self.caller.zone.clone();
         shell.tending = (self.org.id != self.visit.account.user.org).then(|| self.org.name.clone());
         shell.wide = is_wide(&self.visit);
+        shell.of_house = self.is_of_house();
         shell
     }
 

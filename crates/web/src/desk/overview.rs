@@ -9,10 +9,11 @@ use salon_store::ledger::{DayUsage, ModelUsage, Usage, UsageFilter};
 use serde::Deserialize;
 
 use super::Said;
+use super::bots::Kept;
 use super::clerk::Desk;
 use crate::site::shell::{Shell, page as shown};
 use crate::site::usage::{Asked, Span, money_by_day};
-use crate::{BotHealth, Web};
+use crate::Web;
 
 const MODELS: i64 = 5;
 
@@ -27,7 +28,7 @@ struct OverviewPage {
     chart: String,
     days: Vec<DayUsage>,
     models: Vec<ModelUsage>,
-    bots: Vec<BotHealth>,
+    bots: Vec<Kept>,
     held: usize,
 }
 
@@ -59,7 +60,8 @@ pub(crate) async fn page(
     let looked: Result<_, salon_store::Error> = looked.await;
     let (counts, used, models, days, held) = looked.map_err(|error| desk.broken(&error))?;
     let chart = money_by_day(&days, &span, &desk.caller.zone, &shell.t("usage.chart"));
-    let bots = if desk.is_of_house() { web.doors.bots() } else { Vec::new() };
+    let bots = if desk.is_of_house() { super::bots::list(&web).await } else { Ok(Vec::new()) };
+    let bots = bots.map_err(|error| desk.broken(&error))?;
     let org = desk.org.name.clone();
     Ok(shown(&OverviewPage { shell, org, span, counts, used, chart, days, models, bots, held }))
 }

@@ -59,6 +59,8 @@ pub(crate) struct Shell {
     pub tending: Option<String>,
     /// Whether they look after the whole house.
     pub wide: bool,
+    /// Whether they see, at the desk, what belongs to the whole house.
+    pub of_house: bool,
 }
 
 impl Shell {
@@ -74,6 +76,7 @@ impl Shell {
             notice: None,
             tending: None,
             wide: false,
+            of_house: false,
         }
     }
 
@@ -91,6 +94,7 @@ impl Shell {
                 notice: None,
                 tending: None,
                 wide: false,
+                of_house: false,
             },
         }
     }
@@ -142,6 +146,17 @@ impl Shell {
     /// Whether this is the page that the navigation calls so.
     pub fn at(&self, name: &str) -> bool {
         self.place.name() == name
+    }
+
+    /// The pages of the desk, as far as there are any for who looks.
+    pub fn desk_places(&self) -> Vec<&'static str> {
+        const ALL: [(&str, bool); 4] =
+            [("overview", false), ("users", false), ("bots", true), ("settings", true)];
+        ALL.iter().filter(|(_, house)| self.of_house || !house).map(|(name, _)| *name).collect()
+    }
+
+    pub fn desk_path(&self, name: &str) -> String {
+        if name == "overview" { "/admin".to_owned() } else { format!("/admin/{name}") }
     }
 
     pub fn is_desk(&self) -> bool {

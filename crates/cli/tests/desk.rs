@@ -1,0 +1,488 @@
+//! The administrators' desk, asked as browsers and strangers ask it.
+
+mod house;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use salon::desk::Hire;
+use salon::people::{DEFAULT_ORG, add_org};
+use salon_cli::house::House;
+use salon_core::people::Role;
+use salon_core::{OrgId, UserId};
+use salon_mock::{Mock, MockConfig};
+use salon_store::{Place, Realm};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const TOKEN: &str = "1001:canary-token-of-the-parrot";
+const OTHER_TOKEN: &str = "1002:canary-token-of-the-heron";
+const PASSWORD: &str = "an old heron stands in water";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A house with a bot, and people of two organisations.
+struct Stage {
+    house: House,
+    address: SocketAddr,
+    mock: Mock,
+    other: OrgId,
+    _folder: TempDir,
+}
+
+/// Somebody in a browser.
+#[derive(Clone)]
+struct Browser {
+    address: SocketAddr,
+    user: UserId,
+    cookie: String,
+    seal: String,
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+impl Answer {
+    fn location(&self) -> &str {
+        self.headers.get("location").map_or("", String::as_str)
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    #[track_caller]
+    fn leads_to(&self, place: &str) {
+        assert_eq!((self.status, self.location()), (303, place), "{}", self.body);
+    }
+
+    #[track_caller]
+    fn is(&self, status: u16) -> &Answer {
+        assert_eq!(self.status, status, "{}", self.body);
+        self
+    }
+
+    #[track_caller]
+    fn says(&self, words: &str) -> &Answer {
+        assert!(self.body.contains(words), "no {words:?} in {}", self.body);
+        self
+    }
+}
+
+impl Stage {
+    async fn open() -> Stage {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mock = Mock::start(MockConfig::default()).await.expect("a mock");
+        let mut config = house::config(folder.path(), Place::Folder(folder.path().join("data")), mock.base_url());
+        config.house.secure_cookies = false;
+        let list = format!(
+            "# Ours.\nbots:\n  - bot_id: parrot # says it back\n    telegram_token: \"{TOKEN}\"\n    adapter: parrot\n    allow: everyone\n"
+        );
+        std::fs::write(&config.bots_file, list).expect("a list of bots");
+        let house = House::open(&config).await.expect("a house");
+        let address = house.address.expect("a listener");
+        let org = add_org(&house.salon.store, &house.salon.clock, "Fishes", "UTC").await.expect("an organisation");
+        Stage { house, address, mock, other: org.id, _folder: folder }
+    }
+
+    /// Somebody who came in, with what stands in their forms.
+    async fn enter(&self, org: &str, name: &str, role: Role, realm: Realm) -> Browser {
+        let salon = &self.house.salon;
+        let email = format!("{}@birds.example", name.to_lowercase());
+        let known = salon.store.read().await.expect("a reader").find_account_of_login(&email).await.expect("a look");
+        let user = match known {
+            Some(account) => account.user,
+            None => {
+                let hire = Hire {
+                    org: OrgId::new(org),
+                    name: name.to_owned(),
+                    email,
+                    role,
+                    password: Some(PASSWORD.to_owned()),
+                };
+                salon.hire(hire).await.expect("somebody").0
+            }
+        };
+        let account = salon.store.read().await.expect("a reader").find_account(&user.id).await.expect("a look");
+        let entered = salon.let_in(&account.expect("an account"), realm, "Firefox").await.expect("a login");
+        let visit = salon.visit(&entered.cookie, realm).await.expect("a look").expect("a visit");
+        let name = if realm == Realm::Desk { "desk" } else { "sid" };
+        Browser {
+            address: self.address,
+            user: user.id,
+            cookie: format!("{name}={}", entered.cookie),
+            seal: visit.seal,
+        }
+    }
+
+    async fn admin(&self) -> Browser {
+        self.enter(DEFAULT_ORG, "Alice", Role::Admin, Realm::Desk).await
+    }
+
+    fn bots(&self) -> String {
+        std::fs::read_to_string(self._folder.path().join("bots.yaml")).expect("a list of bots")
+    }
+
+    async fn close(self) {
+        self.house.close().await;
+        self.mock.shutdown().await.expect("the mock ends");
+    }
+}
+
+impl Browser {
+    async fn get(&self, path: &str) -> Answer {
+        let head = format!("Accept: text/html\r\nCookie: {}\r\n", self.cookie);
+        ask(self.address, "GET", path, &head, "").await
+    }
+
+    /// Sends a form as one of our own pages would.
+    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        self.send(path, "Sec-Fetch-Site: same-origin\r\n", Some(&self.seal), fields).await
+    }
+
+    async fn send(&self, path: &str, site: &str, seal: Option<&str>, fields: &[(&str, &str)]) -> Answer {
+        let head = format!(
+            "Accept: text/html\r\nCookie: {}\r\n{site}Content-Type: application/x-www-form-urlencoded\r\n",
+            self.cookie
+        );
+        let seal = seal.map(|seal| ("seal", seal));
+        let body: Vec<String> = seal.iter().chain(fields).map(|(name, value)| format!("{name}={}", coded(value))).collect();
+        ask(self.address, "POST", path, &head, &body.join("&")).await
+    }
+
+    async fn json(&self, path: &str, body: &Value) -> Answer {
+        let head = format!(
+            "Cookie: {}\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/json\r\n",
+            self.cookie
+        );
+        ask(self.address, "POST", path, &head, &body.to_string()).await
+    }
+}
+
+fn coded(text: &str) -> String {
+    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+async fn ask(address: SocketAddr, method: &str, path: &str, head: &str, body: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).await.expect("the door is open");
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: salon.test\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.expect("the request is taken");
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("an answer in time");
+    read.expect("an answer");
+    let text = String::from_utf8(bytes).expect("an answer is text");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
+    let headers = lines.filter_map(|line| line.split_once(": "));
+    let headers: BTreeMap<String, String> = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    let body = match headers.get("transfer-encoding") {
+        Some(_) => unchunked(body),
+        None => body.to_owned(),
+    };
+    Answer { status, headers, body }
+}
+
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((length, rest)) = body.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).expect("a length");
+        if length == 0 {
+            break;
+        }
+        whole.push_str(&rest[..length]);
+        body = &rest[length + 2..];
+    }
+    whole
+}
+
+/// Every page of the desk that is only looked at.
+const PAGES: &[&str] = &["/admin", "/admin/users", "/admin/bots", "/admin/settings"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_are_for_those_who_came_in_at_the_desk() {
+    let stage = Stage::open().await;
+    let admin = stage.admin().await;
+    let manager = stage.enter(DEFAULT_ORG, "Mona", Role::Manager, Realm::Desk).await;
+    let visitor = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    for page in PAGES {
+        admin.get(page).await.is(200).says("/admin/logout");
+        manager.get(page).await.is(200);
+        let stranger = ask(stage.address, "GET", page, "Accept: text/html\r\n", "").await;
+        assert!(stranger.location().starts_with("/admin/login"), "{page}: {stranger:?}");
+        // The other pages' cookie opens nothing here, whatever it is called.
+        assert!(visitor.get(page).await.location().starts_with("/admin/login"));
+        let renamed = Browser { cookie: visitor.cookie.replace("sid=", "desk="), ..visitor.clone() };
+        assert!(renamed.get(page).await.location().starts_with("/admin/login"));
+    }
+    // Managers look and change nothing.
+    manager.post("/admin/users", &[("name", "Eve"), ("email", "eve@birds.example"), ("role", "admin")]).await.is(403);
+    manager.post(&format!("/admin/users/{}/toggle", visitor.user), &[]).await.is(403);
+    manager.post("/admin/bots/parrot/stop", &[]).await.is(403);
+    manager.json("/admin/api/bot/stop", &json!({})).await.is(403);
+    assert!(!manager.get("/admin/users").await.body.contains("name=\"password\""));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_desk_is_entered_by_a_password_and_left_by_a_button() {
+    let stage = Stage::open().await;
+    let admin = stage.admin().await;
+    let head = "Accept: text/html\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/x-www-form-urlencoded\r\n";
+    let form = |password: &str| format!("email=alice%40birds.example&password={}&next=%2Fadmin%2Fusers", coded(password));
+    ask(stage.address, "POST", "/admin/login", head, &form("something else")).await.is(401).says("alice@birds.example");
+    let entered = ask(stage.address, "POST", "/admin/login", head, &form(PASSWORD)).await;
+    entered.leads_to("/admin/users");
+    let cookie = entered.headers.get("set-cookie").expect("a cookie");
+    assert!(cookie.starts_with("desk=") && cookie.contains("SameSite=Strict") && cookie.contains("HttpOnly"), "{cookie}");
+    stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    let bob = form(PASSWORD).replace("alice", "bob");
+    ask(stage.address, "POST", "/admin/login", head, &bob).await.is(403);
+    for evil in ["https://evil.example", "//evil.example", "/admin/../evil", "/\\evil.example"] {
+        let form = form(PASSWORD).replace("%2Fadmin%2Fusers", &coded(evil));
+        ask(stage.address, "POST", "/admin/login", head, &form).await.leads_to("/admin");
+    }
+    admin.post("/admin/logout", &[]).await.leads_to("/admin/login");
+    assert!(admin.get("/admin").await.location().starts_with("/admin/login"));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forms_are_taken_from_our_own_pages_alone() {
+    let stage = Stage::open().await;
+    let admin = stage.admin().await;
+    let bob = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    let path = format!("/admin/users/{}/toggle", bob.user);
+    for site in ["cross-site", "same-site", "none"] {
+        let said = admin.send(&path, &format!("Sec-Fetch-Site: {site}\r\n"), Some(&admin.seal), &[]).await;
+        said.is(403);
+        let head = format!("Cookie: {}\r\nSec-Fetch-Site: {site}\r\n", admin.cookie);
+        ask(stage.address, "POST", "/admin/api/bot/stop", &head, "").await.is(403);
+    }
+    admin.send(&path, "Origin: null\r\n", Some(&admin.seal), &[]).await.is(403);
+    admin.send(&path, "", Some(&admin.seal), &[]).await.is(403);
+    let site = "Sec-Fetch-Site: same-origin\r\n";
+    admin.send(&path, site, None, &[]).await.is(403);
+    admin.send(&path, site, Some(&bob.seal), &[]).await.is(403);
+    // And looking changes nothing.
+    assert!(admin.get(&path).await.status >= 400);
+    let account = stage.house.salon.store.read().await.expect("a reader").find_account(&bob.user).await.expect("a look");
+    assert!(account.expect("an account").user.active);
+    // What a form does not have is refused, and nothing of it is done.
+    let change = format!("/admin/users/{}", bob.user);
+    let fields = [("name", "Bob"), ("email", ""), ("role", "user"), ("org_id", "default"), ("active", "0")];
+    admin.post(&change, &fields).await.is(422);
+    admin.post(&path, &[("role", "admin")]).await.is(422);
+    admin.json("/admin/api/bot/stop", &json!({"bot": "parrot", "token": "x"})).await.is(422);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_are_made_changed_blocked_and_removed() {
+    let stage = Stage::open().await;
+    let admin = stage.admin().await;
+    let new = [("name", "Carol"), ("email", "carol@birds.example"), ("role", "manager"), ("password", "")];
+    let made = admin.post("/admin/users", &new).await;
+    made.is(201).says("Carol comes in with this password");
+    // A form that is not right comes again as it was filled in.
+    admin.post("/admin/users", &new).await.is(422).says("carol@birds.example").says("e-email");
+    let weak = [("name", "Dan"), ("email", "dan@birds.example"), ("role", "user"), ("password", "short")];
+    admin.post("/admin/users", &weak).await.is(422).says("e-password").says("value=\"Dan\"");
+    let invited = admin.post("/admin/users/invite", &[("role", "user")]).await;
+    let at = invited.is(201).body.find("/join/").expect("an address");
+    let word = &invited.body[at..at + "/join/".len() + 43];
+    ask(stage.address, "GET", word, "Accept: text/html\r\n", "").await.is(200);
+    assert!(!admin.get("/admin/users").await.body.contains("/join/"));
+
+    let bob = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    let page = format!("/admin/users/{}", bob.user);
+    admin.get(&page).await.is(200).says("bob@birds.example");
+    admin.get("/admin/users?q=BOB").await.is(200).says("Bob");
+    assert!(!admin.get("/admin/users?q=nobody").await.body.contains("bob@birds.example"));
+    bob.get("/home").await.is(200);
+    admin.post(&format!("{page}/toggle"), &[]).await.leads_to(&format!("{page}?done=blocked"));
+    assert!(bob.get("/home").await.location().starts_with("/login"));
+    admin.post(&format!("{page}/toggle"), &[]).await.leads_to(&format!("{page}?done=unblocked"));
+    // What was open stays closed.
+    assert!(bob.get("/home").await.location().starts_with("/login"));
+
+    let reach = format!("{page}/reach");
+    admin.post(&reach, &[("until", "2020-01-31"), ("models", "gpt-*")]).await.leads_to(&format!("{page}?done=saved"));
+    let account = stage.house.salon.store.read().await.expect("a reader").find_account(&bob.user).await.expect("a look");
+    let account = account.expect("an account");
+    assert!(!account.may_enter(stage.house.salon.clock.now()) && account.models.as_deref() == Some("gpt-*"));
+    admin.post(&reach, &[("until", "whenever"), ("models", "a b")]).await.is(422).says("e-until").says("whenever");
+    admin.post(&reach, &[("until", ""), ("models", "")]).await.leads_to(&format!("{page}?done=saved"));
+
+    let again = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    let logins = stage.house.salon.store.read().await.expect("a reader").list_logins(&bob.user).await.expect("logins");
+    let end = format!("{page}/logins/{}/end", logins[0].id);
+    admin.post(&end, &[]).await.leads_to(&format!("{page}?done=ended"));
+    assert!(again.get("/home").await.location().starts_with("/login"));
+    admin.post(&end, &[]).await.is(404);
+
+    // The last administrator stays one.
+    let own = format!("/admin/users/{}", admin.user);
+    admin.post(&own, &[("name", "Alice"), ("email", ""), ("role", "user")]).await.is(422).says("last administrator");
+    admin.post(&format!("{own}/toggle"), &[]).await.is(422);
+    admin.post(&format!("{own}/remove"), &[]).await.is(422);
+    admin.post(&format!("{page}/remove"), &[]).await.leads_to("/admin/users?done=removed");
+    admin.get(&page).await.is(404);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_dangerous_wants_the_password_again() {
+    let stage = Stage::open().await;
+    let admin = stage.admin().await;
+    let bob = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    // As if they had come in long ago.
+    let logins = stage.house.salon.store.read().await.expect("a reader").list_logins(&admin.user).await.expect("logins");
+    let args = (logins[0].id.clone(), salon_core::Time(1));
+    let proved = stage.house.salon.store.write(args, |tx, (id, at)| {
+        Box::pin(async move {
+            tx.prove_login(id, *at).await?;
+            let now = salon::Clock::default().now();
+            tx.see_login(id, now).await
+        })
+    });
+    proved.await.expect("a change");
+    let page = format!("/admin/users/{}", bob.user);
+    let prove = format!("/admin/prove?next={page}");
+    admin.post(&format!("{page}/remove"), &[]).await.leads_to(&prove);
+    let promote = [("name", "Bob"), ("email", ""), ("role", "admin")];
+    admin.post(&page, &promote).await.leads_to(&prove);
+    admin.get(&page).await.is(200);
+    admin.get(&prove).await.is(200).says(&page);
+    admin.post("/admin/prove", &[("password", "wrong"), ("next", &page)]).await.is(422).says("e-password");
+    admin.post("/admin/prove", &[("password", PASSWORD), ("next", &page)]).await.leads_to(&page);
+    admin.post(&page, &promote).await.leads_to(&format!("{page}?done=saved"));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_organisations_are_not_there() {
+    let stage = Stage::open().await;
+    let admin = stage.admin().await;
+    let bob = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    let fish = stage.enter(stage.other.as_str(), "Finn", Role::Admin, Realm::Desk).await;
+    fish.get("/admin").await.is(200).says("Fishes");
+    assert!(!fish.get("/admin/users").await.body.contains("bob@birds.example"));
+    let absent = fish.get("/admin/users/00000000000000000000000000").await;
+    let foreign = fish.get(&format!("/admin/users/{}", bob.user)).await;
+    assert_eq!((foreign.status, &foreign.body), (404, &absent.body));
+    for path in ["toggle", "remove", "password"] {
+        fish.post(&format!("/admin/users/{}/{path}", bob.user), &[]).await.is(404);
+        admin.post(&format!("/admin/users/{}/{path}", fish.user), &[]).await.is(404);
+    }
+    fish.post(&format!("/admin/users/{}/reach", bob.user), &[("until", ""), ("models", "x")]).await.is(404);
+    let fields = [("name", "Bob"), ("email", ""), ("role", "admin")];
+    fish.post(&format!("/admin/users/{}", bob.user), &fields).await.is(404);
+    // A login of bob's is not found through somebody else.
+    let logins = stage.house.salon.store.read().await.expect("a reader").list_logins(&bob.user).await.expect("logins");
+    fish.post(&format!("/admin/users/{}/logins/{}/end", fish.user, logins[0].id), &[]).await.is(404);
+    bob.get("/home").await.is(200);
+    // What belongs to the whole house is not theirs.
+    for page in ["/admin/bots", "/admin/bots/parrot", "/admin/settings"] {
+        fish.get(page).await.is(404);
+    }
+    for path in ["stop", "poll", "resume", "remove"] {
+        fish.post(&format!("/admin/bots/parrot/{path}"), &[]).await.is(404);
+    }
+    fish.json("/admin/api/bot/stop", &json!({})).await.is(404);
+    fish.post("/admin/settings", &[("registration", "open")]).await.is(404);
+    assert!(stage.bots().contains("parrot") && !stage.bots().contains("off"));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bots_are_added_started_stopped_and_paused() {
+    let stage = Stage::open().await;
+    let admin = stage.admin().await;
+    let mut seen = Vec::new();
+    seen.push(admin.get("/admin/bots").await.body);
+    let form = |token: &'static str| [("id", "heron"), ("name", "Heron"), ("token", token), ("engine", "parrot"), ("owner", "7"), ("allow", "8, 9")];
+    admin.post("/admin/bots", &form("")).await.is(422).says("e-token");
+    let added = admin.post("/admin/bots", &form(OTHER_TOKEN)).await;
+    added.leads_to("/admin/bots/heron?done=bot_added");
+    assert!(stage.bots().contains(OTHER_TOKEN) && stage.bots().starts_with("# Ours."));
+    let again = admin.post("/admin/bots", &form(OTHER_TOKEN)).await;
+    again.is(422).says("e-id").says("value=\"heron\"");
+    seen.push(again.body);
+    let twin = [("id", "stork"), ("token", TOKEN), ("engine", "parrot")];
+    admin.post("/admin/bots", &twin).await.is(422).says("Another bot has this token");
+    seen.push(admin.get("/admin/bots/heron").await.is(200).says("8, 9").body.clone());
+    let change = [("name", "Grey heron"), ("token", ""), ("engine", "storyteller"), ("owner", "7"), ("allow", "x")];
+    admin.post("/admin/bots/heron", &change).await.is(422).says("e-allow");
+    let change = [("name", "Grey heron"), ("token", ""), ("engine", "storyteller"), ("owner", "7"), ("everyone", "on")];
+    admin.post("/admin/bots/heron", &change).await.leads_to("/admin/bots/heron?done=saved");
+    assert!(stage.bots().contains("Grey heron") && stage.bots().contains(OTHER_TOKEN));
+
+    admin.post("/admin/bots/heron/hook", &[("url", "http://salon.example")]).await.is(422).says("e-url");
+    admin.post("/admin/bots/heron/stop", &[]).await.leads_to("/admin/bots/heron?done=bot_stopped");
+    assert_eq!(stage.house.fleet.all().iter().filter(|bot| bot.id().as_str() == "heron").count(), 1);
+    seen.push(admin.get("/admin/bots/heron").await.body);
+    admin.post("/admin/bots/heron/poll", &[]).await.leads_to("/admin/bots/heron?done=bot_polls");
+    admin.post("/admin/bots/heron/hook", &[("url", "https://salon.example")]).await.leads_to("/admin/bots/heron?done=bot_hooked");
+    let hooked = admin.get("/admin/bots/heron").await;
+    hooked.says("https://salon.example");
+    let secret = stage.bots().split("path_secret: \"").nth(1).expect("a secret")[..32].to_owned();
+    seen.push(hooked.body);
+
+    // The same for programs.
+    for path in ["start-polling", "stop", "start-polling"] {
+        let said = admin.json(&format!("/admin/api/bot/{path}"), &json!({"bot": "heron"})).await;
+        assert_eq!(said.is(200).json(), json!({"status": "ok"}));
+    }
+    let refused = admin.json("/admin/api/bot/start-webhook", &json!({"bot": "heron"})).await;
+    assert_eq!(refused.is(400).json()["status"], "error");
+    let hooked = admin.json("/admin/api/bot/start-webhook", &json!({"bot": "heron", "url": "https://salon.example"})).await;
+    assert_eq!(hooked.is(200).json()["status"], "ok");
+    seen.push(hooked.body);
+    admin.json("/admin/api/bot/stop", &json!({"bot": "stranger"})).await.is(400);
+    for paused in [true, false] {
+        let said = admin.json("/admin/api/bot/toggle-pause", &Value::Null).await;
+        assert_eq!(said.status, 422, "null is no object");
+        let said = admin.json("/admin/api/bot/toggle-pause", &json!({"bot": "heron"})).await;
+        assert_eq!(said.is(200).json(), json!({"status": "ok", "paused": paused}));
+    }
+    let stranger = "Sec-Fetch-Site: same-origin\r\n";
+    let said = ask(stage.address, "POST", "/admin/api/bot/stop", stranger, "").await;
+    assert_eq!(said.is(401).json()["status"], "error");
+
+    let head = format!("Cookie: {}\r\n", admin.cookie);
+    let said = ask(stage.address, "GET", "/admin/api/settings", &head, "").await;
+    assert_eq!(said.is(200).json()["telegram_bot_token"]["set"], true);
+    assert_eq!(said.json()["registration"], "invited");
+    seen.push(said.body);
+    let set = json!({"registration": "open", "bot_pause_message": "Back at noon."});
+    admin.json("/admin/api/settings", &set).await.is(200);
+    admin.get("/admin/settings").await.is(200).says("Back at noon.");
+    for bad in [json!({"registration": "anything"}), json!({"telegram_token": "1:x"}), json!({"registration": "closed", "x": "y"})] {
+        admin.json("/admin/api/settings", &bad).await.is(422);
+    }
+    let said = ask(stage.address, "GET", "/admin/api/settings", &head, "").await;
+    assert_eq!(said.json()["registration"], "open");
+    admin.post("/admin/settings", &[("registration", "anything"), ("bot_pause_message", "")]).await.is(422);
+    admin.post("/admin/settings", &[("registration", "closed"), ("bot_pause_message", "")]).await.leads_to("/admin/settings?done=saved");
+
+    admin.post("/admin/bots/heron/remove", &[]).await.leads_to("/admin/bots?done=removed");
+    assert!(!stage.bots().contains("heron") && stage.bots().contains("bot_id: parrot # says it back"));
+    admin.get("/admin/bots/heron").await.is(404);
+    // A token is in no page, nor are the secrets of a webhook.
+    for page in seen {
+        for secret in ["canary-token", &secret] {
+            assert!(!page.contains(secret), "{secret} in {page}");
+        }
+    }
+    stage.close().await;
+}
