@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use salon::audit::Actor;
 use salon::desk::Hire;
 use salon::people::{DEFAULT_ORG, add_org};
 use salon_cli::house::House;
@@ -87,7 +88,8 @@ impl Stage {
         std::fs::write(&config.bots_file, list).expect("a list of bots");
         let house = House::open(&config).await.expect("a house");
         let address = house.address.expect("a listener");
-        let org = add_org(&house.salon.store, &house.salon.clock, "Fishes", "UTC").await.expect("an organisation");
+        let pen = house.salon.pen(Actor::Operator);
+        let org = add_org(&house.salon.store, &house.salon.clock, &pen, "Fishes", "UTC").await.expect("an organisation");
         Stage { house, address, mock, other: org.id, _folder: folder }
     }
 
@@ -106,7 +108,7 @@ impl Stage {
                     role,
                     password: Some(PASSWORD.to_owned()),
                 };
-                salon.hire(hire).await.expect("somebody").0
+                salon.hire(&salon.pen(Actor::Operator), hire).await.expect("somebody").0
             }
         };
         let account = salon.store.read().await.expect("a reader").find_account(&user.id).await.expect("a look");

@@ -4,9 +4,12 @@ use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use salon::audit::{Action, Deed, Pen, note_alone};
 use salon::desk::PAUSE_MESSAGE;
-use salon_core::BotId;
+use salon::people::DEFAULT_ORG;
+use salon_core::{BotId, OrgId};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::Said;
 use super::clerk::Desk;
@@ -111,6 +114,44 @@ pub(crate) struct PauseForm {
     text: String,
 }
 
+/// Why nothing was done to a bot, or nothing noted of it.
+pub(super) enum NotTended {
+    Fault(BotFault),
+    Store(salon_store::Error),
+}
+
+/// Does something to a bot and writes it down.
+pub(super) async fn tend_noting(
+    web: &Web,
+    pen: Pen,
+    id: &str,
+    deed: BotDeed,
+) -> Result<Option<String>, NotTended> {
+    let (action, word) = match &deed {
+        BotDeed::Add(_) => (Action::BotAdded, "added"),
+        BotDeed::Change(_) => (Action::BotChanged, "changed"),
+        BotDeed::Remove => (Action::BotRemoved, "removed"),
+        BotDeed::Poll => (Action::BotChanged, "polling"),
+        BotDeed::Hook(_) => (Action::BotChanged, "webhook"),
+        BotDeed::Stop => (Action::BotChanged, "off"),
+    };
+    let done = web.doors.tend_bot(id, deed).await.map_err(NotTended::Fault)?;
+    let deed = Deed::new(action, &OrgId::new(DEFAULT_ORG), id).with(json!({ "to": word }));
+    note_alone(&web.salon.store, pen, deed).await.map_err(NotTended::Store)?;
+    Ok(done)
+}
+
+impl Desk {
+    /// The same for a form: what went wrong with the bot is given back, anything else is a page.
+    async fn tend(&self, web: &Web, id: &str, deed: BotDeed) -> Result<Result<(), BotFault>, Response> {
+        match tend_noting(web, self.pen(web), id, deed).await {
+            Ok(_) => Ok(Ok(())),
+            Err(NotTended::Fault(fault)) => Ok(Err(fault)),
+            Err(NotTended::Store(error)) => Err(self.broken(&error)),
+        }
+    }
+}
+
 /// Every bot, with whether it is paused.
 pub(super) async fn list(web: &Web) -> salon_store::Result<Vec<Kept>> {
     let mut bots = Vec::new();
@@ -146,8 +187,8 @@ pub(crate) async fn add(State(web): State<Web>, Filled(desk, form): Filled<Desk,
     let shell = desk.shell("bots");
     let id = form.id.trim().to_owned();
     let (fields, wrong) = match terms(&shell, &form) {
-        Ok(terms) => match web.doors.tend_bot(&id, BotDeed::Add(terms)).await {
-            Ok(_) => return Ok(see(&format!("/admin/bots/{id}?done=bot_added"))),
+        Ok(terms) => match desk.tend(&web, &id, BotDeed::Add(terms)).await? {
+            Ok(()) => return Ok(see(&format!("/admin/bots/{id}?done=bot_added"))),
             Err(fault) => blamed(&shell, &form, &fault),
         },
         Err(fields) => (fields, None),
@@ -199,8 +240,8 @@ pub(crate) async fn change(
     desk.proven(&format!("/admin/bots/{id}"))?;
     let shell = desk.shell("bots");
     let (fields, wrong) = match terms(&shell, &form) {
-        Ok(terms) => match web.doors.tend_bot(&id, BotDeed::Change(terms)).await {
-            Ok(_) => return Ok(see(&format!("/admin/bots/{id}?done=saved"))),
+        Ok(terms) => match desk.tend(&web, &id, BotDeed::Change(terms)).await? {
+            Ok(()) => return Ok(see(&format!("/admin/bots/{id}?done=saved"))),
             Err(fault) => blamed(&shell, &form, &fault),
         },
         Err(fields) => (fields, None),
@@ -247,8 +288,8 @@ async fn tend(web: &Web, desk: &Desk, id: &str, deed: BotDeed, done: &str) -> Sa
         BotDeed::Hook(url) => Some(url.clone()),
         _ => None,
     };
-    let fault = match web.doors.tend_bot(id, deed).await {
-        Ok(_) => return Ok(see(&format!("/admin/bots/{id}?done={done}"))),
+    let fault = match desk.tend(web, id, deed).await? {
+        Ok(()) => return Ok(see(&format!("/admin/bots/{id}?done={done}"))),
         Err(fault) => fault,
     };
     let shell = desk.shell("bots");
@@ -277,7 +318,7 @@ pub(crate) async fn pause(
         page.pause = Field { value: text.to_owned(), wrong };
         return Ok(page_as(StatusCode::UNPROCESSABLE_ENTITY, &page));
     }
-    web.salon.pause_bot(&BotId::new(id.as_str()), Some(text)).await.map_err(|error| desk.broken(&error))?;
+    web.salon.pause_bot(&desk.pen(&web), &BotId::new(id.as_str()), Some(text)).await.map_err(|error| desk.broken(&error))?;
     Ok(see(&format!("/admin/bots/{id}?done=bot_paused")))
 }
 
@@ -288,7 +329,7 @@ pub(crate) async fn resume(
 ) -> Said {
     desk.wide()?;
     find(&web, &desk, &id).await?;
-    web.salon.pause_bot(&BotId::new(id.as_str()), None).await.map_err(|error| desk.broken(&error))?;
+    web.salon.pause_bot(&desk.pen(&web), &BotId::new(id.as_str()), None).await.map_err(|error| desk.broken(&error))?;
     Ok(see(&format!("/admin/bots/{id}?done=bot_resumed")))
 }
 
@@ -300,8 +341,8 @@ pub(crate) async fn remove(
     desk.wide()?;
     let bot = find(&web, &desk, &id).await?;
     desk.proven(&format!("/admin/bots/{id}"))?;
-    match web.doors.tend_bot(&id, BotDeed::Remove).await {
-        Ok(_) => Ok(see("/admin/bots?done=removed")),
+    match desk.tend(&web, &id, BotDeed::Remove).await? {
+        Ok(()) => Ok(see("/admin/bots?done=removed")),
         Err(fault) => {
             let shell = desk.shell("bots");
             let wrong = Some(shell.t(&format!("desk.wrong.bot.{}", fault.code())));

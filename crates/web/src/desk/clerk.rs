@@ -7,6 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::http::request::Parts;
 use axum::response::Response;
 use salon::Caller;
+use salon::audit::Pen;
 use salon::logins::Visit;
 use salon::people::DEFAULT_ORG;
 use salon_core::limit::Zone;
@@ -122,6 +123,11 @@ impl Desk {
     /// Asks for the password unless it was shown lately. `back` is the page from which the thing can be done again.
     pub fn proven(&self, back: &str) -> Result<(), Response> {
         if self.visit.is_proven(self.now) { Ok(()) } else { Err(see(&format!("/admin/prove?next={back}"))) }
+    }
+
+    /// Writes down what this person does.
+    pub fn pen(&self, web: &Web) -> Pen {
+        web.salon.pen(&self.visit)
     }
 
     /// Where people find us: what the configuration says, else where this browser does.

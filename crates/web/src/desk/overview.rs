@@ -12,7 +12,7 @@ use super::Said;
 use super::bots::Kept;
 use super::clerk::Desk;
 use crate::site::shell::{Shell, page as shown};
-use crate::site::usage::{Asked, Span, money_by_day};
+use crate::site::usage::{Asked, Span, used_by_day};
 use crate::Web;
 
 const MODELS: i64 = 5;
@@ -59,7 +59,7 @@ pub(crate) async fn page(
     };
     let looked: Result<_, salon_store::Error> = looked.await;
     let (counts, used, models, days, held) = looked.map_err(|error| desk.broken(&error))?;
-    let chart = money_by_day(&days, &span, &desk.caller.zone, &shell.t("usage.chart"));
+    let chart = used_by_day(&days, &span, &desk.caller.zone, &shell.t("usage.chart"));
     let bots = if desk.is_of_house() { super::bots::list(&web).await } else { Ok(Vec::new()) };
     let bots = bots.map_err(|error| desk.broken(&error))?;
     let org = desk.org.name.clone();

@@ -111,7 +111,7 @@ pub(crate) async fn create(State(web): State<Web>, Filled(desk, form): Filled<De
         password: Some(form.password.clone()).filter(|password| !password.is_empty()),
     };
     let mut page = look(&web, &desk, shell.clone(), &Asked::default()).await?;
-    let not = match web.salon.hire(hire).await {
+    let not = match web.salon.hire(&desk.pen(&web), hire).await {
         Ok((user, password)) => {
             let mut page = look(&web, &desk, shell.clone(), &Asked::default()).await?;
             page.fresh = Some((shell.t1("desk.users.fresh_password", "name", user.name), password));
@@ -134,7 +134,7 @@ pub(crate) async fn invite(State(web): State<Web>, Filled(desk, form): Filled<De
     desk.admin()?;
     desk.proven("/admin/users")?;
     let role = read_role(&desk, &form.role)?;
-    let fresh = web.salon.invite(&desk.org.id, role, INVITED_FOR).await.map_err(|error| desk.broken(&error))?;
+    let fresh = web.salon.invite(&desk.pen(&web), &desk.org.id, role, INVITED_FOR).await.map_err(|error| desk.broken(&error))?;
     let shell = desk.shell("users");
     let base = desk.base(&web);
     let mut page = look(&web, &desk, shell.clone(), &Asked::default()).await?;

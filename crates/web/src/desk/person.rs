@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use salon::access::issue::{IssueError, Maker, revoke_key};
 use salon::logins::NotIn;
-use salon::people::{PeopleError, UserChange, remove_user, set_user};
+use salon::people::{PeopleError, UserChange, remove_user, set_reach, set_user};
 use salon_core::scopes::{Allowed, Pattern};
 use salon_core::{KeyId, UserId};
 use salon_store::ledger::{ModelUsage, UsageFilter};
@@ -161,7 +161,7 @@ pub(crate) async fn change(
         role: Some(role),
         ..UserChange::default()
     };
-    let error = match set_user(&web.salon.store, &person.id, change).await {
+    let error = match set_user(&web.salon.store, &desk.pen(&web), &person.id, change).await {
         Ok(_) => return Ok(see(&format!("{}?done=saved", path(&person)))),
         Err(PeopleError::Store(error)) => return Err(desk.broken(&error)),
         Err(error) => error,
@@ -190,7 +190,7 @@ pub(crate) async fn toggle(
     let (person, account) = find(&web, &desk, &id).await?;
     let change = UserChange { active: Some(!person.active), ..UserChange::default() };
     let done = if person.active { "blocked" } else { "unblocked" };
-    match set_user(&web.salon.store, &person.id, change).await {
+    match set_user(&web.salon.store, &desk.pen(&web), &person.id, change).await {
         Ok(_) => Ok(see(&format!("{}?done={done}", path(&person)))),
         Err(PeopleError::Store(error)) => Err(desk.broken(&error)),
         Err(_) => {
@@ -226,10 +226,11 @@ pub(crate) async fn reach(
         })
         .await;
     };
-    let args = (person.id.clone(), *until, models.clone());
-    let set = web.salon.store.write(args, |tx, (id, until, models)| Box::pin(tx.set_reach(id, *until, models.as_deref())));
-    set.await.map_err(|error| desk.broken(&error))?;
-    Ok(see(&format!("{}?done=saved", path(&person))))
+    match set_reach(&web.salon.store, &desk.pen(&web), &person.id, *until, models.as_deref()).await {
+        Ok(()) => Ok(see(&format!("{}?done=saved", path(&person)))),
+        Err(PeopleError::Store(error)) => Err(desk.broken(&error)),
+        Err(_) => Err(desk.missing()),
+    }
 }
 
 /// Gives somebody another password, which stands on this page and nowhere again.
@@ -241,7 +242,7 @@ pub(crate) async fn password(
     desk.admin()?;
     let (person, account) = find(&web, &desk, &id).await?;
     desk.proven(&path(&person))?;
-    match web.salon.new_password(&account.user).await {
+    match web.salon.new_password(&desk.pen(&web), &account.user).await {
         Ok(fresh) if is_self(&desk.visit, &id) => {
             // Their own login has ended with it, so there is no page to show it on but this one.
             let mut page = look(&web, &desk, desk.shell("users"), person, account).await?;
@@ -270,7 +271,7 @@ pub(crate) async fn remove(
     desk.admin()?;
     let (person, account) = find(&web, &desk, &id).await?;
     desk.proven(&path(&person))?;
-    match remove_user(&web.salon.store, &web.salon.clock, &person.id).await {
+    match remove_user(&web.salon.store, &desk.pen(&web), &person.id).await {
         Ok(()) => Ok(see("/admin/users?done=removed")),
         Err(PeopleError::Store(error)) => Err(desk.broken(&error)),
         Err(PeopleError::Nobody(_)) => Err(desk.missing()),
@@ -310,7 +311,7 @@ pub(crate) async fn revoke(
     if known.is_none_or(|known| known.user != person.id) {
         return Err(desk.missing());
     }
-    match revoke_key(&web.salon.store, &web.salon.clock, Maker::Caller(&desk.caller), &key).await {
+    match revoke_key(&web.salon.store, &web.salon.clock, &web.salon.keys, Maker::Caller(&desk.caller), &key).await {
         Ok(()) => Ok(see(&format!("{}?done=revoked", path(&person)))),
         Err(IssueError::Store(error)) => Err(desk.broken(&error)),
         Err(_) => Err(desk.missing()),

@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use salon::audit::Pen;
 use salon::desk::PAUSE_MESSAGE;
 use salon::logins::{REGISTRATION, Registration};
 use serde::Deserialize;
@@ -49,7 +50,7 @@ pub(super) async fn read(web: &Web) -> salon_store::Result<Vec<(&'static str, St
 }
 
 /// Sets them, all or none.
-pub(super) async fn write(web: &Web, values: Vec<(String, String)>) -> Result<(), Unfit> {
+pub(super) async fn write(web: &Web, pen: &Pen, values: Vec<(String, String)>) -> Result<(), Unfit> {
     let mut fit = Vec::new();
     for (name, value) in values {
         let known = KNOWN.iter().find(|known| known.name == name).ok_or(Unfit::Unknown(name))?;
@@ -59,15 +60,7 @@ pub(super) async fn write(web: &Web, values: Vec<(String, String)>) -> Result<()
         }
         fit.push((known.name, value));
     }
-    let written = web.salon.store.write(fit, |tx, fit| {
-        Box::pin(async move {
-            for (name, value) in fit {
-                tx.set_setting(name, value).await?;
-            }
-            Ok(())
-        })
-    });
-    written.await.map_err(Unfit::Store)
+    web.salon.set_settings(pen, fit).await.map_err(Unfit::Store)
 }
 
 #[derive(Template)]
@@ -113,7 +106,7 @@ pub(crate) async fn save(State(web): State<Web>, Filled(desk, form): Filled<Desk
         (REGISTRATION.to_owned(), form.registration.clone()),
         (PAUSE_MESSAGE.to_owned(), form.bot_pause_message.clone()),
     ];
-    let name = match write(&web, values).await {
+    let name = match write(&web, &desk.pen(&web), values).await {
         Ok(()) => return Ok(see("/admin/settings?done=saved")),
         Err(Unfit::Store(error)) => return Err(desk.broken(&error)),
         Err(Unfit::Value(name)) => name,

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use salon::desk::PAUSE_MESSAGE;
+use salon::logins::Visit;
 use salon_core::BotId;
 use salon_core::people::Role;
 use salon_store::Realm;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::bots::{self, NotTended};
 use super::settings::{self, Unfit};
 use crate::site::visitor::visit;
 use crate::{BotDeed, BotFault, Web, error};
@@ -22,9 +24,7 @@ use crate::{BotDeed, BotFault, Web, error};
 const LONGEST: usize = 64 * 1024;
 
 /// Who may look; only administrators change.
-pub(crate) struct Clerk {
-    role: Role,
-}
+pub(crate) struct Clerk(Visit);
 
 /// What a script at the desk is told.
 fn say(status: StatusCode, message: &str) -> Response {
@@ -41,13 +41,13 @@ impl FromRequestParts<Web> for Clerk {
         if visit.account.user.org.as_str() != salon::people::DEFAULT_ORG {
             return Err(error::not_found());
         }
-        Ok(Clerk { role: visit.account.role() })
+        Ok(Clerk(visit))
     }
 }
 
 impl Clerk {
     fn admin(&self) -> Result<(), Response> {
-        if self.role == Role::Admin { Ok(()) } else { Err(say(StatusCode::FORBIDDEN, "administrators only")) }
+        if self.0.account.role() == Role::Admin { Ok(()) } else { Err(say(StatusCode::FORBIDDEN, "administrators only")) }
     }
 }
 
@@ -90,12 +90,20 @@ fn refused(fault: &BotFault) -> Response {
     say(StatusCode::BAD_REQUEST, why)
 }
 
+async fn tend(web: &Web, clerk: &Clerk, bot: &str, deed: BotDeed) -> Result<Option<String>, Response> {
+    let done = bots::tend_noting(web, web.salon.pen(&clerk.0), bot, deed).await;
+    done.map_err(|not| match not {
+        NotTended::Fault(fault) => refused(&fault),
+        NotTended::Store(error) => unavailable(&error),
+    })
+}
+
 /// `POST /admin/api/bot/start-polling`
 pub(crate) async fn start_polling(State(web): State<Web>, clerk: Clerk, request: Request) -> Result<Response, Response> {
     clerk.admin()?;
     let which: Which = read(request).await?;
     let bot = bot_of(&web, &which)?;
-    web.doors.tend_bot(&bot, BotDeed::Poll).await.map_err(|fault| refused(&fault))?;
+    tend(&web, &clerk, &bot, BotDeed::Poll).await?;
     Ok(Json(json!({ "status": "ok" })).into_response())
 }
 
@@ -105,7 +113,7 @@ pub(crate) async fn start_webhook(State(web): State<Web>, clerk: Clerk, request:
     let which: Which = read(request).await?;
     let bot = bot_of(&web, &which)?;
     let url = which.url.or_else(|| web.house.public_url.clone()).unwrap_or_default();
-    let place = web.doors.tend_bot(&bot, BotDeed::Hook(url)).await.map_err(|fault| refused(&fault))?;
+    let place = tend(&web, &clerk, &bot, BotDeed::Hook(url)).await?;
     Ok(Json(json!({ "status": "ok", "webhook_url": place })).into_response())
 }
 
@@ -114,7 +122,7 @@ pub(crate) async fn stop(State(web): State<Web>, clerk: Clerk, request: Request)
     clerk.admin()?;
     let which: Which = read(request).await?;
     let bot = bot_of(&web, &which)?;
-    web.doors.tend_bot(&bot, BotDeed::Stop).await.map_err(|fault| refused(&fault))?;
+    tend(&web, &clerk, &bot, BotDeed::Stop).await?;
     Ok(Json(json!({ "status": "ok" })).into_response())
 }
 
@@ -123,16 +131,17 @@ pub(crate) async fn toggle_pause(State(web): State<Web>, clerk: Clerk, request: 
     clerk.admin()?;
     let which: Which = read(request).await?;
     let bot = BotId::new(bot_of(&web, &which)?);
+    let pen = web.salon.pen(&clerk.0);
     let toggled = async {
         if web.salon.find_pause(&bot).await?.is_some() {
-            web.salon.pause_bot(&bot, None).await?;
+            web.salon.pause_bot(&pen, &bot, None).await?;
             return Ok(false);
         }
         let said = match &which.message {
             Some(message) => Some(message.clone()),
             None => web.salon.store.read().await?.find_setting(PAUSE_MESSAGE).await?,
         };
-        web.salon.pause_bot(&bot, Some(said.unwrap_or_default().trim())).await?;
+        web.salon.pause_bot(&pen, &bot, Some(said.unwrap_or_default().trim())).await?;
         Ok(true)
     };
     let toggled: Result<bool, salon_store::Error> = toggled.await;
@@ -162,7 +171,7 @@ pub(crate) async fn settings(State(web): State<Web>, _: Clerk) -> Result<Respons
 pub(crate) async fn set_settings(State(web): State<Web>, clerk: Clerk, request: Request) -> Result<Response, Response> {
     clerk.admin()?;
     let body: BTreeMap<String, String> = read(request).await?;
-    match settings::write(&web, body.into_iter().collect()).await {
+    match settings::write(&web, &web.salon.pen(&clerk.0), body.into_iter().collect()).await {
         Ok(()) => Ok(Json(json!({ "status": "ok" })).into_response()),
         Err(Unfit::Store(error)) => Err(unavailable(&error)),
         Err(Unfit::Unknown(name)) => {
