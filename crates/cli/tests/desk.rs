@@ -310,12 +310,12 @@ async fn people_are_made_changed_blocked_and_removed() {
     admin.get(&page).await.is(200).says("bob@birds.example");
     admin.get("/admin/users?q=BOB").await.is(200).says("Bob");
     assert!(!admin.get("/admin/users?q=nobody").await.body.contains("bob@birds.example"));
-    bob.get("/home").await.is(200);
+    bob.get("/start").await.is(200);
     admin.post(&format!("{page}/toggle"), &[]).await.leads_to(&format!("{page}?done=blocked"));
-    assert!(bob.get("/home").await.location().starts_with("/login"));
+    assert!(bob.get("/start").await.location().starts_with("/login"));
     admin.post(&format!("{page}/toggle"), &[]).await.leads_to(&format!("{page}?done=unblocked"));
     // What was open stays closed.
-    assert!(bob.get("/home").await.location().starts_with("/login"));
+    assert!(bob.get("/start").await.location().starts_with("/login"));
 
     let reach = format!("{page}/reach");
     admin.post(&reach, &[("until", "2020-01-31"), ("models", "gpt-*")]).await.leads_to(&format!("{page}?done=saved"));
@@ -329,7 +329,7 @@ async fn people_are_made_changed_blocked_and_removed() {
     let logins = stage.house.salon.store.read().await.expect("a reader").list_logins(&bob.user).await.expect("logins");
     let end = format!("{page}/logins/{}/end", logins[0].id);
     admin.post(&end, &[]).await.leads_to(&format!("{page}?done=ended"));
-    assert!(again.get("/home").await.location().starts_with("/login"));
+    assert!(again.get("/start").await.location().starts_with("/login"));
     admin.post(&end, &[]).await.is(404);
 
     // The last administrator stays one.
@@ -392,7 +392,7 @@ async fn other_organisations_are_not_there() {
     // A login of bob's is not found through somebody else.
     let logins = stage.house.salon.store.read().await.expect("a reader").list_logins(&bob.user).await.expect("logins");
     fish.post(&format!("/admin/users/{}/logins/{}/end", fish.user, logins[0].id), &[]).await.is(404);
-    bob.get("/home").await.is(200);
+    bob.get("/start").await.is(200);
     // What belongs to the whole house is not theirs.
     for page in ["/admin/bots", "/admin/bots/parrot", "/admin/settings"] {
         fish.get(page).await.is(404);

@@ -6,10 +6,13 @@
 mod bots;
 mod clerk;
 mod door;
+mod limits;
+mod logs;
 mod overview;
 mod people;
 mod person;
 mod settings;
+mod stats;
 mod twins;
 
 use axum::middleware;
@@ -57,6 +60,19 @@ pub(crate) fn names() -> Table {
         .post("/admin/bots/{bot}/pause", bots::pause)
         .post("/admin/bots/{bot}/resume", bots::resume)
         .post("/admin/bots/{bot}/remove", bots::remove)
+        .get("/admin/logs", logs::page)
+        .get("/admin/logs/dialogs", logs::dialogs_page)
+        .get("/admin/logs/export", logs::export)
+        .get("/admin/dialogs/{dialog}", logs::dialog_page)
+        .post("/admin/dialogs/{dialog}/close", logs::close)
+        .get("/admin/stats", stats::page)
+        .get("/admin/limits", limits::page)
+        .post("/admin/limits", limits::add)
+        .post("/admin/limits/{limit}", limits::change)
+        .post("/admin/limits/{limit}/remove", limits::remove)
+        .get("/admin/held", limits::held_page)
+        .post("/admin/held/{call}/approve", limits::approve)
+        .post("/admin/held/{call}/deny", limits::deny)
         .get("/admin/settings", settings::page)
         .post("/admin/settings", settings::save)
         .get("/admin/api/settings", twins::settings)

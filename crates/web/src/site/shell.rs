@@ -150,8 +150,16 @@ impl Shell {
 
     /// The pages of the desk, as far as there are any for who looks.
     pub fn desk_places(&self) -> Vec<&'static str> {
-        const ALL: [(&str, bool); 4] =
-            [("overview", false), ("users", false), ("bots", true), ("settings", true)];
+        const ALL: [(&str, bool); 8] = [
+            ("overview", false),
+            ("users", false),
+            ("logs", false),
+            ("stats", false),
+            ("limits", false),
+            ("held", false),
+            ("bots", true),
+            ("settings", true),
+        ];
         ALL.iter().filter(|(_, house)| self.of_house || !house).map(|(name, _)| *name).collect()
     }
 
