@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use salon_bots::roster::{self, Access, BotConfig, Intake};
 use salon_bots::Surroundings;
+use salon_bots::roster::{self, Access, BotConfig, Intake};
 use salon_core::BotId;
 
 use crate::config::Config;
@@ -173,7 +173,8 @@ pub(crate) fn with_fields(text: &str, id: &str, fields: &[(&str, Option<String>)
             let deeper = |line: &&str| line.trim().is_empty() || line.len() - line.trim_start().len() > depth;
             at + 1 + view[at + 1..end].iter().take_while(|line| deeper(line)).count()
         });
-        let last = (start..end).rev().find(|at| !view[*at].trim().is_empty() && !view[*at].trim_start().starts_with('#'));
+        let last =
+            (start..end).rev().find(|at| !view[*at].trim().is_empty() && !view[*at].trim_start().starts_with('#'));
         let behind = last.unwrap_or(start) + 1;
         match (found, rest, value) {
             (Some(at), Some(rest), Some(value)) => {
@@ -286,7 +287,10 @@ mod tests {
         assert!(changed.contains("bot_id: 'stork'") && changed.starts_with("# Our bots."));
         let renamed = with_fields(LIST, "stork", &[("name", quoted("A: b")), ("telegram_token", quoted("1:c"))]);
         let renamed = renamed.expect("a list");
-        assert!(renamed.contains("  - name: \"A: b\"\n    bot_id: 'stork'\n    telegram_token: \"1:c\"\n"), "{renamed}");
+        assert!(
+            renamed.contains("  - name: \"A: b\"\n    bot_id: 'stork'\n    telegram_token: \"1:c\"\n"),
+            "{renamed}"
+        );
         assert!(renamed.ends_with("# The end.\n") && renamed.contains("telegram_token: \"1:a\""));
         assert_eq!(with_fields(LIST, "stork", &[("name", None)]), None);
         assert_eq!(with_fields(LIST, "heron", &[("mode", quoted("off"))]), None);

@@ -89,7 +89,8 @@ impl Stage {
         let house = House::open(&config).await.expect("a house");
         let address = house.address.expect("a listener");
         let pen = house.salon.pen(Actor::Operator);
-        let org = add_org(&house.salon.store, &house.salon.clock, &pen, "Fishes", "UTC").await.expect("an organisation");
+        let org =
+            add_org(&house.salon.store, &house.salon.clock, &pen, "Fishes", "UTC").await.expect("an organisation");
         Stage { house, address, mock, other: org.id, _folder: folder }
     }
 
@@ -115,12 +116,7 @@ impl Stage {
         let entered = salon.let_in(&account.expect("an account"), realm, "Firefox").await.expect("a login");
         let visit = salon.visit(&entered.cookie, realm).await.expect("a look").expect("a visit");
         let name = if realm == Realm::Desk { "desk" } else { "sid" };
-        Browser {
-            address: self.address,
-            user: user.id,
-            cookie: format!("{name}={}", entered.cookie),
-            seal: visit.seal,
-        }
+        Browser { address: self.address, user: user.id, cookie: format!("{name}={}", entered.cookie), seal: visit.seal }
     }
 
     async fn admin(&self) -> Browser {
@@ -154,21 +150,22 @@ impl Browser {
             self.cookie
         );
         let seal = seal.map(|seal| ("seal", seal));
-        let body: Vec<String> = seal.iter().chain(fields).map(|(name, value)| format!("{name}={}", coded(value))).collect();
+        let body: Vec<String> =
+            seal.iter().chain(fields).map(|(name, value)| format!("{name}={}", coded(value))).collect();
         ask(self.address, "POST", path, &head, &body.join("&")).await
     }
 
     async fn json(&self, path: &str, body: &Value) -> Answer {
-        let head = format!(
-            "Cookie: {}\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/json\r\n",
-            self.cookie
-        );
+        let head =
+            format!("Cookie: {}\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/json\r\n", self.cookie);
         ask(self.address, "POST", path, &head, &body.to_string()).await
     }
 }
 
 fn coded(text: &str) -> String {
-    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 async fn ask(address: SocketAddr, method: &str, path: &str, head: &str, body: &str) -> Answer {
@@ -186,7 +183,8 @@ async fn ask(address: SocketAddr, method: &str, path: &str, head: &str, body: &s
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
     let headers = lines.filter_map(|line| line.split_once(": "));
-    let headers: BTreeMap<String, String> = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    let headers: BTreeMap<String, String> =
+        headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
     let body = match headers.get("transfer-encoding") {
         Some(_) => unchunked(body),
         None => body.to_owned(),
@@ -239,13 +237,18 @@ async fn pages_are_for_those_who_came_in_at_the_desk() {
 async fn the_desk_is_entered_by_a_password_and_left_by_a_button() {
     let stage = Stage::open().await;
     let admin = stage.admin().await;
-    let head = "Accept: text/html\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/x-www-form-urlencoded\r\n";
-    let form = |password: &str| format!("email=alice%40birds.example&password={}&next=%2Fadmin%2Fusers", coded(password));
+    let head =
+        "Accept: text/html\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/x-www-form-urlencoded\r\n";
+    let form =
+        |password: &str| format!("email=alice%40birds.example&password={}&next=%2Fadmin%2Fusers", coded(password));
     ask(stage.address, "POST", "/admin/login", head, &form("something else")).await.is(401).says("alice@birds.example");
     let entered = ask(stage.address, "POST", "/admin/login", head, &form(PASSWORD)).await;
     entered.leads_to("/admin/users");
     let cookie = entered.headers.get("set-cookie").expect("a cookie");
-    assert!(cookie.starts_with("desk=") && cookie.contains("SameSite=Strict") && cookie.contains("HttpOnly"), "{cookie}");
+    assert!(
+        cookie.starts_with("desk=") && cookie.contains("SameSite=Strict") && cookie.contains("HttpOnly"),
+        "{cookie}"
+    );
     stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
     let bob = form(PASSWORD).replace("alice", "bob");
     ask(stage.address, "POST", "/admin/login", head, &bob).await.is(403);
@@ -277,7 +280,8 @@ async fn forms_are_taken_from_our_own_pages_alone() {
     admin.send(&path, site, Some(&bob.seal), &[]).await.is(403);
     // And looking changes nothing.
     assert!(admin.get(&path).await.status >= 400);
-    let account = stage.house.salon.store.read().await.expect("a reader").find_account(&bob.user).await.expect("a look");
+    let account =
+        stage.house.salon.store.read().await.expect("a reader").find_account(&bob.user).await.expect("a look");
     assert!(account.expect("an account").user.active);
     // What a form does not have is refused, and nothing of it is done.
     let change = format!("/admin/users/{}", bob.user);
@@ -319,7 +323,8 @@ async fn people_are_made_changed_blocked_and_removed() {
 
     let reach = format!("{page}/reach");
     admin.post(&reach, &[("until", "2020-01-31"), ("models", "gpt-*")]).await.leads_to(&format!("{page}?done=saved"));
-    let account = stage.house.salon.store.read().await.expect("a reader").find_account(&bob.user).await.expect("a look");
+    let account =
+        stage.house.salon.store.read().await.expect("a reader").find_account(&bob.user).await.expect("a look");
     let account = account.expect("an account");
     assert!(!account.may_enter(stage.house.salon.clock.now()) && account.models.as_deref() == Some("gpt-*"));
     admin.post(&reach, &[("until", "whenever"), ("models", "a b")]).await.is(422).says("e-until").says("whenever");
@@ -348,7 +353,8 @@ async fn what_is_dangerous_wants_the_password_again() {
     let admin = stage.admin().await;
     let bob = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
     // As if they had come in long ago.
-    let logins = stage.house.salon.store.read().await.expect("a reader").list_logins(&admin.user).await.expect("logins");
+    let logins =
+        stage.house.salon.store.read().await.expect("a reader").list_logins(&admin.user).await.expect("logins");
     let args = (logins[0].id.clone(), salon_core::Time(1));
     let proved = stage.house.salon.store.write(args, |tx, (id, at)| {
         Box::pin(async move {
@@ -412,7 +418,9 @@ async fn bots_are_added_started_stopped_and_paused() {
     let admin = stage.admin().await;
     let mut seen = Vec::new();
     seen.push(admin.get("/admin/bots").await.body);
-    let form = |token: &'static str| [("id", "heron"), ("name", "Heron"), ("token", token), ("engine", "parrot"), ("owner", "7"), ("allow", "8, 9")];
+    let form = |token: &'static str| {
+        [("id", "heron"), ("name", "Heron"), ("token", token), ("engine", "parrot"), ("owner", "7"), ("allow", "8, 9")]
+    };
     admin.post("/admin/bots", &form("")).await.is(422).says("e-token");
     let added = admin.post("/admin/bots", &form(OTHER_TOKEN)).await;
     added.leads_to("/admin/bots/heron?done=bot_added");
@@ -434,7 +442,10 @@ async fn bots_are_added_started_stopped_and_paused() {
     assert_eq!(stage.house.fleet.all().iter().filter(|bot| bot.id().as_str() == "heron").count(), 1);
     seen.push(admin.get("/admin/bots/heron").await.body);
     admin.post("/admin/bots/heron/poll", &[]).await.leads_to("/admin/bots/heron?done=bot_polls");
-    admin.post("/admin/bots/heron/hook", &[("url", "https://salon.example")]).await.leads_to("/admin/bots/heron?done=bot_hooked");
+    admin
+        .post("/admin/bots/heron/hook", &[("url", "https://salon.example")])
+        .await
+        .leads_to("/admin/bots/heron?done=bot_hooked");
     let hooked = admin.get("/admin/bots/heron").await;
     hooked.says("https://salon.example");
     let secret = stage.bots().split("path_secret: \"").nth(1).expect("a secret")[..32].to_owned();
@@ -447,7 +458,8 @@ async fn bots_are_added_started_stopped_and_paused() {
     }
     let refused = admin.json("/admin/api/bot/start-webhook", &json!({"bot": "heron"})).await;
     assert_eq!(refused.is(400).json()["status"], "error");
-    let hooked = admin.json("/admin/api/bot/start-webhook", &json!({"bot": "heron", "url": "https://salon.example"})).await;
+    let hooked =
+        admin.json("/admin/api/bot/start-webhook", &json!({"bot": "heron", "url": "https://salon.example"})).await;
     assert_eq!(hooked.is(200).json()["status"], "ok");
     seen.push(hooked.body);
     admin.json("/admin/api/bot/stop", &json!({"bot": "stranger"})).await.is(400);
@@ -469,13 +481,20 @@ async fn bots_are_added_started_stopped_and_paused() {
     let set = json!({"registration": "open", "bot_pause_message": "Back at noon."});
     admin.json("/admin/api/settings", &set).await.is(200);
     admin.get("/admin/settings").await.is(200).says("Back at noon.");
-    for bad in [json!({"registration": "anything"}), json!({"telegram_token": "1:x"}), json!({"registration": "closed", "x": "y"})] {
+    for bad in [
+        json!({"registration": "anything"}),
+        json!({"telegram_token": "1:x"}),
+        json!({"registration": "closed", "x": "y"}),
+    ] {
         admin.json("/admin/api/settings", &bad).await.is(422);
     }
     let said = ask(stage.address, "GET", "/admin/api/settings", &head, "").await;
     assert_eq!(said.json()["registration"], "open");
     admin.post("/admin/settings", &[("registration", "anything"), ("bot_pause_message", "")]).await.is(422);
-    admin.post("/admin/settings", &[("registration", "closed"), ("bot_pause_message", "")]).await.leads_to("/admin/settings?done=saved");
+    admin
+        .post("/admin/settings", &[("registration", "closed"), ("bot_pause_message", "")])
+        .await
+        .leads_to("/admin/settings?done=saved");
 
     admin.post("/admin/bots/heron/remove", &[]).await.leads_to("/admin/bots?done=removed");
     assert!(!stage.bots().contains("heron") && stage.bots().contains("bot_id: parrot # says it back"));

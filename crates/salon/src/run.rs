@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use salon_core::style::Style;
 use salon_core::brief::Picture;
+use salon_core::style::Style;
 use salon_core::summary::{Happened, roll};
 use salon_core::{Brief, Dialog, Event, JobId, Note, Reply, Stamped, Turn, TurnId, TurnState, UserId, Wishes, brief};
 use salon_engine::{Emitter, Engine, EngineError};

@@ -45,7 +45,11 @@ impl Default for HouseSettings {
 
 pub(crate) fn routes(web: &Web) -> Table {
     let web = web.clone();
-    names().map(move |router| router.layer(DefaultBodyLimit::max(chat::LONGEST_FORM)).layer(middleware::from_fn_with_state(web, visitor::own_pages_only)))
+    names().map(move |router| {
+        router
+            .layer(DefaultBodyLimit::max(chat::LONGEST_FORM))
+            .layer(middleware::from_fn_with_state(web, visitor::own_pages_only))
+    })
 }
 
 /// The same without what is around them.

@@ -161,7 +161,8 @@ impl FrontDoors {
         let old = bot::read(&self.list).map_err(broken)?;
         let new = bot::without(&old, id).ok_or(BotFault::Entry)?;
         // The last one leaves a list that is meant to be empty.
-        let none = bot::judged(&Surroundings { token: None, ..self.around.clone() }, &new).is_ok_and(|bots| bots.is_empty());
+        let none =
+            bot::judged(&Surroundings { token: None, ..self.around.clone() }, &new).is_ok_and(|bots| bots.is_empty());
         self.put(if none || new.trim() == "bots:" { "bots: []\n" } else { &new })
     }
 
@@ -218,7 +219,9 @@ impl Doors for FrontDoors {
             let config = &bot.config;
             let (allow, everyone) = match &config.access {
                 Access::Nobody => (Vec::new(), false),
-                Access::People(people) => (people.iter().filter(|id| Some(**id) != config.owner).copied().collect(), false),
+                Access::People(people) => {
+                    (people.iter().filter(|id| Some(**id) != config.owner).copied().collect(), false)
+                }
                 Access::Everyone => (Vec::new(), true),
             };
             BotEntry {

@@ -396,7 +396,9 @@ async fn limits_hold_for_each_voice() {
         policy: salon_core::Policy::Block,
         thresholds: vec![80, 90, 100],
     };
-    assert!(stage.house.relay.book.add_limit(limit).await.unwrap());
+    assert!(
+        stage.house.relay.book.add_limit(limit, &stage.house.salon.pen(salon::audit::Actor::Operator)).await.unwrap()
+    );
     let (path, asked) = question("chat", "salon/always", "Hi [[words=9]]", false);
     let answer: Value = stage.post(&path, &asked).await.json().await.unwrap();
     assert_eq!(answer["choices"][0]["message"]["content"].as_str().unwrap().split_whitespace().count(), 9, "{answer}");

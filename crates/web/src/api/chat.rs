@@ -168,7 +168,10 @@ fn read(web: &Web, caller: &Caller, headers: &HeaderMap, mut form: Form) -> Resu
             Some(Named { key: key.to_owned(), hash })
         }
     };
-    Ok(Read { session: DialogId::new(session), question: Question { text, engine, wishes, request, pictures: Vec::new() } })
+    Ok(Read {
+        session: DialogId::new(session),
+        question: Question { text, engine, wishes, request, pictures: Vec::new() },
+    })
 }
 
 fn not_asked(asked: Asked) -> No {

@@ -121,12 +121,7 @@ pub(super) enum NotTended {
 }
 
 /// Does something to a bot and writes it down.
-pub(super) async fn tend_noting(
-    web: &Web,
-    pen: Pen,
-    id: &str,
-    deed: BotDeed,
-) -> Result<Option<String>, NotTended> {
+pub(super) async fn tend_noting(web: &Web, pen: Pen, id: &str, deed: BotDeed) -> Result<Option<String>, NotTended> {
     let (action, word) = match &deed {
         BotDeed::Add(_) => (Action::BotAdded, "added"),
         BotDeed::Change(_) => (Action::BotChanged, "changed"),
@@ -318,7 +313,10 @@ pub(crate) async fn pause(
         page.pause = Field { value: text.to_owned(), wrong };
         return Ok(page_as(StatusCode::UNPROCESSABLE_ENTITY, &page));
     }
-    web.salon.pause_bot(&desk.pen(&web), &BotId::new(id.as_str()), Some(text)).await.map_err(|error| desk.broken(&error))?;
+    web.salon
+        .pause_bot(&desk.pen(&web), &BotId::new(id.as_str()), Some(text))
+        .await
+        .map_err(|error| desk.broken(&error))?;
     Ok(see(&format!("/admin/bots/{id}?done=bot_paused")))
 }
 

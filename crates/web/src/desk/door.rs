@@ -92,10 +92,9 @@ pub(crate) async fn prove(State(web): State<Web>, Filled(desk, form): Filled<Des
     };
     let (status, why) = match &not {
         NotIn::Store(error) => return Err(desk.broken(error)),
-        NotIn::TooMany { retry_after } => (
-            StatusCode::TOO_MANY_REQUESTS,
-            shell.t1("wrong.too_many", "seconds", retry_after.as_secs().max(1)),
-        ),
+        NotIn::TooMany { retry_after } => {
+            (StatusCode::TOO_MANY_REQUESTS, shell.t1("wrong.too_many", "seconds", retry_after.as_secs().max(1)))
+        }
         _ => (StatusCode::UNPROCESSABLE_ENTITY, shell.wrong("wrong_password")),
     };
     let password = Field { value: String::new(), wrong: Some(why) };

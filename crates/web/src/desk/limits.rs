@@ -228,16 +228,10 @@ pub(crate) async fn add(State(web): State<Web>, Filled(desk, form): Filled<Desk,
     let shell = desk.shell("limits");
     let fields = LimitFields {
         scope: form.scope,
-        subject: Field {
-            value: form.subject,
-            wrong: bad_subject.then(|| shell.t("desk.wrong.subject")),
-        },
+        subject: Field { value: form.subject, wrong: bad_subject.then(|| shell.t("desk.wrong.subject")) },
         measure: form.measure,
         period: form.period,
-        amount: Field {
-            value: form.amount,
-            wrong: amount.is_none().then(|| shell.t("desk.wrong.amount")),
-        },
+        amount: Field { value: form.amount, wrong: amount.is_none().then(|| shell.t("desk.wrong.amount")) },
         policy: form.policy,
     };
     Ok(page_as(StatusCode::UNPROCESSABLE_ENTITY, &look(&web, &desk, shell, fields, None).await?))

@@ -247,7 +247,8 @@ pub(crate) async fn close(
     desk.admin()?;
     let dialog = find(&web, &desk, &id).await?;
     let args = (dialog.id, desk.now);
-    let closed = web.salon.store.write(args, |tx, (id, now)| Box::pin(async move { tx.close_dialog(id, false, *now).await }));
+    let closed =
+        web.salon.store.write(args, |tx, (id, now)| Box::pin(async move { tx.close_dialog(id, false, *now).await }));
     closed.await.map_err(|error| desk.broken(&error))?;
     Ok(see(&format!("/admin/dialogs/{id}?done=dialog_closed")))
 }

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use super::Said;
 use super::bots::Kept;
 use super::clerk::Desk;
+use crate::Web;
 use crate::site::shell::{Shell, page as shown};
 use crate::site::usage::{Asked, Span, used_by_day};
-use crate::Web;
 
 const MODELS: i64 = 5;
 
@@ -49,8 +49,7 @@ pub(crate) async fn page(
     let looked = async {
         let filter = UsageFilter::of(desk.org.id.clone(), span.window.start, span.window.end);
         let mut tx = web.salon.store.read().await?;
-        let counts =
-            tx.count_desk(&desk.org.id, &OrgId::new(DEFAULT_ORG), span.window.start, span.window.end).await?;
+        let counts = tx.count_desk(&desk.org.id, &OrgId::new(DEFAULT_ORG), span.window.start, span.window.end).await?;
         let used = tx.usage(&filter).await?;
         let models = tx.usage_by_model(&filter, MODELS).await?;
         let days = tx.usage_by_day(&filter, &desk.caller.zone).await?;

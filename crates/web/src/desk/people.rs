@@ -134,7 +134,11 @@ pub(crate) async fn invite(State(web): State<Web>, Filled(desk, form): Filled<De
     desk.admin()?;
     desk.proven("/admin/users")?;
     let role = read_role(&desk, &form.role)?;
-    let fresh = web.salon.invite(&desk.pen(&web), &desk.org.id, role, INVITED_FOR).await.map_err(|error| desk.broken(&error))?;
+    let fresh = web
+        .salon
+        .invite(&desk.pen(&web), &desk.org.id, role, INVITED_FOR)
+        .await
+        .map_err(|error| desk.broken(&error))?;
     let shell = desk.shell("users");
     let base = desk.base(&web);
     let mut page = look(&web, &desk, shell.clone(), &Asked::default()).await?;

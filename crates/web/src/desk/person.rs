@@ -90,13 +90,7 @@ pub(crate) async fn page(
     Ok(shown(&look(&web, &desk, shell, person, account).await?))
 }
 
-async fn look(
-    web: &Web,
-    desk: &Desk,
-    shell: Shell,
-    person: Person,
-    account: Account,
-) -> Result<PersonPage, Response> {
+async fn look(web: &Web, desk: &Desk, shell: Shell, person: Person, account: Account) -> Result<PersonPage, Response> {
     let mut filter = UsageFilter::of(desk.org.id.clone(), month(desk), desk.now);
     filter.user = Some(person.id.clone());
     let looked = async {

@@ -113,7 +113,8 @@ pub(crate) async fn save(State(web): State<Web>, Filled(desk, form): Filled<Desk
         Err(Unfit::Unknown(_)) => "",
     };
     let shell = desk.shell("settings");
-    let field = |value: String, this: &str, code: &str| Field { value, wrong: (name == this).then(|| shell.wrong(code)) };
+    let field =
+        |value: String, this: &str, code: &str| Field { value, wrong: (name == this).then(|| shell.wrong(code)) };
     let page = SettingsPage {
         registration: field(form.registration, REGISTRATION, "other"),
         pause: field(form.bot_pause_message, PAUSE_MESSAGE, "too_long"),

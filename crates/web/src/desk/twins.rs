@@ -47,7 +47,11 @@ impl FromRequestParts<Web> for Clerk {
 
 impl Clerk {
     fn admin(&self) -> Result<(), Response> {
-        if self.0.account.role() == Role::Admin { Ok(()) } else { Err(say(StatusCode::FORBIDDEN, "administrators only")) }
+        if self.0.account.role() == Role::Admin {
+            Ok(())
+        } else {
+            Err(say(StatusCode::FORBIDDEN, "administrators only"))
+        }
     }
 }
 
@@ -99,7 +103,11 @@ async fn tend(web: &Web, clerk: &Clerk, bot: &str, deed: BotDeed) -> Result<Opti
 }
 
 /// `POST /admin/api/bot/start-polling`
-pub(crate) async fn start_polling(State(web): State<Web>, clerk: Clerk, request: Request) -> Result<Response, Response> {
+pub(crate) async fn start_polling(
+    State(web): State<Web>,
+    clerk: Clerk,
+    request: Request,
+) -> Result<Response, Response> {
     clerk.admin()?;
     let which: Which = read(request).await?;
     let bot = bot_of(&web, &which)?;
@@ -108,7 +116,11 @@ pub(crate) async fn start_polling(State(web): State<Web>, clerk: Clerk, request:
 }
 
 /// `POST /admin/api/bot/start-webhook`
-pub(crate) async fn start_webhook(State(web): State<Web>, clerk: Clerk, request: Request) -> Result<Response, Response> {
+pub(crate) async fn start_webhook(
+    State(web): State<Web>,
+    clerk: Clerk,
+    request: Request,
+) -> Result<Response, Response> {
     clerk.admin()?;
     let which: Which = read(request).await?;
     let bot = bot_of(&web, &which)?;

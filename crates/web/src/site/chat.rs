@@ -498,7 +498,8 @@ impl FromRequest<Web> for Sent {
     type Rejection = Response;
 
     async fn from_request(request: Request, web: &Web) -> Result<Sent, Response> {
-        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind =
+            request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !kind.starts_with("multipart/form-data") {
             let Filled(visitor, saying) = Filled::<Visitor, Saying>::from_request(request, web).await?;
             return Ok(Sent { visitor, saying, files: Vec::new() });
@@ -535,7 +536,10 @@ impl FromRequest<Web> for Sent {
             style: take("style"),
         };
         if !fields.is_empty() {
-            return Err(crate::error::plain(StatusCode::UNPROCESSABLE_ENTITY, "This form has fields that mean nothing."));
+            return Err(crate::error::plain(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "This form has fields that mean nothing.",
+            ));
         }
         if !is_seal(&visitor.0, &saying._seal) {
             return Err(stale());
