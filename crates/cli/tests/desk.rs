@@ -206,7 +206,21 @@ fn unchunked(mut body: &str) -> String {
 }
 
 /// Every page of the desk that is only looked at.
-const PAGES: &[&str] = &["/admin", "/admin/users", "/admin/bots", "/admin/settings"];
+const PAGES: &[&str] = &[
+    "/admin",
+    "/admin/users",
+    "/admin/logs",
+    "/admin/logs/dialogs",
+    "/admin/stats",
+    "/admin/limits",
+    "/admin/plans",
+    "/admin/held",
+    "/admin/keys",
+    "/admin/models",
+    "/admin/bots",
+    "/admin/commands",
+    "/admin/settings",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_are_for_those_who_came_in_at_the_desk() {
@@ -505,5 +519,187 @@ async fn bots_are_added_started_stopped_and_paused() {
             assert!(!page.contains(secret), "{secret} in {page}");
         }
     }
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_plans_models_and_commands_are_changed_by_forms() {
+    let stage = Stage::open().await;
+    let admin = stage.admin().await;
+    let bob = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    let fish = stage.enter(stage.other.as_str(), "Finn", Role::Admin, Realm::Desk).await;
+
+    let limit = |subject: &'static str, amount: &'static str| {
+        [
+            ("scope", "org"),
+            ("subject", subject),
+            ("measure", "micros"),
+            ("period", "month"),
+            ("amount", amount),
+            ("policy", "ask"),
+        ]
+    };
+    admin.post("/admin/limits", &limit("", "much")).await.is(422).says("e-amount").says("value=\"much\"");
+    admin.post("/admin/limits", &limit("", "12.50")).await.leads_to("/admin/limits?done=limit_added");
+    let of_bob = [
+        ("scope", "user"),
+        ("subject", bob.user.as_str()),
+        ("measure", "requests"),
+        ("period", "day"),
+        ("amount", "5"),
+        ("policy", "block"),
+    ];
+    admin.post("/admin/limits", &of_bob).await.leads_to("/admin/limits?done=limit_added");
+    // Of somebody who is not theirs there is no limit.
+    fish.post("/admin/limits", &of_bob).await.is(422).says("e-subject");
+    admin.get("/admin/limits").await.is(200).says("$12.5").says("Bob");
+    let limits = stage.house.salon.store.read().await.expect("a reader").list_limits(&OrgId::new(DEFAULT_ORG)).await;
+    let id = limits.expect("limits")[0].id.to_string();
+    fish.post(&format!("/admin/limits/{id}"), &[("amount", "1"), ("policy", "block")]).await.is(404);
+    fish.post(&format!("/admin/limits/{id}/remove"), &[]).await.is(404);
+    admin
+        .post(&format!("/admin/limits/{id}"), &[("amount", "x"), ("policy", "block")])
+        .await
+        .is(422)
+        .says("role=\"alert\"");
+    admin
+        .post(&format!("/admin/limits/{id}"), &[("amount", "20"), ("policy", "warn")])
+        .await
+        .leads_to("/admin/limits?done=saved");
+    admin.post(&format!("/admin/limits/{id}/remove"), &[]).await.leads_to("/admin/limits?done=removed");
+
+    admin.post("/admin/plans", &[("name", "free"), ("limits", "money:month:5")]).await.is(422).says("e-limits");
+    admin
+        .post("/admin/plans", &[("name", "free"), ("limits", "micros:month:5\nrequests:day:50:warn")])
+        .await
+        .leads_to("/admin/plans?done=saved");
+    let plans = stage.house.salon.store.read().await.expect("a reader").list_plans(&OrgId::new(DEFAULT_ORG)).await;
+    let plan = plans.expect("plans").remove(0).id;
+    fish.post(&format!("/admin/plans/{plan}"), &[("name", "mine"), ("limits", "")]).await.is(404);
+    fish.post(&format!("/admin/plans/{plan}/remove"), &[]).await.is(404);
+    fish.post(&format!("/admin/users/{}/plan", fish.user), &[("plan", &plan)]).await.is(404);
+    fish.post(&format!("/admin/users/{}/plan", bob.user), &[("plan", "")]).await.is(404);
+    let page = format!("/admin/users/{}", bob.user);
+    admin.post(&format!("{page}/plan"), &[("plan", &plan)]).await.leads_to(&format!("{page}?done=saved"));
+    admin.get("/admin/plans").await.says("people: 1").says("requests:day:50:warn");
+
+    let upstream = [("name", "hub"), ("kind", "compatible"), ("base_url", "http://127.0.0.1:9/v1"), ("key", "none")];
+    admin
+        .post("/admin/models/upstream", &[("name", "a b"), ("kind", "compatible"), ("base_url", ""), ("key", "none")])
+        .await
+        .is(422)
+        .says("role=\"alert\"");
+    admin.post("/admin/models/upstream", &upstream).await.leads_to("/admin/models?done=saved");
+    admin.post("/admin/models/model", &[("name", "small"), ("at", "")]).await.is(422).says("value=\"small\"");
+    let model =
+        [("name", "small"), ("at", "hub/tiny"), ("input_price", "1"), ("output_price", "2"), ("context", "8000")];
+    admin.post("/admin/models/model", &model).await.leads_to("/admin/models?done=saved");
+    admin.get("/admin/models?model=small").await.is(200).says("hub/tiny").says("$1 / $2").says("value=\"8000\"");
+    admin.post("/admin/models/test", &[("name", "hub")]).await.is(200).says("hub: ");
+    admin.post("/admin/models/test", &[("name", "nobody")]).await.is(404);
+    fish.post("/admin/models/model", &model).await.is(404);
+    fish.get("/admin/models").await.is(404);
+    admin.post("/admin/models/model/remove", &[("name", "small")]).await.leads_to("/admin/models?done=removed");
+    admin.post("/admin/models/upstream/remove", &[("name", "hub")]).await.leads_to("/admin/models?done=removed");
+
+    let command = [("bot", ""), ("name", "/Rules"), ("text", "Be **kind**.")];
+    admin.post("/admin/commands", &command).await.leads_to("/admin/commands?done=saved");
+    admin.post("/admin/commands", &[("bot", ""), ("name", "two words"), ("text", "x")]).await.is(422).says("e-name");
+    admin.post("/admin/commands", &[("bot", "stranger"), ("name", "x"), ("text", "x")]).await.is(404);
+    admin.get("/admin/commands").await.is(200).says("/rules").says("Be **kind**.");
+    fish.post("/admin/commands", &command).await.is(404);
+    admin
+        .post("/admin/commands/remove", &[("bot", ""), ("name", "rules")])
+        .await
+        .leads_to("/admin/commands?done=removed");
+
+    admin.post("/admin/keys", &[("provider", "nobody"), ("key", "sk-canary-key")]).await.is(422).says("e-base");
+    assert!(!admin.get("/admin/keys").await.body.contains("canary"));
+
+    let org = [("name", "Otters"), ("zone", "Mars/North")];
+    admin.post("/admin/orgs", &org).await.is(422).says("e-zone").says("value=\"Otters\"");
+    admin.post("/admin/orgs", &[("name", "Otters"), ("zone", "Asia/Seoul")]).await.leads_to("/admin/orgs?done=saved");
+    fish.get("/admin/orgs").await.is(404);
+    fish.post(&format!("/admin/orgs/{DEFAULT_ORG}/tend"), &[]).await.is(404);
+    let tended = admin.post(&format!("/admin/orgs/{}/tend", stage.other), &[]).await;
+    tended.leads_to("/admin");
+    let chosen = tended.headers["set-cookie"].split(';').next().expect("a cookie").to_owned();
+    let tending = Browser { cookie: format!("{}; {chosen}", admin.cookie), ..admin.clone() };
+    tending.get("/admin/users").await.is(200).says("Finn");
+    tending.get(&page).await.is(404);
+    // The same cookie gives nothing to whoever has no right to it.
+    let forged = format!("{}; desk-org={DEFAULT_ORG}", fish.cookie);
+    let forged = Browser { cookie: forged, ..fish.clone() };
+    assert!(!forged.get("/admin/users").await.body.contains("bob@birds.example"));
+
+    admin
+        .get("/admin/audit")
+        .await
+        .is(200)
+        .says("plan.given")
+        .says("limit.added")
+        .says("bot.changed".split('.').next().expect("a word"));
+    admin.post("/admin/audit/verify", &[]).await.is(200).says("lines, whole");
+    fish.post("/admin/audit/verify", &[]).await.is(403);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_said_is_looked_through_exported_and_closed() {
+    let stage = Stage::open().await;
+    let admin = stage.admin().await;
+    let fish = stage.enter(stage.other.as_str(), "Finn", Role::Admin, Realm::Desk).await;
+    let bob = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    let said = bob.post("/dialogs", &[("text", "=cmd() <script>alert(1)</script> heron"), ("engine", "parrot")]).await;
+    assert_eq!(said.status, 303, "{}", said.body);
+    let place = said.location().to_owned();
+    let id = place.trim_start_matches("/dialogs/").split(['#', '?']).next().expect("an id").to_owned();
+    tokio::time::timeout(PATIENCE, async {
+        while !admin.get("/admin/logs").await.body.contains("desk.state")
+            && !admin.get("/admin/logs?state=done").await.body.contains("heron")
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("an answer in time");
+    let page = admin.get("/admin/logs?q=HERON").await;
+    page.is(200).says("Bob").says("&lt;script&gt;");
+    assert!(!page.body.contains("<script>alert"));
+    for nothing in ["q=stork", "engine=storyteller", "state=failed", "to=2020-01-01", "user=nobody"] {
+        admin.get(&format!("/admin/logs?{nothing}")).await.is(200).says("Nothing of that kind was said");
+    }
+    admin.get(&format!("/admin/logs?user={}&from=2020-01-01", bob.user)).await.says("heron");
+    admin.get("/admin/logs/dialogs?q=heron").await.is(200).says(&format!("/admin/dialogs/{id}"));
+    let whole = admin.get(&format!("/admin/dialogs/{id}")).await;
+    whole.is(200).says("&lt;script&gt;");
+    assert!(!whole.body.contains("<script>alert"));
+
+    let table = admin.get("/admin/logs/export?q=heron").await;
+    assert!(
+        table.headers["content-type"].starts_with("text/csv")
+            && table.headers["content-disposition"].starts_with("attachment")
+    );
+    let body = table.is(200).body.clone();
+    assert!(body.starts_with('\u{feff}') && body.lines().count() == 2, "{body}");
+    assert!(body.contains("\"'=cmd() <script>") && !body.contains(",\"=cmd"), "{body}");
+
+    // Another organisation sees none of it, by whatever way.
+    for page in ["/admin/logs?q=heron", "/admin/logs/dialogs?q=heron", "/admin/stats"] {
+        assert!(!fish.get(page).await.is(200).body.contains("cmd()"), "{page}");
+    }
+    assert_eq!(fish.get("/admin/logs/export").await.body.lines().count(), 1);
+    let absent = fish.get("/admin/dialogs/00000000000000000000000000").await;
+    assert_eq!(fish.get(&format!("/admin/dialogs/{id}")).await.is(404).body, absent.body);
+    fish.post(&format!("/admin/dialogs/{id}/close"), &[]).await.is(404);
+    admin
+        .post(&format!("/admin/dialogs/{id}/close"), &[])
+        .await
+        .leads_to(&format!("/admin/dialogs/{id}?done=dialog_closed"));
+    admin.get(&format!("/admin/dialogs/{id}")).await.says("closed");
+    admin.get("/admin?days=7").await.is(200).says("<svg");
+    admin.get("/admin?start=2030-01-01&end=2020-01-01").await.is(200);
+    admin.get("/admin?days=many").await.is(200);
+    admin.get("/admin/stats?period=day").await.is(200);
     stage.close().await;
 }

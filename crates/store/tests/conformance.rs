@@ -10,6 +10,8 @@ mod catalog;
 mod chats;
 #[path = "conformance/claiming.rs"]
 mod claiming;
+#[path = "conformance/desk.rs"]
+mod desk;
 #[path = "conformance/dialogs.rs"]
 mod dialogs;
 #[path = "conformance/ending.rs"]

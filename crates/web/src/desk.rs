@@ -3,14 +3,20 @@
 //! Managers look, administrators change. Everybody sees one organisation, their own; administrators of the first one, which
 //! the bots belong to, also see what belongs to the whole house, and may look after another organisation for a while.
 
+mod audit;
 mod bots;
+mod catalog;
 mod clerk;
+mod commands;
 mod door;
+mod keys;
 mod limits;
 mod logs;
+mod orgs;
 mod overview;
 mod people;
 mod person;
+mod plans;
 mod settings;
 mod stats;
 mod twins;
@@ -73,6 +79,29 @@ pub(crate) fn names() -> Table {
         .get("/admin/held", limits::held_page)
         .post("/admin/held/{call}/approve", limits::approve)
         .post("/admin/held/{call}/deny", limits::deny)
+        .get("/admin/models", catalog::page)
+        .post("/admin/models/upstream", catalog::set_upstream)
+        .post("/admin/models/upstream/remove", catalog::remove_upstream)
+        .post("/admin/models/model", catalog::set_model)
+        .post("/admin/models/model/remove", catalog::remove_model)
+        .post("/admin/models/test", catalog::test)
+        .get("/admin/keys", keys::page)
+        .post("/admin/keys", keys::put)
+        .post("/admin/keys/{key}/remove", keys::remove)
+        .get("/admin/plans", plans::page)
+        .post("/admin/plans", plans::add)
+        .post("/admin/plans/{plan}", plans::change)
+        .post("/admin/plans/{plan}/remove", plans::remove)
+        .post("/admin/users/{user}/plan", plans::give)
+        .get("/admin/commands", commands::page)
+        .post("/admin/commands", commands::put)
+        .post("/admin/commands/remove", commands::remove)
+        .get("/admin/orgs", orgs::page)
+        .post("/admin/orgs", orgs::add)
+        .post("/admin/orgs/{org}", orgs::change)
+        .post("/admin/orgs/{org}/tend", orgs::tend)
+        .get("/admin/audit", audit::page)
+        .post("/admin/audit/verify", audit::verify)
         .get("/admin/settings", settings::page)
         .post("/admin/settings", settings::save)
         .get("/admin/api/settings", twins::settings)

@@ -31,6 +31,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use salon::Salon;
 use salon::arrive::Rejected;
+use salon::audit::anchors::Anchor;
 use salon::relay::Relay;
 use salon::sessions::SessionSettings;
 use salon_core::{BotId, CallId};
@@ -57,6 +58,8 @@ pub trait Doors: Send + Sync {
     fn bot_entries(&self) -> Vec<BotEntry>;
     /// Does something to a bot of this name. Answers where Telegram finds it, if it has a webhook now.
     async fn tend_bot(&self, id: &str, deed: BotDeed) -> Result<Option<String>, BotFault>;
+    /// What of the audit is known beside the database.
+    fn anchors(&self) -> std::io::Result<Vec<Anchor>>;
     /// The room where the data lives; `None` if that is another machine's.
     fn disk(&self) -> Option<Disk>;
 }

@@ -8,6 +8,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use salon::Salon;
 use salon::arrive::Rejected;
+use salon::audit::anchors::{self, Anchor};
 use salon_bots::fleet::Bot;
 use salon_bots::roster::{Access, BotConfig, Intake};
 use salon_bots::{Fleet, Surroundings, fleet};
@@ -253,6 +254,10 @@ impl Doors for FrontDoors {
             BotDeed::Hook(url) => self.hook(id, &url).await.map(Some),
             BotDeed::Stop => self.stop(id).await.map(|()| None),
         }
+    }
+
+    fn anchors(&self) -> std::io::Result<Vec<Anchor>> {
+        anchors::read(&self.data).map(|(anchors, _)| anchors)
     }
 
     fn disk(&self) -> Option<Disk> {

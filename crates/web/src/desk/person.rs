@@ -10,7 +10,7 @@ use salon::people::{PeopleError, UserChange, remove_user, set_reach, set_user};
 use salon_core::scopes::{Allowed, Pattern};
 use salon_core::{KeyId, UserId};
 use salon_store::ledger::{ModelUsage, UsageFilter};
-use salon_store::{Account, ApiKey, Link, Login, Person};
+use salon_store::{Account, ApiKey, Link, Login, Person, Plan};
 use serde::Deserialize;
 
 use super::Said;
@@ -41,6 +41,7 @@ struct PersonPage {
     until: Field,
     allowed: Field,
     can_log_in: bool,
+    plans: Vec<Plan>,
     fresh: Option<String>,
 }
 
@@ -100,16 +101,18 @@ async fn look(web: &Web, desk: &Desk, shell: Shell, person: Person, account: Acc
         let mut keys = tx.list_api_keys(Some(&person.id)).await?;
         keys.retain(|key| key.revoked_at.is_none());
         let models = tx.usage_by_model(&filter, MODELS).await?;
-        Ok((links, logins, keys, models))
+        let plans = tx.list_plans(&desk.org.id).await?;
+        Ok((links, logins, keys, models, plans))
     };
     let looked: Result<_, salon_store::Error> = looked.await;
-    let (links, logins, keys, models) = looked.map_err(|error| desk.broken(&error))?;
+    let (links, logins, keys, models, plans) = looked.map_err(|error| desk.broken(&error))?;
     Ok(PersonPage {
         is_self: is_self(&desk.visit, person.id.as_str()),
         links,
         logins,
         keys,
         models,
+        plans,
         name: Field::of(person.name.clone()),
         email: Field::of(person.email.clone().unwrap_or_default()),
         role: person.role.to_string(),

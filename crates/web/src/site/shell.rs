@@ -150,17 +150,30 @@ impl Shell {
 
     /// The pages of the desk, as far as there are any for who looks.
     pub fn desk_places(&self) -> Vec<&'static str> {
-        const ALL: [(&str, bool); 8] = [
-            ("overview", false),
-            ("users", false),
-            ("logs", false),
-            ("stats", false),
-            ("limits", false),
-            ("held", false),
-            ("bots", true),
-            ("settings", true),
+        // For everybody there, for those of the house, for administrators, for those who look after the whole house.
+        const ALL: [(&str, u8); 14] = [
+            ("overview", 0),
+            ("users", 0),
+            ("logs", 0),
+            ("stats", 0),
+            ("limits", 0),
+            ("plans", 0),
+            ("held", 0),
+            ("keys", 0),
+            ("models", 1),
+            ("bots", 1),
+            ("commands", 1),
+            ("audit", 2),
+            ("orgs", 3),
+            ("settings", 1),
         ];
-        ALL.iter().filter(|(_, house)| self.of_house || !house).map(|(name, _)| *name).collect()
+        let there = |of: u8| match of {
+            0 => true,
+            1 => self.of_house,
+            2 => self.is_admin(),
+            _ => self.wide,
+        };
+        ALL.iter().filter(|(_, of)| there(*of)).map(|(name, _)| *name).collect()
     }
 
     pub fn desk_path(&self, name: &str) -> String {

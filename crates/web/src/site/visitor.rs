@@ -9,13 +9,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use salon::logins::{Entered, Visit};
 use salon_core::Lang;
-use salon_core::people::Role;
 use salon_store::Realm;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::refuse;
-use super::shell::Shell;
 use crate::{Web, error};
 
 /// Somebody who came in, looking at the pages of everybody.
@@ -60,12 +57,6 @@ impl FromRequestParts<Web> for Guest {
         let visit = visit(web, &head.headers, Realm::House).await?;
         let chosen = visit.as_ref().and_then(|visit| visit.account.taste.lang.clone());
         Ok(Guest { lang: language(&head.headers, chosen.as_deref()), visit })
-    }
-}
-
-impl Clerk {
-    pub fn may_act_as(&self, role: Role, shell: &Shell) -> Result<(), Response> {
-        if self.0.account.role() >= role { Ok(()) } else { Err(refuse(shell, StatusCode::FORBIDDEN, "forbidden")) }
     }
 }
 
