@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use salon::audit::{Action, Deed, note};
 use salon::people::{DEFAULT_ORG, mask_of};
+use salon_core::limit::Period;
 use salon_core::mask::Mask;
 use salon_core::{DialogId, OrgId, Time, TurnState, UserId, Window};
 use salon_store::{LogFilter, LoggedDialog, LoggedTurn, Words};
@@ -21,7 +22,6 @@ use crate::site::dialogs::short;
 use crate::site::door::Nothing;
 use crate::site::see;
 use crate::site::shell::{Shell, page as shown};
-use crate::site::usage;
 use crate::site::visitor::Filled;
 
 const PAGE: i64 = 50;
@@ -102,21 +102,14 @@ impl Asked {
     }
 
     fn filter(&self, desk: &Desk, limit: i64) -> LogFilter {
-        let whenever = self.from.is_empty() && self.to.is_empty();
-        let window = match whenever {
-            true => Window::EVER,
-            false => {
-                let asked = usage::Asked {
-                    from: Some(self.from.clone()).filter(|day| !day.is_empty()),
-                    to: Some(self.to.clone()).filter(|day| !day.is_empty()),
-                    ..usage::Asked::default()
-                };
-                // From a day on, or up to one: the other end is left open.
-                let span = asked.span(&desk.caller.zone, desk.now).window;
-                let start = if self.from.is_empty() { Window::EVER.start } else { span.start };
-                Window { start, end: span.end }
-            }
+        let zone = &desk.caller.zone;
+        // From a day on, or up to and with one; what cannot be read is passed over, and turned round rather than refused.
+        let (first, last) = match (zone.midnight(&self.from), zone.midnight(&self.to)) {
+            (Some(from), Some(to)) => (Some(from.min(to)), Some(from.max(to))),
+            open => open,
         };
+        let start = first.unwrap_or(Window::EVER.start);
+        let end = last.map_or(Window::EVER.end, |last| Period::Day.window(zone, last).end);
         let before = self.before.split_once('.').and_then(|(at, id)| Some((Time(at.parse().ok()?), id.to_owned())));
         let said = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
         LogFilter {
@@ -127,8 +120,8 @@ impl Asked {
             engine: said(&self.engine),
             state: TurnState::parse(&self.state),
             words: Words::new(&self.q),
-            from: window.start,
-            to: window.end,
+            from: start,
+            to: end,
             before: before.unwrap_or((Time(i64::MAX), String::new())),
             limit,
         }
