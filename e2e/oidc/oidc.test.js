@@ -1,6 +1,7 @@
 // People sign on at a provider that somebody else wrote, with a browser that keeps cookies and follows addresses by hand.
 
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -221,4 +222,44 @@ test("an account takes an identity from within, and never by its address", async
   for (const action of ["identity.added", "user.added", "login.begin"]) assert.match(audit, new RegExp(action));
   assert.match(await said("audit verify"), /lines, whole/);
   assert.equal(house.output.includes(SECRET), false);
+});
+
+/** What an authenticator app shows (RFC 6238). */
+function shown(secret, at = Date.now()) {
+  const bits = [...secret.replaceAll(" ", "")].map((c) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(c).toString(2).padStart(5, "0")).join("");
+  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
+  const step = Buffer.alloc(8);
+  step.writeBigUInt64BE(BigInt(Math.floor(at / 30_000)));
+  const mac = createHmac("sha1", key).update(step).digest();
+  return String((mac.readUInt32BE(mac[19] & 15) & 0x7fffffff) % 1_000_000).padStart(6, "0");
+}
+
+test("a second factor is switched on, asked for, and switched off by the pages", async () => {
+  const carol = new Browser();
+  const login = { email: "carol@birds.example", password: PASSWORD };
+  assert.equal((await carol.send(`${base}/login`, login)).status, 303);
+  const page = async () => (await carol.ask(`${base}/account/ways`)).text();
+  const seal = async () => (await page()).match(/name="seal" value="([^"]+)"/)[1];
+  const begin = async (password) => carol.send(`${base}/account/factor`, { seal: await seal(), password });
+  assert.equal((await begin("seven grey geese")).status, 422);
+  assert.equal((await begin(PASSWORD)).status, 303);
+  const [, secret] = (await page()).match(/<p class="code">([A-Z2-7 ]+)<\/p>/);
+  assert.match(await page(), /<svg class="qr"/);
+  const confirm = async (code) => carol.send(`${base}/account/factor/confirm`, { seal: await seal(), code });
+  assert.equal((await confirm("000000")).status, 422);
+  const on = await confirm(shown(secret));
+  assert.equal(on.status, 200);
+  const codes = [...(await on.text()).matchAll(/<code>([A-Z2-9]{4}-[A-Z2-9]{4}-[A-Z2-9]{4})<\/code>/g)].map(([, code]) => code);
+  assert.equal(codes.length, 10);
+  assert.doesNotMatch(await page(), new RegExp(codes[0]), "they are shown once");
+  // Another browser is asked for a code.
+  const phone = new Browser();
+  const asked = await phone.send(`${base}/login`, login);
+  assert.equal(asked.status, 401);
+  assert.match(await asked.text(), /name="code"/);
+  assert.equal((await phone.send(`${base}/login`, { ...login, code: "000000" })).status, 401);
+  assert.equal((await phone.send(`${base}/login`, { ...login, code: codes[0] })).status, 303);
+  const end = await carol.send(`${base}/account/factor/end`, { seal: await seal(), password: PASSWORD, code: codes[1] });
+  assert.equal(end.status, 303);
+  assert.equal((await new Browser().send(`${base}/login`, login)).status, 303);
 });
