@@ -2,7 +2,7 @@
 
 use salon::ledger::{Book, NotReserved, Quote};
 use salon_core::limit::Headroom;
-use salon_core::{CallId, Limit, LimitId, Measure, OrgId, Period, Policy, Scope, UserId};
+use salon_core::{CallId, Limit, LimitId, Measure, OrgId, Period, Policy, Scope};
 use salon_store::testing::Scratch;
 use salon_store::{Terms, on_both_databases};
 
