@@ -145,9 +145,10 @@ class House {
     try {
       await page.goto(origin + path);
       if (settled) await page.locator("#timeline-list:is([data-scene=empty], [data-scene=rows])").waitFor();
-      await visit(page);
+      const seen = await visit(page);
       if (origin === this.url) await noScroll(page);
       assert.deepEqual(complaints.filter((text) => !excuse(text)), [], "the browser complained");
+      return seen;
     } catch (error) {
       await shoot(page, `failed-${Date.now()}`).catch(() => {});
       throw error;
