@@ -33,11 +33,10 @@ type Said = Result<Response, Response>;
 
 pub(crate) fn routes(web: &Web) -> Table {
     let web = web.clone();
-    names().map(move |router| router.layer(middleware::from_fn_with_state(web, visitor::own_pages_only)))
+    pages().map(move |router| router.layer(middleware::from_fn_with_state(web, visitor::own_pages_only)))
 }
 
-/// The same without what is around them.
-pub(crate) fn names() -> Table {
+fn pages() -> Table {
     Table::default()
         .get("/admin", overview::page)
         .get("/admin/login", door::login_page)
@@ -104,6 +103,12 @@ pub(crate) fn names() -> Table {
         .post("/admin/audit/verify", audit::verify)
         .get("/admin/settings", settings::page)
         .post("/admin/settings", settings::save)
+        .merge(twins())
+}
+
+/// What of it programs call.
+pub(crate) fn twins() -> Table {
+    Table::default()
         .get("/admin/api/settings", twins::settings)
         .post("/admin/api/settings", twins::set_settings)
         .post("/admin/api/bot/start-polling", twins::start_polling)

@@ -241,9 +241,9 @@ fn shared_with(origins: &[HeaderValue]) -> CorsLayer {
         .max_age(Duration::from_secs(600))
 }
 
-/// The names of every route, at either listener.
+/// The names of every route that programs call, at either listener. Pages are found by their links.
 pub fn routes() -> Vec<Listed> {
-    table().merge_names(site::names()).merge_names(desk::names()).merge_names(api::llm::routes()).into_parts().1
+    table().merge_names(desk::twins()).merge_names(api::llm::routes()).into_parts().1
 }
 
 fn table() -> Table {

@@ -45,15 +45,14 @@ impl Default for HouseSettings {
 
 pub(crate) fn routes(web: &Web) -> Table {
     let web = web.clone();
-    names().map(move |router| {
+    pages().map(move |router| {
         router
             .layer(DefaultBodyLimit::max(chat::LONGEST_FORM))
             .layer(middleware::from_fn_with_state(web, visitor::own_pages_only))
     })
 }
 
-/// The same without what is around them.
-pub(crate) fn names() -> Table {
+fn pages() -> Table {
     Table::default()
         .get("/assets/{hash}/{name}", assets::serve)
         .get("/login", door::login_page)

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 /// Each has paths and components of its own; the first one has what they share.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("salon", include_str!("../../openapi/salon.yaml")),
     ("openai", include_str!("../../openapi/openai.yaml")),
     ("anthropic", include_str!("../../openapi/anthropic.yaml")),
@@ -14,6 +14,7 @@ const FILES: [(&str, &str); 8] = [
     ("usage", include_str!("../../openapi/usage.yaml")),
     ("sessions", include_str!("../../openapi/sessions.yaml")),
     ("house", include_str!("../../openapi/house.yaml")),
+    ("desk", include_str!("../../openapi/desk.yaml")),
 ];
 /// The other addresses of a path, as its file lists them.
 const ALSO: &str = "x-also-at";
