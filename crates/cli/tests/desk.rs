@@ -732,3 +732,48 @@ async fn a_block_ends_what_is_open() {
     assert!(bob.get("/start").await.location().starts_with("/login"));
     stage.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_bot_says_so_once_and_does_nothing_else() {
+    let stage = Stage::open().await;
+    let admin = stage.admin().await;
+    let telegram: SocketAddr = stage.mock.address();
+    let say = async |text: &str| {
+        let body = json!({"token": TOKEN, "chat_id": 7007, "user_id": 7007, "text": text}).to_string();
+        let said = ask(telegram, "POST", "/_mock/send", "Content-Type: application/json\r\n", &body).await;
+        assert_eq!(said.status, 200, "{}", said.body);
+    };
+    let shown = async || {
+        let path = format!("/_mock/messages?token={}&chat_id=7007", coded(TOKEN));
+        ask(telegram, "GET", &path, "", "").await.body
+    };
+    let until = async |words: &str| {
+        let seen = tokio::time::timeout(PATIENCE, async {
+            while !shown().await.contains(words) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        seen.await.unwrap_or_else(|_| panic!("nobody said {words}"));
+    };
+    admin
+        .post("/admin/bots/parrot/pause", &[("text", "Back at noon.")])
+        .await
+        .leads_to("/admin/bots/parrot?done=bot_paused");
+    admin.get("/admin/bots").await.says("paused");
+    say("first words").await;
+    until("Back at noon.").await;
+    say("second words").await;
+    admin.post("/admin/bots/parrot/resume", &[]).await.leads_to("/admin/bots/parrot?done=bot_resumed");
+    say("third words").await;
+    // The parrot says back what it hears: what was said meanwhile it either never answers, or was read when it went on.
+    let answered = tokio::time::timeout(PATIENCE, async {
+        while shown().await.matches("third words").count() < 2 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    answered.await.expect("an answer in time");
+    let all = shown().await;
+    assert_eq!(all.matches("first words").count(), 1, "{all}");
+    assert_eq!(all.matches("Back at noon.").count(), 1, "{all}");
+    stage.close().await;
+}
