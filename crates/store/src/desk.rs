@@ -68,7 +68,7 @@ pub struct LoggedTurn {
     pub dialog: DialogId,
     pub number: i64,
     pub user: Option<UserId>,
-    /// What they are called.
+    /// What they are called, if they belong to the organisation: somebody of another may speak in a group.
     pub name: Option<String>,
     /// Their id in Telegram, if they asked there.
     pub telegram: Option<i64>,
@@ -257,7 +257,7 @@ impl Tx {
         let rows = sqlx::query(concat!(
             "SELECT t.id, t.dialog_id, t.number, ",
             asker!(),
-            " AS person, (SELECT n.name FROM users n WHERE n.id = ",
+            " AS person, (SELECT n.name FROM users n WHERE n.org_id = $1 AND n.id = ",
             asker!(),
             ") AS person_name, t.user_id AS telegram, t.question, t.asked_at, t.answer, t.answered_at, t.state, \
                t.engine, t.model, t.tokens_in, t.tokens_out, t.error \
@@ -299,7 +299,7 @@ impl Tx {
         let rows = sqlx::query(concat!(
             "SELECT d.id, d.channel, d.bot_id, ",
             keeper!(),
-            " AS person, (SELECT n.name FROM users n WHERE n.id = ",
+            " AS person, (SELECT n.name FROM users n WHERE n.org_id = $1 AND n.id = ",
             keeper!(),
             ") AS person_name, \
                COALESCE(d.title, (SELECT f.question FROM turns f WHERE f.dialog_id = d.id AND f.number = 1)) AS shown, \

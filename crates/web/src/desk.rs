@@ -39,6 +39,7 @@ pub(crate) fn routes(web: &Web) -> Table {
 fn pages() -> Table {
     Table::default()
         .get("/admin", overview::page)
+        .get("/admin/", overview::page)
         .get("/admin/login", door::login_page)
         .post("/admin/login", door::log_in)
         .post("/admin/logout", door::log_out)
