@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use salon::access::issue::{Maker, NewKey, make_key};
 use salon::audit::Actor;
 use salon::desk::Hire;
 use salon::people::{DEFAULT_ORG, add_org};
+use salon::vault::{Origin, Secret};
 use salon_cli::house::House;
 use salon_core::people::Role;
-use salon_core::{OrgId, UserId};
+use salon_core::{OrgId, Owner, Scopes, UserId};
 use salon_mock::{Mock, MockConfig};
 use salon_store::{Place, Realm};
 use serde_json::{Value, json};
@@ -172,7 +174,7 @@ async fn ask(address: SocketAddr, method: &str, path: &str, head: &str, body: &s
     let mut stream = TcpStream::connect(address).await.expect("the door is open");
     let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: salon.test\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await.expect("the request is taken");
     let mut bytes = Vec::new();
@@ -775,5 +777,104 @@ async fn a_paused_bot_says_so_once_and_does_nothing_else() {
     let all = shown().await;
     assert_eq!(all.matches("first words").count(), 1, "{all}");
     assert_eq!(all.matches("Back at noon.").count(), 1, "{all}");
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_has_an_id_is_there_for_its_own_organisation_alone() {
+    let stage = Stage::open().await;
+    let salon = &stage.house.salon;
+    let admin = stage.admin().await;
+    let manager = stage.enter(DEFAULT_ORG, "Mona", Role::Manager, Realm::Desk).await;
+    let user = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    let fish = stage.enter(stage.other.as_str(), "Finn", Role::Admin, Realm::Desk).await;
+    let pen = salon.pen(Actor::Operator);
+
+    // Something of each kind that belongs to the birds.
+    let new = NewKey {
+        user: user.user.clone(),
+        name: "laptop".to_owned(),
+        role: None,
+        scopes: Scopes::default(),
+        expires_at: None,
+        limits: Vec::new(),
+    };
+    let key = make_key(&salon.store, &salon.clock, &salon.keys, Maker::Operator, new).await.expect("a key").key.id;
+    let owner = Owner::Org(OrgId::new(DEFAULT_ORG));
+    let origin = Origin::parse("https://api.openai.com/v1").expect("an origin");
+    let secret = Secret::new("sk-canary-of-the-birds-0123456789".to_owned());
+    let shared = salon.vault.put_key(&owner, "openai", &origin, secret, &pen).await.expect("a shared key");
+    let limit = [("scope", "org"), ("measure", "requests"), ("period", "day"), ("amount", "5"), ("policy", "warn")];
+    admin.post("/admin/limits", &limit).await.leads_to("/admin/limits?done=limit_added");
+    admin.post("/admin/plans", &[("name", "free"), ("limits", "")]).await.leads_to("/admin/plans?done=saved");
+    let said = user.post("/dialogs", &[("text", "hello"), ("engine", "parrot")]).await;
+    let dialog = said.location().trim_start_matches("/dialogs/").split(['#', '?']).next().expect("an id").to_owned();
+    let birds = OrgId::new(DEFAULT_ORG);
+    let mut tx = salon.store.read().await.expect("a reader");
+    let limit = tx.list_limits(&birds).await.expect("limits").remove(0).id.to_string();
+    let plan = tx.list_plans(&birds).await.expect("plans").remove(0).id;
+    let login = tx.list_logins(&user.user).await.expect("logins").remove(0).id;
+    drop(tx);
+
+    let (bob, absent) = (user.user.as_str(), "00000000000000000000000000");
+    let no: &[(&str, &str)] = &[];
+    let forms: &[(String, &[(&str, &str)])] = &[
+        (format!("/admin/users/{bob}"), &[("name", "Bob"), ("email", ""), ("role", "user")]),
+        (format!("/admin/users/{bob}/toggle"), no),
+        (format!("/admin/users/{bob}/reach"), &[("until", ""), ("models", "")]),
+        (format!("/admin/users/{bob}/password"), no),
+        (format!("/admin/users/{bob}/plan"), &[("plan", "")]),
+        (format!("/admin/users/{bob}/remove"), no),
+        (format!("/admin/users/{bob}/logins/{login}/end"), no),
+        (format!("/admin/users/{bob}/keys/{key}/revoke"), no),
+        (format!("/admin/dialogs/{dialog}/close"), no),
+        (format!("/admin/limits/{limit}"), &[("amount", "9"), ("policy", "warn")]),
+        (format!("/admin/limits/{limit}/remove"), no),
+        (format!("/admin/plans/{plan}"), &[("name", "mine"), ("limits", "")]),
+        (format!("/admin/plans/{plan}/remove"), no),
+        (format!("/admin/keys/{shared}/remove"), no),
+        (format!("/admin/orgs/{DEFAULT_ORG}"), &[("name", "Mine"), ("zone", "UTC")]),
+        (format!("/admin/orgs/{DEFAULT_ORG}/tend"), no),
+        ("/admin/bots/parrot".to_owned(), &[("engine", "parrot")]),
+        ("/admin/bots/parrot/stop".to_owned(), no),
+        ("/admin/bots/parrot/pause".to_owned(), no),
+        ("/admin/bots/parrot/remove".to_owned(), no),
+    ];
+    for (path, fields) in forms {
+        let named = path.split('/').nth(3).expect("an id");
+        let nowhere = fish.post(&path.replace(named, absent), fields).await;
+        let foreign = fish.post(path, fields).await;
+        assert_eq!((foreign.status, &foreign.body), (404, &nowhere.body), "{path}");
+        assert!([403, 404].contains(&manager.post(path, fields).await.status), "{path}");
+        assert!(user.post(path, fields).await.location().starts_with("/admin/login"), "{path}");
+        let head = "Accept: text/html\r\nSec-Fetch-Site: same-origin\r\n";
+        let stranger = ask(stage.address, "POST", path, head, "").await;
+        assert!(stranger.location().starts_with("/admin/login"), "{path}: {stranger:?}");
+    }
+    // A child is found through its own parent alone.
+    for child in [format!("logins/{login}/end"), format!("keys/{key}/revoke")] {
+        admin.post(&format!("/admin/users/{}/{child}", admin.user), no).await.is(404);
+        fish.post(&format!("/admin/users/{}/{child}", fish.user), no).await.is(404);
+    }
+    for path in [format!("/admin/users/{bob}"), format!("/admin/dialogs/{dialog}"), "/admin/bots/parrot".to_owned()] {
+        let named = path.split('/').nth(3).expect("an id");
+        let (nowhere, foreign) = (fish.get(&path.replace(named, absent)).await, fish.get(&path).await);
+        assert_eq!((foreign.status, foreign.body), (404, nowhere.body), "{path}");
+        admin.get(&path).await.is(200);
+        manager.get(&path).await.is(200);
+    }
+    // Nothing of it happened.
+    let mut tx = salon.store.read().await.expect("a reader");
+    assert!(tx.find_account(&user.user).await.expect("a look").expect("bob").user.active);
+    assert_eq!(tx.list_limits(&birds).await.expect("limits")[0].amount, 5);
+    assert_eq!(tx.list_plans(&birds).await.expect("plans")[0].name, "free");
+    assert!(tx.find_api_key(&key).await.expect("a look").expect("a key").revoked_at.is_none());
+    drop(tx);
+    assert_eq!(salon.vault.list_keys(Some(&owner)).await.expect("keys").len(), 1);
+    for page in PAGES {
+        let body = admin.get(page).await.body;
+        assert!(!body.contains("canary"), "{page}");
+    }
+    assert!(stage.bots().contains("parrot") && !stage.bots().contains("mode"));
     stage.close().await;
 }
