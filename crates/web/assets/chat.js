@@ -12,6 +12,9 @@ const gate = window.trustedTypes
   ? window.trustedTypes.createPolicy("salon", { createHTML: (html) => html })
   : { createHTML: (html) => html };
 
+// What only those need who have no script.
+document.body.classList.add("live");
+
 function element(html) {
   const template = document.createElement("template");
   template.innerHTML = gate.createHTML(html.trim());
