@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_bare_test_runs_every_default_step() {
         let plan = parse("test").unwrap();
-        assert_eq!(names(&plan), ["fmt", "clippy", "rust", "e2e", "clients", "sdks"]);
+        assert_eq!(names(&plan), ["fmt", "clippy", "rust", "e2e", "clients", "sdks", "oidc"]);
         assert!(!plan.long && !plan.keep && plan.rust_args.is_empty());
     }
 

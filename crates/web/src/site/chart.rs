@@ -10,6 +10,8 @@ pub(crate) struct Bar {
 }
 
 const WIDTH: usize = 640;
+/// A bar with its gap, at most.
+const WIDEST: usize = 64;
 const HEIGHT: usize = 180;
 const BELOW: usize = 24;
 const ABOVE: usize = 18;
@@ -19,7 +21,8 @@ const LABEL: usize = 38;
 /// Bars beside each other. `title` says what they are to whoever does not see them.
 pub(crate) fn bars(bars: &[Bar], title: &str) -> String {
     let most = bars.iter().map(|bar| bar.value).max().unwrap_or(0).max(1);
-    let step = WIDTH / bars.len().max(1);
+    // A single day is a bar, too, and not a wall.
+    let step = (WIDTH / bars.len().max(1)).min(WIDEST);
     let room = HEIGHT - BELOW - ABOVE;
     // So many labels have room; the others are told by whoever is pointed at.
     let every = (bars.len() * (LABEL + 8)).div_ceil(WIDTH).max(1);
