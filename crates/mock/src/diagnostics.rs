@@ -78,7 +78,7 @@ pub async fn bot(State(controls): State<Controls>, Ask(asked): Ask<Asked>) -> An
         None => Vec::new(),
     };
     let session = Session::read(&texts);
-    result(json!({
+    let mut told = json!({
         "health": {"bot": health},
         "metrics": {
             "in_flight_runs": metrics.get("in_flight_runs"),
@@ -88,13 +88,17 @@ pub async fn bot(State(controls): State<Controls>, Ask(asked): Ask<Asked>) -> An
             "current_agent": session.agent.unwrap_or_else(|| "unknown".to_owned()),
             "session_id": session.session_id,
             "thread_id": session.thread_id,
-            "model": session.model,
             "run_status": session.run_status,
             "summary_preview": session.summary,
         },
         "threads_top10": threads,
         "last_error_tag": session.error_tag,
-    }))
+    });
+    // Not among the bridge's names: there only if it was said.
+    if let Some(model) = session.model {
+        told["session"]["model"] = json!(model);
+    }
+    result(told)
 }
 
 async fn health(controls: &Controls, url: &str) -> Value {

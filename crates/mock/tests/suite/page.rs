@@ -159,7 +159,7 @@ async fn diagnostics_show_health_metrics_and_the_session() {
     assert_eq!(
         seen["session"],
         json!({
-            "current_agent": "codex", "session_id": "s-1", "thread_id": "x-1", "model": null, "run_status": "error",
+            "current_agent": "codex", "session_id": "s-1", "thread_id": "x-1", "run_status": "error",
             "summary_preview": null,
         })
     );
