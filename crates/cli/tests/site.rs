@@ -581,3 +581,60 @@ async fn a_password_takes_as_long_where_there_is_nobody() {
     assert_eq!(salon.passwords.computed(), 3, "one at registering, one for each attempt");
     stage.close().await;
 }
+
+/// A form with files, as a browser writes it.
+fn multipart(fields: &[(&str, &str)], files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, value) in fields {
+        let head = format!("--edge\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        body.extend_from_slice(head.as_bytes());
+    }
+    for (name, bytes) in files {
+        let head = format!(
+            "--edge\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+             content-type: text/html\r\n\r\n"
+        );
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(bytes);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--edge--\r\n");
+    body
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_come_with_a_question_as_what_their_bytes_say() {
+    let stage = Stage::open().await;
+    let mut alice = stage.alice().await;
+    let seal = alice.seal.clone();
+    let send = async |browser: &mut Browser<'_>, path: &str, seal: &str, files: &[(&str, &[u8])]| {
+        let fields = [("seal", seal), ("text", "look at this"), ("engine", "parrot"), ("style", ""), ("request", "")];
+        let request = stage.http.post(format!("{}{path}", stage.base)).body(multipart(&fields, files));
+        let request = request.header(CONTENT_TYPE, "multipart/form-data; boundary=edge");
+        browser.send(request.header("sec-fetch-site", "same-origin")).await
+    };
+    const PICTURE: &[u8] = b"\x89PNG\r\n\x1a\n and the rest";
+    let files: [(&str, &[u8]); 2] = [("stork.html", PICTURE), ("note.txt", b"<b>storks</b> fly south")];
+    let page = send(&mut alice, "/dialogs", &seal, &files).await;
+    assert_eq!(page.status, 303, "{}", page.body);
+    let path = page.location().split('#').next().expect("a path").to_owned();
+    let page = alice.answered(&path).await;
+    assert!(page.contains("&lt;b&gt;storks&lt;/b&gt; fly south"), "the text stands in the question: {page}");
+    let file = page.split("<img src=\"").nth(1).expect("a picture").split('"').next().expect("an end").to_owned();
+    let shown = stage.http.get(format!("{}{file}", stage.base)).header(COOKIE, alice.cookie()).send().await;
+    let shown = shown.expect("an answer");
+    assert_eq!(shown.headers()["content-type"], "image/png", "whatever it was called");
+    assert!(shown.headers()["content-security-policy"].to_str().expect("ASCII").starts_with("sandbox"));
+    assert_eq!(shown.bytes().await.expect("bytes"), PICTURE);
+    let mut bob = stage.bob().await;
+    assert_eq!(bob.get(&file).await.status, 404, "it is not his");
+    let turns = format!("{path}/turns");
+    let odd = send(&mut alice, &turns, &seal, &[("a.txt", &[0, 159, 146, 150])]).await;
+    assert!(odd.status == 422 && odd.body.contains("“a.txt” is neither"), "{}", odd.body);
+    let many: Vec<(&str, &[u8])> = vec![("a.gif", b"GIF89a"); 5];
+    assert_eq!(send(&mut alice, &turns, &seal, &many).await.status, 413);
+    assert_eq!(send(&mut alice, &turns, "", &files).await.status, 403, "not from a page of hers");
+    let page = alice.answered(&path).await;
+    assert_eq!(page.matches("class=\"turn\"").count(), 1, "what was refused was not asked");
+    stage.close().await;
+}

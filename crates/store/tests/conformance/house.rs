@@ -1,7 +1,7 @@
 use salon_core::people::Role;
-use salon_core::{BotId, Channel, ChatId, Chosen, Dialog, DialogId, OrgId, Time, TurnId, User, UserId};
+use salon_core::{BotId, Channel, ChatId, Chosen, Dialog, DialogId, FileId, OrgId, Time, TurnId, User, UserId};
 use salon_store::testing::Scratch;
-use salon_store::{Keeper, Link, Login, NewTurn, Pass, Realm, Session, Store, Words, on_both_databases};
+use salon_store::{Keeper, Link, Login, NewTurn, Pass, Realm, Session, Store, StoredFile, Words, on_both_databases};
 
 on_both_databases! {
     a_login_is_one_persons
@@ -15,6 +15,7 @@ on_both_databases! {
     words_are_looked_for_in_titles_questions_and_answers
     what_a_person_keeps_does_not_expire
     a_branch_begins_like_the_other_one
+    what_was_brought_is_kept_apart_from_what_was_left
 }
 
 fn user(id: &str) -> User {
@@ -339,4 +340,33 @@ async fn a_branch_begins_like_the_other_one(scratch: Scratch) {
     assert_eq!(said, [(1, "question 1"), (2, "question 2"), (3, "another question")]);
     assert_eq!(tx.list_turns_before(&DialogId::new("old"), i64::MAX, 9).await.expect("turns").len(), 3);
     assert_eq!(tx.costs_of_dialog(&DialogId::new("new")).await.expect("costs"), []);
+}
+
+async fn what_was_brought_is_kept_apart_from_what_was_left(scratch: Scratch) {
+    let store = &scratch.store;
+    person(store, "alice").await;
+    open(store, dialog("d", Channel::Api, Some("alice"), 1_000)).await;
+    ask(store, "d", "t1", "look", 1_001).await;
+    let file = |id: &str, name: &str| StoredFile {
+        id: FileId::new(id),
+        turn: TurnId::new("t1"),
+        name: name.to_owned(),
+        media: "image/png".to_owned(),
+        data: b"bytes".to_vec(),
+    };
+    let (left, second, first) = (file("f1", "left.png"), file("f2", "b.png"), file("f3", "a.png"));
+    let args = (left, second.clone(), first.clone());
+    let kept = store.write(args, |tx, (left, second, first)| {
+        Box::pin(async move {
+            tx.add_file(left, Time(2_000)).await?;
+            tx.add_brought(second, Time(2_000)).await?;
+            tx.add_brought(first, Time(2_000)).await
+        })
+    });
+    kept.await.expect("files");
+    let mut tx = store.read().await.expect("a reader");
+    assert_eq!(tx.list_brought(&TurnId::new("t1")).await.expect("files"), [first, second]);
+    let listed = tx.list_brought_to(&DialogId::new("d")).await.expect("names");
+    let names: Vec<_> = listed.iter().map(|(turn, file, name)| (turn.as_str(), file.as_str(), name.as_str())).collect();
+    assert_eq!(names, [("t1", "f3", "a.png"), ("t1", "f2", "b.png")]);
 }
