@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::door::Nothing;
 use super::shell::{Field, Place, Shell, page_as};
-use super::visitor::{Filled, Visitor, language, welcome};
+use super::visitor::{Filled, Visitor, welcome};
 use super::{broken, missing, see};
 use crate::Web;
 
@@ -60,8 +60,7 @@ pub(crate) struct TasteForm {
 }
 
 pub(super) fn shell_of(web: &Web, visit: &Visit, headers: &HeaderMap) -> Shell {
-    let lang = language(headers, visit.account.taste.lang.as_deref());
-    Shell::of(visit, Place::Account, lang, web.salon.clock.now())
+    Shell::visiting(web, visit, headers, Place::Account)
 }
 
 pub(crate) async fn page(

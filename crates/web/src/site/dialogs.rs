@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::door::Nothing;
 use super::shell::{Place, Shell, page as shown};
-use super::visitor::{Filled, Visitor, language};
+use super::visitor::{Filled, Visitor};
 use super::{broken, missing, see};
 use crate::Web;
 
@@ -50,8 +50,7 @@ pub(crate) struct Asked {
 }
 
 pub(crate) fn shell_of(web: &Web, visit: &Visit, headers: &HeaderMap) -> Shell {
-    let lang = language(headers, visit.account.taste.lang.as_deref());
-    Shell::of(visit, Place::Dialogs, lang, web.salon.clock.now())
+    Shell::visiting(web, visit, headers, Place::Dialogs)
 }
 
 pub(crate) async fn page(

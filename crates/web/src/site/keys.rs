@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::account::Said;
 use super::door::Nothing;
 use super::shell::{Field, Place, Shell, page as shown, page_as};
-use super::visitor::{Filled, Visitor, language};
+use super::visitor::{Filled, Visitor};
 use super::{broken, missing, see};
 use crate::Web;
 
@@ -66,8 +66,7 @@ pub(crate) struct KeyForm {
 }
 
 fn shell_of(web: &Web, visit: &Visit, headers: &HeaderMap) -> Shell {
-    let lang = language(headers, visit.account.taste.lang.as_deref());
-    Shell::of(visit, Place::Keys, lang, web.salon.clock.now())
+    Shell::visiting(web, visit, headers, Place::Keys)
 }
 
 async fn compose(web: &Web, visit: &Visit, shell: Shell) -> salon_store::Result<KeysPage> {

@@ -14,7 +14,7 @@ use salon_core::people::Role;
 
 use super::account::Said;
 use super::shell::{Place, Shell, page as shown, page_as};
-use super::visitor::{Filled, Visitor, language};
+use super::visitor::{Filled, Visitor};
 use super::{broken, missing, see};
 use crate::Web;
 
@@ -85,8 +85,7 @@ impl Row {
 type Fields = BTreeMap<String, String>;
 
 fn shell_of(web: &Web, visit: &Visit, headers: &HeaderMap) -> Shell {
-    let lang = language(headers, visit.account.taste.lang.as_deref());
-    Shell::of(visit, Place::Panels, lang, web.salon.clock.now())
+    Shell::visiting(web, visit, headers, Place::Panels)
 }
 
 pub(crate) async fn page(

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 
 use askama::Template;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use salon::logins::Visit;
 use salon_core::limit::Zone;
@@ -11,8 +11,8 @@ use salon_core::people::Role;
 use salon_core::{Lang, Micros, Time};
 
 use super::assets;
-use super::visitor::Guest;
-use crate::error;
+use super::visitor::{Guest, language};
+use crate::{Web, error};
 
 /// Where a page stands in the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,12 @@ impl Shell {
             wide: false,
             of_house: false,
         }
+    }
+
+    /// The frame for somebody who came in to the pages of everybody, in their language.
+    pub fn visiting(web: &Web, visit: &Visit, headers: &HeaderMap, place: Place) -> Shell {
+        let lang = language(headers, visit.account.taste.lang.as_deref());
+        Shell::of(visit, place, lang, web.salon.clock.now())
     }
 
     pub fn outside(guest: &Guest, now: Time) -> Shell {

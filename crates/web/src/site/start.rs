@@ -17,7 +17,7 @@ use super::account::Said;
 use super::door::Nothing;
 use super::shell::{Place, Shell, page as shown, page_as};
 use super::usage::{Asked, used_by_day};
-use super::visitor::{Filled, Visitor, language};
+use super::visitor::{Filled, Visitor};
 use super::{broken, missing, see};
 use crate::Web;
 
@@ -54,8 +54,7 @@ struct Door {
 }
 
 fn shell_of(web: &Web, visit: &Visit, headers: &HeaderMap) -> Shell {
-    let lang = language(headers, visit.account.taste.lang.as_deref());
-    Shell::of(visit, Place::Home, lang, web.salon.clock.now())
+    Shell::visiting(web, visit, headers, Place::Home)
 }
 
 pub(crate) async fn page(

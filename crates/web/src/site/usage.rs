@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::broken;
 use super::chart::{Bar, bars, meter};
 use super::shell::{Place, Shell, page as shown};
-use super::visitor::{Visitor, language};
+use super::visitor::Visitor;
 use crate::Web;
 
 const MODELS: i64 = 50;
@@ -109,8 +109,7 @@ pub(crate) async fn page(
     headers: HeaderMap,
     Visitor(visit): Visitor,
 ) -> Response {
-    let lang = language(&headers, visit.account.taste.lang.as_deref());
-    let shell = Shell::of(&visit, Place::Usage, lang, web.salon.clock.now());
+    let shell = Shell::visiting(&web, &visit, &headers, Place::Usage);
     let span = asked.span(&visit.caller.zone, shell.now);
     let refused = shell.clone();
     match look(&web, &visit, shell, span).await {
