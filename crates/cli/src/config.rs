@@ -7,7 +7,7 @@ mod agents;
 mod panels;
 mod sessions;
 mod sign_on;
-mod upstreams;
+pub(crate) mod upstreams;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -50,6 +50,8 @@ use crate::config::{AcpConfig, AgentConfig, Config, EngineConfig, MODEL, Workspa
 use crate::master::{self, MasterSource};
 use crate::office::{Desk, Room, open_data};
 
+/// The folder of the ledger's journal, beside the database that it is in front of.
+const JOURNAL: &str = "journal";
 const STORY_PACE: Duration = Duration::from_millis(30);
 /// Jobs of each queue that may run at once in this process.
 const UPDATES_AT_ONCE: usize = 32;
@@ -130,7 +132,12 @@ impl House {
                 bail!("bot {}: there is no engine {}; see `salon doctor`", bot.id(), bot.config.engine);
             }
         }
-        let book = Book::open(salon.store.clone(), salon.clock.clone(), BookSettings::default()).await?;
+        // Whoever has a folder has it for himself.
+        let settings = match &config.place {
+            Place::Folder(folder) => BookSettings::journaled(folder.join(JOURNAL)),
+            Place::Postgres(_) => BookSettings::default(),
+        };
+        let book = Book::open(salon.store.clone(), salon.clock.clone(), settings).await?;
         let requests = Requests::new(salon.store.clone(), salon.clock.clone(), salon.worker.clone());
         requests.reclaim().await?;
         let anonymous = match config.anonymous {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::ToSpan;
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 
 use crate::id::{LimitId, OrgId};
 use crate::money::Micros;
@@ -50,7 +51,7 @@ impl Measure {
 }
 
 /// Something of each measure: what a call is expected to take, or took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amounts {
     pub micros: i64,
     pub tokens: i64,

@@ -7,8 +7,10 @@ use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, Sub};
 
+use serde::{Deserialize, Serialize};
+
 /// Millionths of a dollar.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Micros(pub i64);
 
 impl Micros {
@@ -75,7 +77,7 @@ impl Sum for Micros {
 ///
 /// Providers nest them differently (OpenAI counts cached tokens within the input, Anthropic beside it); whoever reads a
 /// wire untangles that.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tokens {
     /// Read, and neither from nor into a cache, and no audio.
     pub input: i64,

@@ -13,27 +13,38 @@
 //! A call to which no limit applies is let through at once; [`Reserved::durable`] is awaited before anything of the
 //! answer is passed on, or [`Reserved::settle_durable`] if it is whole by then. A limit that another process added a
 //! moment ago is found by the transaction, and told there.
+//!
+//! Where this process has the data for itself, such a call, and the end of every call, is first put down in a [`journal`]
+//! beside it: then nobody has to wait for the database, and what was put down is written there in large groups, or by the
+//! next process if this one dies.
 
+mod journal;
 mod keeper;
+mod later;
 mod post;
 mod watch;
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use salon_core::limit::Headroom;
 use salon_core::{
     Amounts, CallId, Limit, LimitId, Limits, Measure, Micros, OrgId, Period, Policy, Scope, Time, Tokens, UserId,
 };
 use salon_store::ledger::{CallState, Difference};
 use salon_store::{Error, Store, Terms};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use thiserror::Error as ThisError;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::Clock;
 use crate::audit::{Action, Deed, Pen, note};
-use keeper::Order;
+use journal::Journal;
+use keeper::{Order, Task, Tell};
+use post::{Passage, Step};
 
 pub use salon_store::ledger::{Attempt, AttemptState, Payer};
 
@@ -44,6 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub struct BookSettings {
+    /// The folder of the journal. No other process may change limits, or have the same one.
+    pub journal: Option<PathBuf>,
     /// How long a settlement waits for others to share its commit, if nobody is waiting for it.
     pub linger: Duration,
     pub unknown: Unknown,
@@ -59,6 +72,7 @@ pub struct BookSettings {
 impl Default for BookSettings {
     fn default() -> Self {
         BookSettings {
+            journal: None,
             linger: Duration::from_millis(5),
             unknown: Unknown::Report,
             held: Duration::from_secs(24 * 3600),
@@ -66,6 +80,13 @@ impl Default for BookSettings {
             look_every: Duration::from_millis(500),
             check_every: Duration::from_secs(24 * 3600),
         }
+    }
+}
+
+impl BookSettings {
+    /// With a journal: what nobody waits for may gather for longer.
+    pub fn journaled(folder: PathBuf) -> BookSettings {
+        BookSettings { journal: Some(folder), linger: Duration::from_millis(50), ..BookSettings::default() }
     }
 }
 
@@ -79,10 +100,12 @@ pub enum Unknown {
 }
 
 /// A call that somebody wants to make.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quote {
     /// A new id; or that of a call that was held, and is approved by now.
     pub call: CallId,
+    /// The id was made for this call a moment ago, so that nothing can be known of it yet.
+    pub fresh: bool,
     pub payer: Payer,
     /// Where it came in, such as `messages`.
     pub door: String,
@@ -97,7 +120,7 @@ pub struct Quote {
 }
 
 /// What a call took in the end.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spent {
     /// The attempt that was answered; `None` if none was needed.
     pub attempt: Option<i64>,
@@ -177,6 +200,7 @@ struct Shared {
     clock: Clock,
     settings: BookSettings,
     limits: RwLock<Arc<Limits>>,
+    journal: Option<Journal>,
     /// Somebody waits for what lingers.
     hurry: Notify,
 }
@@ -202,17 +226,27 @@ impl Shared {
 }
 
 impl Book {
-    /// Reads the limits and starts the keeper, the reaper and the watch over limits and accounts.
+    /// Reads the limits, writes what the last process left in its journal, and starts the keeper, the reaper and the watch
+    /// over limits and accounts.
     pub async fn open(store: Store, clock: Clock, settings: BookSettings) -> Result<Book, Error> {
         let limits = store.read().await?.load_limits().await?;
-        let shared =
-            Arc::new(Shared { store, clock, settings, limits: RwLock::new(Arc::new(limits)), hurry: Notify::new() });
+        let journal = settings.journal.as_deref().map(Journal::open).transpose();
+        let journal = journal.context("the ledger's journal cannot be opened")?;
+        let left = journal.as_ref().map_or(0, Journal::len);
+        let limits = RwLock::new(Arc::new(limits));
+        let shared = Arc::new(Shared { store, clock, settings, limits, journal, hurry: Notify::new() });
         let (orders, waiting) = mpsc::channel(WAITING);
         tokio::spawn(keeper::keep(shared.clone(), waiting));
         tokio::spawn(watch::reap(shared.clone(), orders.downgrade()));
         tokio::spawn(watch::look(shared.clone(), orders.downgrade()));
         tokio::spawn(watch::check(shared.clone(), orders.downgrade()));
-        Ok(Book { shared, orders })
+        let book = Book { shared, orders };
+        if left > 0 {
+            // What is in the database already is found there, and not written again.
+            book.flush().await?;
+            tracing::info!(lines = left, "the ledger was brought up to its journal");
+        }
+        Ok(book)
     }
 
     /// Reserves what a call may take, from every limit that applies or from none.
@@ -222,23 +256,30 @@ impl Book {
     pub async fn reserve(&self, quote: Quote) -> Result<Reserved, NotReserved> {
         let waits = self.applies(&quote.payer);
         let call = quote.call.clone();
-        let (tell, told) = oneshot::channel();
         let (nonce, at) = (rand::random(), self.shared.clock.now());
-        let order = Order::Reserve { quote: Box::new(quote), at, passed: !waits, nonce, tell };
-        let granted = Granted::default();
-        let mut reserved = Reserved { call, nonce, told: Some(told), granted, book: Some(self.clone()), begun: false };
-        if waits {
-            let placed = tokio::time::timeout(PATIENCE, self.orders.send(order)).await;
-            if !matches!(placed, Ok(Ok(()))) {
-                reserved.book = None;
-                return Err(NotReserved::Unavailable("too many calls are waiting".to_owned()));
-            }
-            reserved.durable().await?;
-        } else if self.orders.try_send(order).is_err() {
-            reserved.book = None;
-            return Err(NotReserved::Unavailable("too many calls are waiting".to_owned()));
+        let reserved = |told: Option<oneshot::Receiver<_>>, begun| {
+            let (granted, book) = (Granted::default(), Some(self.clone()));
+            Reserved { call: call.clone(), nonce, noted: told.is_none(), told, granted, book, begun }
+        };
+        if let Some(journal) = self.shared.journal.as_ref().filter(|_| !waits && quote.fresh) {
+            within_patience(journal.room.acquire()).await?.forget();
+            let step = Step::Reserve { quote: Box::new(quote), at, passage: Passage::Noted, nonce };
+            journal
+                .note(step)
+                .map_err(|(_, error)| NotReserved::Unavailable(format!("the journal cannot be written: {error}")))?;
+            return Ok(reserved(None, true));
         }
-        reserved.begun = true;
+        let place = within_patience(self.orders.reserve()).await?;
+        let (tell, told) = oneshot::channel();
+        let passage = if waits { Passage::Waits } else { Passage::Passed };
+        let step = Step::Reserve { quote: Box::new(quote), at, passage, nonce };
+        let tell = Tell::Reserve { call: call.clone(), passed: !waits, tell };
+        place.send(Order::Do(Task { step: Some(step), tell, leaf: None }));
+        let mut reserved = reserved(Some(told), !waits);
+        if waits {
+            reserved.durable().await?;
+            reserved.begun = true;
+        }
         Ok(reserved)
     }
 
@@ -253,8 +294,9 @@ impl Book {
     pub async fn attempt(&self, call: &CallId, failed: Option<Failed>, next: Attempt) -> Result<(), Error> {
         let (tell, told) = oneshot::channel();
         let at = self.shared.clock.now();
-        let order = Order::Attempt { call: call.clone(), failed, next: Box::new(next), at, tell };
-        self.orders.send(order).await.map_err(|_| closed())?;
+        let step = Step::Attempt { call: call.clone(), failed, next: Box::new(next), at };
+        let task = Task { step: Some(step), tell: Tell::Attempt(tell), leaf: None };
+        self.orders.send(Order::Do(task)).await.map_err(|_| closed())?;
         tokio::time::timeout(PATIENCE, told).await.map_err(|_| behind())?.map_err(|_| closed())?
     }
 
@@ -266,18 +308,31 @@ impl Book {
 
     async fn settle_reserved(&self, call: &CallId, spent: Spent, nonce: Option<i64>) {
         let at = self.shared.clock.now();
-        let order = Order::Settle { call: call.clone(), spent: Box::new(spent), at, nonce };
-        if self.orders.send(order).await.is_err() {
+        let step = Step::Settle { call: call.clone(), spent: Box::new(spent), at, nonce };
+        if !self.end(step).await {
             tracing::error!(call.id = %call, "a call could not be settled, because the ledger is closed");
         }
+    }
+
+    /// Puts the end of a call down, or in line where that cannot be. `false` if there is no line any more.
+    async fn end(&self, mut step: Step) -> bool {
+        if let Some(journal) = &self.shared.journal {
+            match journal.note(step) {
+                Ok(()) => return true,
+                Err((back, error)) => {
+                    tracing::warn!(%error, call.id = %back.call(), "the journal cannot be written");
+                    step = back;
+                }
+            }
+        }
+        self.orders.send(Order::Do(Task { step: Some(step), tell: Tell::Nobody, leaf: None })).await.is_ok()
     }
 
     /// Gives back what was reserved for a call that certainly cost nothing: it reached no upstream, or only such that
     /// failed at once.
     pub async fn release(&self, call: &CallId, why: &str) {
-        let order = Order::Release { call: call.clone(), why: why.to_owned() };
         // The reaper does it otherwise.
-        self.orders.send(order).await.ok();
+        self.end(Step::Release { call: call.clone(), why: why.to_owned() }).await;
     }
 
     /// Lets a held call through: it may be reserved once more with its id. `false` if it does not wait.
@@ -419,7 +474,7 @@ impl Book {
 }
 
 /// How an attempt failed, after which another is made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     pub n: i64,
     /// Whether it may have been answered, and paid for, all the same.
@@ -434,6 +489,8 @@ pub struct Reserved {
     call: CallId,
     /// Tells this reservation from others of its call.
     nonce: i64,
+    /// It was put down, and is granted whatever the database will find.
+    noted: bool,
     told: Option<oneshot::Receiver<Result<Granted, NotReserved>>>,
     granted: Granted,
     book: Option<Book>,
@@ -452,7 +509,7 @@ impl Reserved {
         &self.call
     }
 
-    /// Whether the reservation is known to be on the disk.
+    /// Whether the reservation is known to be on the disk, or put down to be written there.
     pub fn is_durable(&self) -> bool {
         self.told.is_none()
     }
@@ -508,7 +565,7 @@ impl Reserved {
     /// See [`Book::settle`].
     pub async fn settle(mut self, spent: Spent) {
         if let Some(book) = self.book.take() {
-            book.settle(&self.call, spent).await;
+            book.settle_reserved(&self.call, spent, self.noted.then_some(self.nonce)).await;
         }
     }
 
@@ -519,7 +576,7 @@ impl Reserved {
     /// charged once it is back: its answer was made, as for somebody who hung up.
     pub async fn settle_durable(&mut self, spent: Spent) -> Result<(), NotReserved> {
         if let Some(book) = self.book.clone() {
-            let nonce = (!self.is_durable()).then_some(self.nonce);
+            let nonce = (self.noted || !self.is_durable()).then_some(self.nonce);
             book.settle_reserved(&self.call, spent, nonce).await;
         }
         // The settlement has called the reservation up; others may let groups go by.
@@ -547,18 +604,27 @@ impl Drop for Reserved {
     fn drop(&mut self) {
         if let Some(book) = self.book.take() {
             let call = self.call.clone();
-            let order = match self.begun {
-                true => Order::Reap { call, tell: None },
-                false => Order::Release { call, why: "nobody waited for it".to_owned() },
+            let step = match self.begun {
+                true => Step::Reap { call },
+                false => Step::Release { call, why: "nobody waited for it".to_owned() },
             };
             // If there is no place, the reaper does it after the deadline.
-            book.orders.try_send(order).ok();
+            book.orders.try_send(Order::Do(Task { step: Some(step), tell: Tell::Nobody, leaf: None })).ok();
         }
     }
 }
 
 fn closed() -> Error {
     Error::Unavailable("the ledger is closed".to_owned())
+}
+
+/// Waits for a place: where many wait, the database is behind, and sets the pace.
+async fn within_patience<T, E>(place: impl Future<Output = Result<T, E>>) -> Result<T, NotReserved> {
+    match tokio::time::timeout(PATIENCE, place).await {
+        Ok(Ok(place)) => Ok(place),
+        Ok(Err(_)) => Err(NotReserved::Unavailable("the ledger is closed".to_owned())),
+        Err(_) => Err(NotReserved::Unavailable("too many calls are waiting".to_owned())),
+    }
 }
 
 fn behind() -> Error {

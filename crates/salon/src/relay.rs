@@ -57,6 +57,8 @@ pub use salon_engine::wire::{Kind, Refused, Wire};
 const USUAL_OUTPUT: i64 = 4_096;
 /// What the ledger calls the door of calls that turns make.
 pub(crate) const DOOR_OF_TURNS: &str = "turn";
+/// The header that names a call which waited for an admin, and is made again.
+pub const WAITED: HeaderName = HeaderName::from_static("x-salon-call");
 /// A call that nobody has ended so long after its last deadline is nobody's any more.
 const REAP_AFTER: Duration = Duration::from_secs(60);
 
@@ -142,6 +144,11 @@ pub(crate) fn payer(caller: &Caller, asking: Option<&Asking>) -> Payer {
 }
 
 impl Ask {
+    /// Whether its number was made for it: it belongs to no turn, which may be run again, and waited for no admin.
+    fn is_fresh(&self) -> bool {
+        self.turn.is_none() && !self.headers.contains_key(&WAITED)
+    }
+
     fn payer(&self) -> Payer {
         payer(&self.caller, self.turn.as_ref())
     }

@@ -6,6 +6,8 @@ mod cast;
 mod crowds;
 #[path = "ledger/ends.rs"]
 mod ends;
+#[path = "ledger/journal.rs"]
+mod journal;
 #[path = "ledger/limits.rs"]
 mod limits;
 #[path = "ledger/reference.rs"]

@@ -50,6 +50,9 @@ pub const POINTS: &[&str] = &[
 pub const RELAY_POINTS: &[&str] =
     &["ledger.before_reserve", "ledger.after_reserve", "ledger.before_settle", "ledger.after_settle"];
 
+/// The named points that a call passes besides where it is put down before the database has it.
+pub const JOURNAL_POINTS: &[&str] = &["journal.before_line", "journal.after_line"];
+
 /// The named points that what an agent leaves passes on its way into a chat.
 pub const FILE_POINTS: &[&str] = &["sendPhoto.before", "sendPhoto.after", "sendDocument.before", "sendDocument.after"];
 
@@ -74,7 +77,7 @@ pub fn pass(name: &str) {
     static PLAN: OnceLock<Option<(String, u64)>> = OnceLock::new();
     static PASSED: AtomicU64 = AtomicU64::new(0);
 
-    let known = [POINTS, RELAY_POINTS, FILE_POINTS].iter().any(|points| points.contains(&name));
+    let known = [POINTS, RELAY_POINTS, JOURNAL_POINTS, FILE_POINTS].iter().any(|points| points.contains(&name));
     debug_assert!(known, "{name} is not in the list of fail points");
     #[expect(clippy::disallowed_methods, reason = "a debug build's own switch, read where it acts")]
     let plan = PLAN.get_or_init(|| {

@@ -17,6 +17,7 @@ mod usage;
 mod whole;
 
 use salon_core::{Amounts, CallId, KeyId, OrgId, Scope, TurnId, UserId};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -42,7 +43,7 @@ use entries::{bind_entry, insert_entries};
 type Statement = Query<'static, sqlx::Any, AnyArguments>;
 
 /// For whom a call is made, and who pays.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payer {
     pub org: OrgId,
     /// The organisation's time zone, such as `Asia/Seoul`.

@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use salon::access::{Caller, Credential};
 use salon::agents::Pass;
 use salon::crowd::Place;
-use salon::relay::{Answer, Ask, Count, Kind, Outside, Refused, Told, Wire};
+use salon::relay::{Answer, Ask, Count, Kind, Outside, Refused, Told, WAITED, Wire};
 use salon_core::CallId;
 use std::sync::Arc;
 
@@ -213,7 +213,7 @@ fn is_of_this_machine(head: &axum::http::request::Parts) -> bool {
 
 /// The number of a call that waited for an admin and is made again.
 fn approved(headers: &HeaderMap) -> Option<CallId> {
-    let number = headers.get("x-salon-call")?.to_str().ok()?;
+    let number = headers.get(WAITED)?.to_str().ok()?;
     let plain = number.len() == 26 && number.bytes().all(|byte| byte.is_ascii_alphanumeric());
     plain.then(|| CallId::new(number))
 }

@@ -88,7 +88,7 @@ const LONGEST_DRAIN: u64 = 600;
 /// The most that answers may take which are given again, and the longest of them.
 const MOST_CACHE: usize = 16 << 30;
 const LONGEST_ANSWER: usize = 64 << 20;
-const MOST_CALLS: usize = 8_000;
+pub(crate) const MOST_CALLS: usize = 8_000;
 const LONGEST_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default, Deserialize)]

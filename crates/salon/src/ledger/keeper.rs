@@ -5,23 +5,27 @@
 //! call may have ended meanwhile, and then it is written once instead of twice. A group that the database does not take
 //! is tried again without those who were told so; only a reservation that was passed, and what ends a call, stay.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use salon_core::{CallId, Time};
-use salon_store::{Error, fail_point};
+use salon_core::CallId;
+use salon_store::{Error, Operation, fail_point};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::post::{Outcome, Post, Posted, Step, post, whole};
-use super::{Attempt, Failed, Granted, NotReserved, Quote, Shared, Spent};
+use super::journal::{HEAP, Journal, Leaf};
+use super::later::Later;
+use super::post::{Outcome, Passage, Post, Posted, Step, post, whole};
+use super::{Granted, NotReserved, Shared};
 
 /// Orders in one transaction.
 const GROUP: usize = 256;
+/// Reservations that were passed and may let groups go by.
+const LATER: usize = 4096;
 /// How often accounts are opened for one group: a window may end meanwhile, and then another is needed.
 const OPENINGS: usize = 4;
 /// How often all others get their turn before a group is written that expects company: a few microseconds each if there
@@ -39,76 +43,54 @@ const LAST_TRIES: usize = 10;
 pub(super) type Answer = oneshot::Sender<Result<Granted, NotReserved>>;
 
 pub(super) enum Order {
-    /// `passed`: the caller goes on without waiting, because no limit was known to apply.
-    Reserve {
-        quote: Box<Quote>,
-        at: Time,
-        passed: bool,
-        nonce: i64,
-        tell: Answer,
-    },
-    Attempt {
-        call: CallId,
-        failed: Option<Failed>,
-        next: Box<Attempt>,
-        at: Time,
-        tell: oneshot::Sender<Result<(), Error>>,
-    },
-    Settle {
-        call: CallId,
-        spent: Box<Spent>,
-        at: Time,
-        /// The reservation that it belongs to, where that may still be refused.
-        nonce: Option<i64>,
-    },
-    Release {
-        call: CallId,
-        why: String,
-    },
-    Reap {
-        call: CallId,
-        tell: Option<oneshot::Sender<()>>,
-    },
+    Do(Task),
     Flush(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
 
-impl Order {
-    fn call(&self) -> Option<&CallId> {
-        match self {
-            Order::Reserve { quote, .. } => Some(&quote.call),
-            Order::Attempt { call, .. }
-            | Order::Settle { call, .. }
-            | Order::Release { call, .. }
-            | Order::Reap { call, .. } => Some(call),
-            Order::Flush(_) | Order::Close(_) => None,
-        }
-    }
-}
-
 /// Who is to be told of a step.
-enum Tell {
-    Reserve { call: CallId, passed: bool, tell: Answer },
+pub(super) enum Tell {
+    /// `passed`: the caller goes on without waiting, because no limit was known to apply.
+    Reserve {
+        call: CallId,
+        passed: bool,
+        tell: Answer,
+    },
     Attempt(oneshot::Sender<Result<(), Error>>),
-    Reap(Option<oneshot::Sender<()>>),
+    Reap(oneshot::Sender<()>),
     Flush(oneshot::Sender<()>),
     Nobody,
 }
 
-struct Task {
-    step: Option<Step>,
-    tell: Tell,
+pub(super) struct Task {
+    /// None where somebody only wants to know when the others are done.
+    pub step: Option<Step>,
+    pub tell: Tell,
+    /// Where the step stands in the journal, if it does.
+    pub leaf: Option<Leaf>,
 }
 
-/// Each with the place of its step among the group's.
-type Tells = Vec<(Option<usize>, Tell)>;
+impl Task {
+    pub fn call(&self) -> Option<&CallId> {
+        self.step.as_ref().map(Step::call)
+    }
+}
+
+/// A task whose step stands among the group's.
+struct Told {
+    /// Its place there.
+    at: Option<usize>,
+    tell: Tell,
+    leaf: Option<Leaf>,
+}
 
 pub(super) async fn keep(shared: Arc<Shared>, mut orders: mpsc::Receiver<Order>) {
     let mut keeper = Keeper {
         shared,
         tasks: Vec::new(),
         since: None,
-        later: VecDeque::new(),
+        heaped: None,
+        later: Later::default(),
         urgent: false,
         all: false,
         closers: Vec::new(),
@@ -126,6 +108,9 @@ pub(super) async fn keep(shared: Arc<Shared>, mut orders: mpsc::Receiver<Order>)
             break;
         }
     }
+    if let Some(journal) = &keeper.shared.journal {
+        journal.close();
+    }
     for tell in keeper.closers {
         tell.send(()).ok();
     }
@@ -137,8 +122,10 @@ struct Keeper {
     tasks: Vec<Task>,
     /// Since when the first of the group waits.
     since: Option<Instant>,
-    /// Reservations that were passed, the oldest first, until something else is said of their calls.
-    later: VecDeque<(Instant, Task)>,
+    /// Since when the first line waits in the journal.
+    heaped: Option<Instant>,
+    /// Reservations that were passed, until something else is said of their calls.
+    later: Later,
     /// Somebody stands still until the group is written.
     urgent: bool,
     /// Nothing is to be left for later.
@@ -168,7 +155,8 @@ impl Keeper {
             self.all |= shared.hurry.notified().now_or_never().is_some();
             let open = self.take_waiting(orders);
             self.all |= !open;
-            let ready = self.urgent || self.all || self.pause.is_some() || self.tasks.len() >= GROUP;
+            let heap = self.heap();
+            let ready = self.urgent || self.all || self.pause.is_some() || self.tasks.len() >= GROUP || heap >= HEAP;
             let due = self.due();
             if self.urgent
                 && self.expects_company()
@@ -182,6 +170,7 @@ impl Keeper {
             if ready || due.is_some_and(|due| due <= Instant::now()) {
                 // Where there was no room for all that waits, whoever hurries may be among the rest.
                 let full = self.tasks.len() >= GROUP;
+                self.take_lines();
                 self.ripen();
                 self.all &= full;
                 return open;
@@ -192,6 +181,7 @@ impl Keeper {
                     None => self.all = true,
                 },
                 () = shared.hurry.notified() => self.all = true,
+                () = heaped(&shared) => {}
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
         }
@@ -199,7 +189,11 @@ impl Keeper {
 
     /// Whether others may be about to say that their calls have ended.
     fn expects_company(&self) -> bool {
-        !self.later.is_empty() && !self.all && self.pause.is_none() && self.tasks.len() < GROUP
+        self.shared.journal.is_none()
+            && !self.later.is_empty()
+            && !self.all
+            && self.pause.is_none()
+            && self.tasks.len() < GROUP
     }
 
     /// Takes what waits, as much as there is room for. `false` once nothing will come any more.
@@ -214,91 +208,126 @@ impl Keeper {
         true
     }
 
+    /// How many lines wait in the journal.
+    fn heap(&mut self) -> usize {
+        let lines = self.shared.journal.as_ref().map_or(0, Journal::len);
+        self.heaped = if lines > 0 { self.heaped.or_else(|| Some(Instant::now())) } else { None };
+        lines
+    }
+
     /// When the first of those will have lingered for long enough for whom nobody waits.
     fn due(&self) -> Option<Instant> {
-        let first = self.later.front().map(|(since, _)| *since);
-        let since = [self.since, first].into_iter().flatten().min()?;
+        let since = [self.since, self.heaped, self.later.since()].into_iter().flatten().min()?;
         Some(since + self.shared.settings.linger)
+    }
+
+    /// Takes what was put down.
+    fn take_lines(&mut self) {
+        self.heaped = None;
+        let lines = self.shared.journal.as_ref().map(Journal::take).unwrap_or_default();
+        for (leaf, step) in lines {
+            self.take_task(Task { step: Some(step), tell: Tell::Nobody, leaf: Some(leaf) });
+        }
     }
 
     /// Puts those into the group that have let others go by for long enough.
     fn ripen(&mut self) {
         let now = Instant::now();
-        let linger = self.shared.settings.linger;
-        while self.later.front().is_some_and(|(since, _)| self.all || *since + linger <= now) {
-            self.tasks.extend(self.later.pop_front().map(|(_, task)| task));
-        }
+        let then = if self.all { Some(now) } else { now.checked_sub(self.shared.settings.linger) };
+        self.tasks.extend(then.map(|then| self.later.until(then)).unwrap_or_default());
     }
 
     /// Puts an order into the group, or keeps it for later.
     fn take(&mut self, order: Order) {
-        let called_up = order.call().is_some_and(|call| call_up(&mut self.later, call, &mut self.tasks));
-        if called_up {
-            self.since.get_or_insert_with(Instant::now);
-        }
-        let (step, tell) = match order {
-            Order::Reserve { quote, at, passed, nonce, tell } => {
-                let call = quote.call.clone();
-                let task = Task {
-                    step: Some(Step::Reserve { quote, at, passed, nonce }),
-                    tell: Tell::Reserve { call, passed, tell },
-                };
-                if passed && self.later.len() < GROUP {
-                    self.later.push_back((Instant::now(), task));
-                    return;
-                }
-                self.urgent |= !passed;
-                (task.step, task.tell)
-            }
-            Order::Attempt { call, failed, next, at, tell } => {
-                self.urgent = true;
-                (Some(Step::Attempt { call, failed, next, at }), Tell::Attempt(tell))
-            }
-            Order::Settle { call, spent, at, nonce } => {
-                // If the reservation is on its way already, it is not this that is waited for.
-                self.urgent |= called_up && nonce.is_some();
-                (Some(Step::Settle { call, spent, at, nonce }), Tell::Nobody)
-            }
-            Order::Release { call, why } => (Some(Step::Release { call, why }), Tell::Nobody),
-            Order::Reap { call, tell } => {
-                self.urgent |= tell.is_some();
-                (Some(Step::Reap { call }), Tell::Reap(tell))
+        match order {
+            Order::Do(task) => {
+                // What was put down of the same call goes first.
+                self.take_lines();
+                self.take_task(task);
             }
             Order::Flush(tell) => {
                 // What was told before is written before.
-                self.tasks.extend(self.later.drain(..).map(|(_, task)| task));
+                self.take_lines();
+                self.tasks.extend(self.later.until(Instant::now()));
                 self.urgent = true;
-                (None, Tell::Flush(tell))
+                self.take_task(Task { step: None, tell: Tell::Flush(tell), leaf: None });
             }
             Order::Close(tell) => {
                 self.all = true;
                 self.closers.push(tell);
-                return;
             }
-        };
-        self.since.get_or_insert_with(Instant::now);
-        self.tasks.push(Task { step, tell });
+        }
     }
 
+    fn take_task(&mut self, task: Task) {
+        let reserved = task.call().and_then(|call| self.later.call_up(call));
+        let called_up = reserved.is_some();
+        self.tasks.extend(reserved);
+        match &task.step {
+            Some(Step::Reserve { passage: Passage::Passed | Passage::Noted, .. }) if self.later.len() < LATER => {
+                if let Some(call) = task.call().cloned() {
+                    self.later.push(call, task);
+                }
+                return;
+            }
+            Some(Step::Reserve { passage, .. }) => self.urgent |= *passage == Passage::Waits,
+            Some(Step::Attempt { .. }) => self.urgent = true,
+            // If the reservation is on its way already, it is not this that is waited for.
+            Some(Step::Settle { nonce, .. }) => self.urgent |= called_up && nonce.is_some() && task.leaf.is_none(),
+            Some(Step::Reap { .. }) => self.urgent |= matches!(task.tell, Tell::Reap(_)),
+            Some(Step::Release { .. }) | None => {}
+        }
+        self.since.get_or_insert_with(Instant::now);
+        self.tasks.push(task);
+    }
+
+    /// Writes what has gathered: first what somebody waits for and what has to be looked at, then the calls that need no
+    /// looking, and then those are told who wait for all of it.
     async fn write(&mut self) {
         (self.since, self.urgent) = (None, false);
         let tasks = mem::take(&mut self.tasks);
+        let mut groups = self.sort(tasks).into_iter();
+        while let Some(group) = groups.next() {
+            self.write_group(group).await;
+            if self.pause.is_some() {
+                // The others would have to wait for the same.
+                self.tasks.extend(groups.flatten());
+                return;
+            }
+        }
+    }
+
+    fn sort(&self, tasks: Vec<Task>) -> Vec<Vec<Task>> {
+        let pairs = match self.shared.store.most_wholes() {
+            0 => Vec::new(),
+            _ => whole::pairs(tasks.iter().map(|task| task.step.as_ref()), &self.shared.limits()),
+        };
+        let mut tasks: Vec<Option<Task>> = tasks.into_iter().map(Some).collect();
+        let both = pairs.iter().flat_map(|(reserved, settled)| [*reserved, *settled]);
+        let wholes: Vec<Task> = both.filter_map(|at| tasks.get_mut(at).and_then(Option::take)).collect();
+        let (looked_at, waiters) = tasks.into_iter().flatten().partition(|task: &Task| task.step.is_some());
+        let mut groups = vec![looked_at, wholes, waiters];
+        groups.retain(|group| !group.is_empty());
+        groups
+    }
+
+    async fn write_group(&mut self, tasks: Vec<Task>) {
         let mut steps = Vec::with_capacity(tasks.len());
-        let mut tells = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            tells.push((task.step.is_some().then_some(steps.len()), task.tell));
-            steps.extend(task.step);
+        let mut told = Vec::with_capacity(tasks.len());
+        for Task { step, tell, leaf } in tasks {
+            told.push(Told { at: step.is_some().then_some(steps.len()), tell, leaf });
+            steps.extend(step);
         }
         if steps.is_empty() {
-            self.tell(tells, &[]);
+            self.tell(told, &[]);
             return;
         }
         match self.try_write(steps).await {
             Ok(outcomes) => {
                 self.pause = None;
-                self.tell(tells, &outcomes);
+                self.tell(told, &outcomes);
             }
-            Err((steps, error)) => self.put_back(steps, tells, &error).await,
+            Err((steps, error)) => self.put_back(steps, told, &error).await,
         }
     }
 
@@ -321,10 +350,10 @@ impl Keeper {
             held: settings.held,
             now: self.shared.clock.now(),
         });
-        let pairs = whole::pairs(&request.steps, &request.limits, store.most_wholes());
-        let written = match pairs {
-            Some(pairs) => self.write_whole(request.clone(), pairs).await,
-            None => Ok(None),
+        let pairs = whole::pairs(request.steps.iter().map(Some), &request.limits);
+        let written = match pairs.len() * 2 == request.steps.len() && store.most_wholes() > 0 {
+            true => self.write_whole(request.clone(), pairs).await,
+            false => Ok(None),
         };
         match written {
             Ok(Some(outcomes)) => {
@@ -371,30 +400,38 @@ impl Keeper {
     /// Writes a group that need not be looked at. `None`, and nothing is written, if it must be after all.
     async fn write_whole(&self, request: Arc<Post>, pairs: Vec<(usize, usize)>) -> Result<Option<Vec<Outcome>>, Error> {
         let store = &self.shared.store;
-        let args = (request, pairs);
-        store.write_statement(args, |tx, (request, pairs)| Box::pin(whole::write(tx, request, pairs))).await
+        let most = store.most_wholes();
+        let single = pairs.len() <= most;
+        let args = (request, pairs, most);
+        let write: Operation<(Arc<Post>, Vec<(usize, usize)>, usize), _> =
+            |tx, (request, pairs, most)| Box::pin(whole::write(tx, request, pairs, *most));
+        match single {
+            true => store.write_statement(args, write).await,
+            false => store.write_urgently(args, write).await,
+        }
     }
 
     /// After a failure: tells those who can be told, and keeps what must be written.
-    async fn put_back(&mut self, steps: Vec<Step>, tells: Tells, error: &Error) {
+    async fn put_back(&mut self, steps: Vec<Step>, told: Vec<Told>, error: &Error) {
         let alone = steps.len() == 1;
         // A mistake in one order must not keep the others from being written. One by one, only that one fails.
         let fault = matches!(error, Error::Fault(_));
         let mut steps: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
         let mut tasks = Vec::new();
-        for (at, tell) in tells {
+        for Told { at, tell, leaf } in told {
             let step = at.and_then(|at| steps.get_mut(at)).and_then(Option::take);
             match (step, tell) {
-                (Some(step), tell) if fault && !alone => tasks.push(Task { step: Some(step), tell }),
+                (Some(step), tell) if fault && !alone => tasks.push(Task { step: Some(step), tell, leaf }),
                 (Some(step), tell) if fault => {
                     tracing::error!(%error, call.id = %step.call(), "an order of the ledger cannot be written");
+                    self.throw_away([leaf]);
                     refuse(tell, error);
                 }
                 (Some(step), tell @ (Tell::Nobody | Tell::Reserve { passed: true, .. })) => {
-                    tasks.push(Task { step: Some(step), tell });
+                    tasks.push(Task { step: Some(step), tell, leaf });
                 }
                 (Some(_), tell) => refuse(tell, error),
-                (None, tell) => tasks.push(Task { step: None, tell }),
+                (None, tell) => tasks.push(Task { step: None, tell, leaf }),
             }
         }
         if fault && !alone {
@@ -424,32 +461,45 @@ impl Keeper {
         self.tasks.extend(tasks);
     }
 
-    fn tell(&mut self, tells: Tells, outcomes: &[Outcome]) {
-        for (at, tell) in tells {
+    fn tell(&mut self, told: Vec<Told>, outcomes: &[Outcome]) {
+        self.throw_away(told.iter().map(|told| told.leaf));
+        for Told { at, tell, .. } in told {
             match (tell, at.and_then(|at| outcomes.get(at))) {
                 (Tell::Reserve { call, passed, tell }, Some(Outcome::Reserve(outcome))) => {
                     let reserved = outcome.is_ok();
                     // Whoever went away before he was told will not come back for it.
                     if tell.send(outcome.clone()).is_err() && reserved && !passed {
                         let step = Step::Release { call, why: "nobody waited for it".to_owned() };
-                        self.tasks.push(Task { step: Some(step), tell: Tell::Nobody });
+                        self.tasks.push(Task { step: Some(step), tell: Tell::Nobody, leaf: None });
                         self.since.get_or_insert_with(Instant::now);
                     }
                 }
                 (Tell::Attempt(tell), _) => drop(tell.send(Ok(()))),
-                (Tell::Reap(Some(tell)) | Tell::Flush(tell), _) => drop(tell.send(())),
-                (Tell::Reserve { .. } | Tell::Reap(None) | Tell::Nobody, _) => {}
+                (Tell::Reap(tell) | Tell::Flush(tell), _) => drop(tell.send(())),
+                (Tell::Reserve { .. } | Tell::Nobody, _) => {}
             }
+        }
+    }
+
+    /// These lines of the journal are written, or never will be.
+    fn throw_away(&self, leaves: impl IntoIterator<Item = Option<Leaf>>) {
+        let Some(journal) = &self.shared.journal else { return };
+        let mut lines: BTreeMap<Leaf, usize> = BTreeMap::new();
+        for leaf in leaves.into_iter().flatten() {
+            *lines.entry(leaf).or_default() += 1;
+        }
+        for (leaf, lines) in lines {
+            journal.done(leaf, lines);
         }
     }
 }
 
-/// Puts a reservation into the group because something is said of its call, and answers whether there was one.
-fn call_up(later: &mut VecDeque<(Instant, Task)>, call: &CallId, tasks: &mut Vec<Task>) -> bool {
-    let found = later.iter().position(|(_, task)| task.step.as_ref().is_some_and(|step| step.call() == call));
-    let Some((_, task)) = found.and_then(|at| later.remove(at)) else { return false };
-    tasks.push(task);
-    true
+/// Lines wait in the journal.
+async fn heaped(shared: &Shared) {
+    match &shared.journal {
+        Some(journal) => journal.heaped.notified().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn regain(request: Arc<Post>) -> Vec<Step> {

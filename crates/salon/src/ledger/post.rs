@@ -12,6 +12,7 @@ use salon_store::ledger::{
     Account, AccountKey, AttemptEnd, AttemptRow, AttemptState, Call, CallState, Crossing, Entry, Holder, Payer, Reach,
 };
 use salon_store::{Result, Tx};
+use serde::{Deserialize, Serialize};
 
 mod ends;
 mod reserve;
@@ -22,12 +23,26 @@ use super::{Attempt, Failed, Granted, NotReserved, Quote, Spent, Standing, Unkno
 /// Held calls of one person that are looked through for the same question.
 const HELD: i64 = 50;
 
-#[derive(Clone, Debug)]
+/// How a reservation goes by the limits that this process knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Passage {
+    /// One applies: somebody stands still until it is decided.
+    Waits,
+    /// None does: the caller goes on, and asks again before anything is passed on.
+    Passed,
+    /// None does, and that it was let through is put down: nothing can refuse it any more.
+    Noted,
+}
+
+/// What is told of a call, and what a line of the journal holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Step {
     Reserve {
         quote: Box<Quote>,
         at: Time,
-        passed: bool,
+        passage: Passage,
         nonce: i64,
     },
     Attempt {
@@ -267,9 +282,9 @@ impl<'a> Group<'a> {
 
     async fn take(&mut self, tx: &mut Tx, step: &Step) -> Result<Outcome> {
         match step {
-            Step::Reserve { quote, at, passed, nonce } => {
-                let asked = reserve::Asked { quote, at: *at, nonce: *nonce };
-                return Ok(Outcome::Reserve(self.reserve(tx, &asked, *passed).await?));
+            Step::Reserve { quote, at, passage, nonce } => {
+                let asked = reserve::Asked { quote, at: *at, passage: *passage, nonce: *nonce };
+                return Ok(Outcome::Reserve(self.reserve(tx, &asked).await?));
             }
             Step::Attempt { call, failed, next, at } => self.attempt(call, failed.as_ref(), next, *at),
             Step::Settle { call, spent, at, nonce } => self.settle(call, spent, *at, *nonce),

@@ -11,7 +11,8 @@ use salon_store::ledger::Difference;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-use super::keeper::Order;
+use super::keeper::{Order, Task, Tell};
+use super::post::Step;
 use super::{Shared, closed};
 
 /// Calls that are given up, and accounts that are counted, in one go.
@@ -78,7 +79,8 @@ pub(super) async fn reap_once(shared: &Shared, orders: &mpsc::Sender<Order>) -> 
         let mut told = Vec::with_capacity(found);
         for call in overdue {
             let (tell, hear) = oneshot::channel();
-            orders.send(Order::Reap { call, tell: Some(tell) }).await.map_err(|_| closed())?;
+            let task = Task { step: Some(Step::Reap { call }), tell: Tell::Reap(tell), leaf: None };
+            orders.send(Order::Do(task)).await.map_err(|_| closed())?;
             told.push(hear);
         }
         for hear in told {

@@ -256,6 +256,7 @@ pub(super) async fn tell_again(relay: &Relay, ask: &Ask, head: &Head, kept: Kept
     let now = relay.salon.clock.now();
     let quote = Quote {
         call: ask.id.clone(),
+        fresh: ask.is_fresh(),
         payer: ask.payer(),
         door: ask.door().to_owned(),
         model: head.model.clone(),

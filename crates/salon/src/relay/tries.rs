@@ -106,6 +106,7 @@ pub(super) async fn begin(
     let put = calling.put(&turn.what)?;
     let quote = Quote {
         call: calling.ask.id.clone(),
+        fresh: calling.ask.is_fresh(),
         payer: calling.ask.payer(),
         door: calling.ask.door().to_owned(),
         model: calling.head.model.clone(),

@@ -122,6 +122,7 @@ impl Fare {
         let tokens = Tokens::new(estimate::brief_tokens(brief), brief.wishes.max_output.unwrap_or(USUAL_OUTPUT));
         let quote = Quote {
             call: asker.call.clone(),
+            fresh: false,
             payer: payer(&asker.caller, Some(&asker.asking)),
             door: DOOR_OF_TURNS.to_owned(),
             model: configured.name.clone(),

@@ -83,6 +83,7 @@ pub async fn add(book: &Book, limit: Limit) {
 pub fn quote(call: &str, payer: Payer, micros: i64) -> Quote {
     Quote {
         call: CallId::new(call),
+        fresh: true,
         payer,
         door: "chat".to_owned(),
         model: "parrot-1".to_owned(),

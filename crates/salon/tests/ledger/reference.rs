@@ -240,9 +240,11 @@ fn payers(org: &OrgId) -> Vec<Payer> {
         .collect()
 }
 
-async fn play(store: &Store, org: OrgId, unknown: Unknown, steps: Vec<Step>) {
+async fn play(store: &Store, org: OrgId, unknown: Unknown, journaled: bool, steps: Vec<Step>) {
     let clock = Clock::wound_to(NOON);
-    let settings = salon::ledger::BookSettings { unknown, ..calm() };
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = journaled.then(|| folder.path().to_owned());
+    let settings = salon::ledger::BookSettings { unknown, journal, ..calm() };
     let mut book = Book::open(store.clone(), clock.clone(), settings.clone()).await.expect("a book");
     let payers = payers(&org);
     let mut model = Model { org: org.clone(), unknown, limits: Vec::new(), calls: Vec::new() };
@@ -287,7 +289,7 @@ async fn play(store: &Store, org: OrgId, unknown: Unknown, steps: Vec<Step>) {
             Step::Again(index) => {
                 let Some(call) = picked(&index) else { continue };
                 let mut quote = model.find(call.as_str()).expect("a call").quote.clone();
-                quote.deadline = now + HOUR;
+                (quote.deadline, quote.fresh) = (now + HOUR, false);
                 reserve(&book, &mut model, quote, now).await;
             }
             Step::Settle(index, micros) => {
@@ -335,6 +337,7 @@ async fn play(store: &Store, org: OrgId, unknown: Unknown, steps: Vec<Step>) {
                 book = Book::open(store.clone(), clock.clone(), settings.clone()).await.expect("a book");
             }
         }
+        book.flush().await.expect("flush");
         compare(store, &model, clock.now()).await;
     }
     clock.wind(DAY * 2);
@@ -392,11 +395,11 @@ async fn the_ledger_does_what_the_reference_does(Scratch { store, .. }: Scratch)
     tokio::task::block_in_place(|| {
         let mut runner = TestRunner::new(Config { cases: 48, ..Config::default() });
         let played = std::cell::Cell::new(0);
-        let outcome = runner.run(&(steps(), any::<bool>()), |(steps, strict)| {
+        let outcome = runner.run(&(steps(), any::<bool>(), any::<bool>()), |(steps, strict, journaled)| {
             played.set(played.get() + 1);
             let org = OrgId::new(format!("org {}", played.get()));
             let unknown = if strict { Unknown::UpperBound } else { Unknown::Report };
-            runtime.block_on(play(&store, org, unknown, steps));
+            runtime.block_on(play(&store, org, unknown, journaled, steps));
             Ok(())
         });
         if let Err(error) = outcome {

@@ -1,6 +1,7 @@
 //! Attempts: every question that was, or may have been, put to an upstream.
 
 use salon_core::{CallId, SecretId, Time};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Statement, id_list};
@@ -12,7 +13,7 @@ use crate::many::{bundles, many};
 use crate::row::{Column, storable};
 
 /// A question that is about to be put to an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// From 1.
     pub n: i64,

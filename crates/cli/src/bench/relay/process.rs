@@ -11,6 +11,8 @@ use reqwest::{Client, StatusCode};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
+use crate::config::upstreams::MOST_CALLS;
+
 /// The kernel counts processor time in these, for whoever asks in /proc.
 const TICKS_PER_SECOND: f64 = 100.0;
 /// How long a process may take until it answers.
@@ -83,8 +85,9 @@ impl Salon {
     /// Writes down whom it asks for the models.
     pub fn configure(&self, upstream: SocketAddr, models: &[&str]) -> Result<()> {
         std::fs::create_dir_all(&self.folder)?;
+        // All that is asked is asked in the name of two people.
         let mut text = format!(
-            "[upstreams.bench]\nkind = \"compatible\"\nbase_url = \"http://{upstream}/v1\"\nkey_env = \"BENCH_KEY\"\n"
+            "[relay]\ncalls_per_user = {MOST_CALLS}\n\n[upstreams.bench]\nkind = \"compatible\"\nbase_url = \"http://{upstream}/v1\"\nkey_env = \"BENCH_KEY\"\n"
         );
         for model in models {
             text.push_str(&format!(

@@ -7,12 +7,13 @@ use salon_core::{Amounts, CallId, Limit, Time};
 use salon_store::ledger::{Account, AccountKey, AttemptState, Call, CallState, Payer};
 use salon_store::{Result, Tx};
 
-use super::{Granted, Group, HELD, Known, NotReserved, Quote, Standing};
+use super::{Granted, Group, HELD, Known, NotReserved, Passage, Quote, Standing};
 
 /// A reservation that is asked for.
 pub(super) struct Asked<'q> {
     pub(super) quote: &'q Quote,
     pub(super) at: Time,
+    pub(super) passage: Passage,
     pub(super) nonce: i64,
 }
 
@@ -21,9 +22,8 @@ impl Group<'_> {
         &mut self,
         tx: &mut Tx,
         asked: &Asked<'_>,
-        passed: bool,
     ) -> Result<std::result::Result<Granted, NotReserved>> {
-        let Asked { quote, at, nonce } = *asked;
+        let Asked { quote, at, passage, nonce } = *asked;
         let limits = self.limits.clone();
         let applying = self.applying(&limits, &quote.payer, at);
         let mut approved = false;
@@ -50,9 +50,11 @@ impl Group<'_> {
             applying.iter().filter_map(|(limit, key)| Some((*limit, self.find(key)?))).collect();
         self.set_caps(&deciding, &quote.payer, at);
 
-        let stopped = deciding.iter().map(|(_, account)| &self.accounts[*account]).find(|a| a.stopped.is_some());
+        let noted = passage == Passage::Noted;
+        let stopped =
+            deciding.iter().map(|(_, account)| &self.accounts[*account]).find(|a| a.stopped.is_some() && !noted);
         let mut refusal = stopped.map(|account| NotReserved::Stopped { account: account.id.clone() });
-        if refusal.is_none() {
+        if refusal.is_none() && !noted {
             let over = deciding.iter().enumerate().filter_map(|(n, (limit, account))| {
                 let account = &self.accounts[*account];
                 let fits = balance(account).has_room(quote.most.of(limit.measure), limit.amount);
@@ -72,7 +74,7 @@ impl Group<'_> {
             };
         }
         if let Some(refusal) = refusal {
-            if passed {
+            if passage == Passage::Passed {
                 self.note_passed(asked, &refusal);
             }
             return Ok(Err(refusal));
@@ -80,7 +82,7 @@ impl Group<'_> {
         for account in self.accounts_of(&quote.payer, at) {
             let more = quote.most.of(self.accounts[account].key.measure).max(0);
             self.change(account, |account| account.reserved = account.reserved.saturating_add(more));
-            if approved {
+            if approved || noted {
                 self.excuse(account);
             }
         }
@@ -148,7 +150,7 @@ impl Group<'_> {
     }
 
     fn add_call(&mut self, asked: &Asked<'_>, state: CallState, deadline: Time, limit: Option<&Limit>) {
-        let Asked { quote, at, nonce } = *asked;
+        let Asked { quote, at, nonce, .. } = *asked;
         // Where nothing was granted, whoever settles this reservation is to find none.
         let nonce = if state == CallState::Reserved { nonce } else { !nonce };
         let call = Call {

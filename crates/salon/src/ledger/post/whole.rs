@@ -5,37 +5,55 @@
 
 use std::collections::HashMap;
 
-use salon_core::Limits;
+use salon_core::{CallId, Limits};
 use salon_store::ledger::Whole;
 use salon_store::{Result, Tx};
 
 use super::reserve::not_less;
-use super::{Attempt, Granted, Outcome, Post, Quote, Spent, Step};
+use super::{Attempt, Granted, Outcome, Passage, Post, Quote, Spent, Step};
 
-/// The places of the two steps of each call, if a group is such a one as far as this process knows.
-pub(in crate::ledger) fn pairs(steps: &[Step], limits: &Limits, most: usize) -> Option<Vec<(usize, usize)>> {
-    if steps.len() % 2 == 1 || steps.len() / 2 > most {
-        return None;
-    }
-    let mut begun: HashMap<i64, usize> = HashMap::with_capacity(steps.len() / 2);
-    let mut pairs = Vec::with_capacity(steps.len() / 2);
-    for (at, step) in steps.iter().enumerate() {
-        match step {
-            Step::Reserve { quote, passed: true, nonce, .. } if !limits.know(&quote.payer.org) => {
-                begun.insert(*nonce, at);
+/// The places of the two steps of each such call in a group, as far as this process knows. Nothing else is said there of
+/// these calls, so they may be written before the others or after.
+pub(in crate::ledger) fn pairs<'s>(
+    steps: impl Iterator<Item = Option<&'s Step>>,
+    limits: &Limits,
+) -> Vec<(usize, usize)> {
+    let mut begun: HashMap<&CallId, Begun<'_>> = HashMap::new();
+    for (at, step) in steps.enumerate() {
+        let Some(step) = step else { continue };
+        let begun = begun.entry(step.call()).or_insert(Begun::Nothing);
+        *begun = match (&*begun, step) {
+            (Begun::Nothing, Step::Reserve { quote, passage: Passage::Passed | Passage::Noted, nonce, .. })
+                if !limits.know(&quote.payer.org) =>
+            {
+                Begun::Reserved(at, quote, *nonce)
             }
-            Step::Settle { call, spent, nonce: Some(nonce), .. } => {
-                let reserved = begun.remove(nonce)?;
-                let Step::Reserve { quote, .. } = &steps[reserved] else { return None };
-                if quote.call != *call || !fits(quote.first.as_ref()?, spent) {
-                    return None;
-                }
-                pairs.push((reserved, at));
+            (Begun::Reserved(reserved, quote, nonce), Step::Settle { spent, nonce: Some(settled), .. })
+                if nonce == settled && quote.first.as_ref().is_some_and(|first| fits(first, spent)) =>
+            {
+                Begun::Whole(*reserved, at)
             }
-            _ => return None,
-        }
+            _ => Begun::Otherwise,
+        };
     }
-    (pairs.len() * 2 == steps.len()).then_some(pairs)
+    let whole = |begun: Begun<'_>| match begun {
+        Begun::Whole(reserved, settled) => Some((reserved, settled)),
+        Begun::Nothing | Begun::Reserved(..) | Begun::Otherwise => None,
+    };
+    let mut pairs: Vec<(usize, usize)> = begun.into_values().filter_map(whole).collect();
+    // In the order in which they began, for the sake of the index.
+    pairs.sort_unstable();
+    pairs
+}
+
+/// What a group says of a call.
+enum Begun<'s> {
+    Nothing,
+    /// Where, and by which number it is known to its end.
+    Reserved(usize, &'s Quote, i64),
+    Whole(usize, usize),
+    /// Something that has to be looked at.
+    Otherwise,
 }
 
 /// Whether it was the first attempt that was answered, and it is written down with the words of the answer.
@@ -44,16 +62,20 @@ fn fits(first: &Attempt, spent: &Spent) -> bool {
     asked == (spent.attempt, &spent.upstream, &spent.upstream_model, &spent.whose) && first.secret.is_none()
 }
 
-/// Writes such a group. `None`, and nothing is written, if something is otherwise.
+/// Writes such a group, so many calls at once. `None` if something is otherwise: then the whole group is to be decided, and
+/// what of it is written will be found.
 pub(in crate::ledger) async fn write(
     tx: &mut Tx,
     post: &Post,
     pairs: &[(usize, usize)],
+    most: usize,
 ) -> Result<Option<Vec<Outcome>>> {
     let wholes: Option<Vec<Whole<'_>>> = pairs.iter().map(|pair| whole(post, *pair)).collect();
     let Some(wholes) = wholes else { return Ok(None) };
-    if !tx.add_wholes(&wholes, post.limits.revision, post.now).await? {
-        return Ok(None);
+    for wholes in wholes.chunks(most) {
+        if !tx.add_wholes(wholes, post.limits.revision, post.now).await? {
+            return Ok(None);
+        }
     }
     let outcome = |step: &Step| match step {
         Step::Reserve { .. } => Outcome::Reserve(Ok(Granted::default())),
@@ -68,7 +90,7 @@ fn whole(post: &Post, (reserved, settled): (usize, usize)) -> Option<Whole<'_>> 
     else {
         return None;
     };
-    let Quote { call, payer, door, model, most, deadline, first } = &**quote;
+    let Quote { call, payer, door, model, most, deadline, first, .. } = &**quote;
     Some(Whole {
         id: call,
         payer,
