@@ -83,6 +83,11 @@ function follow(article) {
     working();
     if (stay) toEnd();
   });
+  // Whoever reads is logged in no more: the page says so by being asked for again.
+  source.addEventListener("gone", () => {
+    source.close();
+    window.location.reload();
+  });
   source.addEventListener("open", () => { lost(article, false); });
   source.addEventListener("error", () => {
     // The browser comes again by itself; a stream that was refused says so by being closed.

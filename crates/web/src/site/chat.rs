@@ -15,15 +15,16 @@ use axum::response::{Html, IntoResponse, Response};
 use salon::logins::Visit;
 use salon::sessions::{Asked, LONGEST_PICTURE, MOST_FILES, NotBrought, Question};
 use salon_core::event::{Voice, VoiceState};
+use salon_core::overrun::Overrun;
 use salon_core::style::Style;
-use salon_core::{AskId, DialogId, FileId, LeftFile, Reply, ReplyState, Turn, TurnId, TurnState, Wishes};
+use salon_core::{AskId, DialogId, FileId, LeftFile, Measure, Micros, Reply, ReplyState, Turn, TurnId, TurnState, Wishes};
 use salon_store::{AskState, Request as Same, Shelved};
 use serde::Deserialize;
 
 use super::dialogs::{place, shell_of, short};
 use super::door::Nothing;
 use super::markdown::blocks;
-use super::shell::{Shell, page as shown, page_as};
+use super::shell::{Shell, grouped, page as shown, page_as};
 use super::visitor::{Filled, Visitor, is_seal, stale};
 use super::{broken, missing, refuse, see};
 use crate::Web;
@@ -362,13 +363,35 @@ fn failure(shell: &Shell, turn: &Turn, reply: &Reply) -> Option<String> {
     match turn.state {
         TurnState::Stopped => Some(shell.t("chat.stopped")),
         TurnState::Failed => Some(match &reply.state {
-            ReplyState::Failed { code, message } => {
-                shell.lang.find(&format!("failure.{code}"), &[]).unwrap_or_else(|| message.clone())
-            }
+            ReplyState::Failed { code, message } => match Overrun::parse(message) {
+                Some(overrun) => over_limit(shell, &overrun),
+                None => shell.lang.find(&format!("failure.{code}"), &[]).unwrap_or_else(|| message.clone()),
+            },
             _ => turn.error.clone().unwrap_or_else(|| shell.t("chat.failed")),
         }),
         _ => None,
     }
+}
+
+/// Which limit has no room, when it has some again, and what helps meanwhile.
+fn over_limit(shell: &Shell, overrun: &Overrun) -> String {
+    let Overrun { scope, measure, period, limit, remaining, anew } = overrun;
+    let amount = |of: i64| {
+        let number = match measure {
+            Measure::Micros => Micros(of).to_string(),
+            Measure::Tokens | Measure::Requests => grouped(of),
+        };
+        let one = if of == 1 && *measure != Measure::Micros { ".one" } else { "" };
+        shell.lang.say(&format!("amount.{}{one}", measure.as_str()), &[("number", &number)])
+    };
+    let whose = shell.lang.say(&format!("limit.of.{}", scope.as_str()), &[]);
+    let limit = shell.lang.say(&format!("allowance.{}", period.as_str()), &[("amount", &amount(*limit))]);
+    let anew = match anew {
+        Some((day, zone)) => shell.lang.say("limit.anew", &[("day", day), ("zone", zone)]),
+        None => shell.lang.say("limit.never", &[]),
+    };
+    let holes = [("whose", whose.as_str()), ("limit", &limit), ("left", &amount(*remaining)), ("anew", &anew)];
+    shell.lang.say("page.chat.over", &holes)
 }
 
 /// `POST /dialogs`: a new conversation begins with its first question.

@@ -148,7 +148,7 @@ pub(super) fn picture(text: &str) -> Option<String> {
     let size = code.size() + 8;
     // Black on white whatever the theme: cameras want it so.
     Some(format!(
-        "<svg class=\"qr\" viewBox=\"0 0 {size} {size}\" role=\"img\"><rect width=\"{size}\" height=\"{size}\" \
+        "<svg class=\"qr\" viewBox=\"0 0 {size} {size}\" aria-hidden=\"true\"><rect width=\"{size}\" height=\"{size}\" \
          fill=\"#fff\"/><path d=\"{path}\" fill=\"#000\"/></svg>"
     ))
 }

@@ -1,7 +1,7 @@
 //! An answer while it is written, for the page's script: what changed of its HTML, then the whole turn.
 //!
-//! Frames are `answer` (blocks from a place on), `aside` (what stands beside), and at the end `whole`. Each holds one JSON
-//! object on one line, so nothing that a model writes can become a frame.
+//! Frames are `answer` (blocks from a place on), `aside` (what stands beside), and at the end `whole`, or `gone` if its reader
+//! is logged in no more. Each holds one JSON object on one line, so nothing that a model writes can become a frame.
 
 use std::time::Duration;
 
@@ -106,8 +106,15 @@ async fn tell(mut teller: Teller, said: mpsc::Sender<Bytes>) {
             }
             () = said.closed() => return,
             _ = look.tick() => {
-                if began.elapsed() > LONGEST || !teller.may_read().await {
-                    return;
+                let may_read = if began.elapsed() > LONGEST { None } else { teller.may_read().await };
+                match may_read {
+                    Some(true) => {}
+                    Some(false) => {
+                        said.send(frame("gone", &json!({})).into()).await.ok();
+                        return;
+                    }
+                    // The browser comes again by itself.
+                    None => return,
                 }
                 if spoke.elapsed() >= SILENCE { b": still there\n\n".to_vec() } else { Vec::new() }
             }
@@ -129,9 +136,10 @@ async fn until(due: Option<Instant>) {
 }
 
 impl Teller {
-    async fn may_read(&self) -> bool {
-        let now = visit(&self.web, &self.headers, Realm::House).await;
-        matches!(now, Ok(Some(now)) if now.login.id == self.visitor.login.id)
+    /// Whether who came in is still there; `None` if that cannot be told just now.
+    async fn may_read(&self) -> Option<bool> {
+        let now = visit(&self.web, &self.headers, Realm::House).await.ok()?;
+        Some(now.is_some_and(|now| now.login.id == self.visitor.login.id))
     }
 
     fn changes(&mut self, reply: &Reply) -> Vec<u8> {
@@ -153,6 +161,8 @@ impl Teller {
     /// The turn as it ended, with what it cost.
     async fn whole(&self, reply: &Reply) -> Option<Vec<u8>> {
         let turn = self.web.salon.find_turn_of(&self.visitor.caller, &self.dialog, &self.turn).await.ok()??;
+        // The turn ends before its bill is on the disk.
+        self.web.relay.book.flush().await.ok();
         let costs = async { self.web.salon.store.read().await?.costs_of_dialog(&self.dialog).await };
         let costs = costs.await.unwrap_or_default();
         let cost = costs.iter().find(|(id, _)| *id == turn.id).map_or(0, |(_, micros)| *micros);
