@@ -4,7 +4,8 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -23,6 +24,9 @@ const packages = join(process.env.SALON_TEST_AGENTS ?? join(here, "agents"), "no
 export const DESKTOP = { width: 1280, height: 800 };
 export const PHONE = { width: 390, height: 844 };
 export const SMALL_PHONE = { width: 360, height: 640 };
+
+/** Good enough for everybody here. */
+export const PASSWORD = "storks fly south";
 
 const PATIENCE_MS = 20_000;
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
@@ -94,7 +98,7 @@ class House {
 
   /** Where the first administrator comes in; printed once, at the start. */
   first() {
-    const [, door] = /First visit (\S+)/.exec(this.#output) ?? assert.fail(`no first visit:\n${this.#output}`);
+    const [, door] = /(?:First visit |within a day and once:\s+)(\S+)/.exec(this.#output) ?? assert.fail(`no first visit:\n${this.#output}`);
     return door;
   }
 
@@ -206,6 +210,43 @@ policy = "${policy}"
   }
 }
 
+/** Opens a house with the bot `house`, answered by models of a scripted server, to which everybody brings a key of their own. */
+export function openModels(models) {
+  const house = new Models(models);
+  before(() => house.open());
+  after(() => house.close());
+  return house;
+}
+
+class Models extends House {
+  #models;
+  /** Where the models are. */
+  upstream = "";
+
+  constructor(models) {
+    super();
+    this.#models = models;
+  }
+
+  async start(folder, listen, mockListen) {
+    const upstream = await freeAddress();
+    this.upstream = `http://${upstream}`;
+    const models = this.#models.map((name) => `\n[models.${name}]\nupstream = "openai"\nmodel = "mock-${name}"\nrates = { input = "1", output = "2" }\n`);
+    writeFileSync(join(folder, "salon.toml"), `[telegram]\napi_base_url = "${this.url}"\n\n[upstreams.openai]\nkind = "openai"\nbase_url = "${this.upstream}/v1"\n\n[engines.model]\nmodel = "${this.#models[0]}"\n${models.join("")}`);
+    writeFileSync(join(folder, "bots.yaml"), "bots:\n  - bot_id: house\n    name: House\n    adapter: model\n    telegram_token: mock_token_1\n    owner_user_id: 9001\n    allow: [9002]\n");
+    this.run(["mock", "--listen", mockListen, "--upstream", upstream, "--bots", "bots.yaml", "--bot-url", this.salon], { cwd: folder });
+    await this.ready(`${this.url}/healthz`);
+    this.run(["serve", "--listen", listen, "--bots", "bots.yaml", "--data", "data"], { cwd: folder, env: { PATH: process.env.PATH } });
+  }
+
+  /** What the scripted server was asked, oldest first. */
+  async asked() {
+    const response = await fetch(`${this.upstream}/_mock/upstream/calls`);
+    assert.ok(response.ok, `the scripted server: ${response.status}`);
+    return (await response.json()).result.calls;
+  }
+}
+
 function native() {
   const makers = join(packages, "@anthropic-ai");
   return (existsSync(makers) && readdirSync(makers).find((name) => name.startsWith("claude-code-"))) || "claude-code";
@@ -289,6 +330,38 @@ export async function say(page, text) {
 
 /** The last thing the bot said that is more than a placeholder. */
 export const lastAnswer = (page) => page.locator("#timeline-list .bubble.bot:not(.is-thinking)").last();
+
+/** Registers whoever was let in by a link. */
+export async function register(page, link, name) {
+  await page.goto(link);
+  await page.getByLabel("Name").fill(name);
+  await page.getByLabel("E-mail").fill(`${name.toLowerCase()}@birds.example`);
+  await page.getByLabel("Password").fill(PASSWORD);
+  await page.getByRole("button", { name: "Register" }).click();
+  await page.getByRole("heading", { name: `Hello, ${name}` }).waitFor();
+}
+
+/** Comes in at the door that is open. */
+export async function logIn(page, name) {
+  await page.getByLabel("E-mail").fill(`${name.toLowerCase()}@birds.example`);
+  await page.getByLabel("Password").fill(PASSWORD);
+  await page.getByRole("button", { name: "Log in" }).click();
+}
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** Asks axe, with all its rules, and fails on any finding that is not `excused`. */
+export async function examine(page, where, options = {}, excused = () => false) {
+  // Asked once of each page: it is half a megabyte.
+  if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(axe);
+  const { violations } = await page.evaluate((options) => window.axe.run(document, { resultTypes: ["violations"], ...options }), options);
+  const counted = violations.filter((violation) => !excused(violation));
+  const found = counted.map(({ id, impact, nodes }) => `${id} (${impact}): ${nodes.map((node) => `${node.target.join(" ")} ${node.any.concat(node.all, node.none).map((check) => check.message).join("; ")}`).join(" | ")}`);
+  assert.deepEqual(found, [], where);
+}
+
+/** How much a page is wider than the screen. */
+export const wide = (page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
 
 async function freeAddress() {
   return new Promise((found, failed) => {

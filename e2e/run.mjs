@@ -1,5 +1,5 @@
-// Runs every browser test, one file after another: each starts its own Salon, and a small machine
-// should not have to carry several at once.
+// Runs every browser test, two files at a time: each starts its own Salon, of which one mostly waits while the other is at
+// work, and a small machine should not have to carry more at once.
 
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
@@ -20,6 +20,6 @@ for (const [path, what] of missing) console.error(`${path} is missing: it should
 if (files.length === 0) console.error(`No test file is named like ${wanted.join(", ")}.`);
 if (missing.length > 0 || files.length === 0) process.exit(1);
 
-const tests = spawn(process.execPath, ["--test", "--test-concurrency=1", "--test-timeout=180000", "--test-reporter=spec", ...files], { cwd: here, stdio: "inherit" });
+const tests = spawn(process.execPath, ["--test", "--test-concurrency=2", "--test-timeout=180000", "--test-reporter=spec", ...files], { cwd: here, stdio: "inherit" });
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => tests.kill(signal));
 tests.on("exit", (code) => process.exit(code ?? 1));

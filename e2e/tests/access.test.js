@@ -1,11 +1,8 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { test } from "node:test";
-import { becomes, choose, DESKTOP, lastAnswer, openHouse, PHONE, say, shoot } from "../house.mjs";
+import { describe, test } from "node:test";
+import { becomes, choose, DESKTOP, examine as ask, lastAnswer, openHouse, PHONE, say, shoot } from "../house.mjs";
 
 const house = openHouse();
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /**
  * Asks axe, with all its rules, and fails on any finding but one: a text area that is a combobox while its
@@ -13,59 +10,58 @@ const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
  */
 async function examine(page, where) {
   await page.evaluate(() => Promise.all(document.getAnimations().filter((animation) => animation.effect.getComputedTiming().iterations !== Infinity).map((animation) => animation.finished.catch(() => {}))));
-  await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"], iframes: false }));
   const isField = (node) => node.target.length === 1 && node.target[0] === "#message-input";
-  const counted = violations.filter(({ id, nodes }) => !(id === "aria-allowed-role" && nodes.every(isField)));
-  const found = counted.map(({ id, impact, nodes }) => `${id} (${impact}): ${nodes.map((node) => `${node.target.join(" ")} ${node.any.concat(node.all, node.none).map((check) => check.message).join("; ")}`).join(" | ")}`);
-  assert.deepEqual(found, [], where);
+  await ask(page, where, { iframes: false }, ({ id, nodes }) => id === "aria-allowed-role" && nodes.every(isField));
 }
 
-for (const theme of ["light", "dark"]) {
-  for (const [name, size] of [["desktop", DESKTOP], ["phone", PHONE]]) {
-    test(`the page is accessible in every state (${theme}, ${name})`, () =>
-      house.visit({ size, theme, chat: size.width + theme.length }, async (page) => {
-        const look = async (state) => {
-          await shoot(page, `${state}-${name}-${theme}`);
-          await examine(page, `${state}, ${name}, ${theme}`);
-        };
-        await choose(page, "parrot");
-        await look("empty");
-        await page.locator("#message-input").pressSequentially("/");
-        await look("commands");
-        await page.locator("#message-input").fill("");
-        await say(page, "see `this` and https://youtu.be/dQw4w9WgXcQ");
-        await lastAnswer(page).filter({ hasText: "see" }).waitFor();
-        await look("conversation");
-        await choose(page, "storyteller");
-        await say(page, "Tell me a story");
-        await lastAnswer(page).waitFor();
-        await page.locator(".bubble.bot").last().locator(".keyboard-btn").nth(1).waitFor({ timeout: 60_000 });
-        await look("story");
-        if (size === PHONE) {
-          await page.locator("#open-bots-btn").click();
-          await look("bots");
-          await page.locator("#bot-sidebar [data-close-drawer]").click();
-          await page.locator("#open-panel-btn").click();
-        }
-        for (const fold of await page.locator("#side-panel details").all()) await fold.locator("summary").click();
-        await look("panel");
-        if (size === PHONE) {
-          await page.locator("#side-panel [data-close-drawer]").click();
-          await page.locator("#open-bots-btn").click();
-        }
-        for (const bot of ["parrot", "model"]) await page.locator(`.bot-item[data-bot-id=${bot}] .bot-item-check`).check();
-        await page.locator(".bot-item.is-selected .bot-item-edit-btn").click();
-        await look("dialog");
-        await page.locator("#profile-cancel-btn").click();
-        await page.locator("#parallel-message-input").fill("And you?");
-        await page.locator("#parallel-send-btn").click();
-        await page.locator("#compare-board").waitFor();
-        await page.locator(".compare-column .bubble").nth(1).waitFor();
-        await look("compare");
-      }));
+// Beside each other, for all of them wait for the same slow story.
+describe("in every state", { concurrency: true }, () => {
+  for (const theme of ["light", "dark"]) {
+    for (const [name, size] of [["desktop", DESKTOP], ["phone", PHONE]]) {
+      test(`the page is accessible in every state (${theme}, ${name})`, () =>
+        house.visit({ size, theme, chat: size.width + theme.length }, async (page) => {
+          const look = async (state) => {
+            await shoot(page, `${state}-${name}-${theme}`);
+            await examine(page, `${state}, ${name}, ${theme}`);
+          };
+          await choose(page, "parrot");
+          await look("empty");
+          await page.locator("#message-input").pressSequentially("/");
+          await look("commands");
+          await page.locator("#message-input").fill("");
+          await say(page, "see `this` and https://youtu.be/dQw4w9WgXcQ");
+          await lastAnswer(page).filter({ hasText: "see" }).waitFor();
+          await look("conversation");
+          await choose(page, "storyteller");
+          await say(page, "Tell me a story");
+          await lastAnswer(page).waitFor();
+          await page.locator(".bubble.bot").last().locator(".keyboard-btn").nth(1).waitFor({ timeout: 60_000 });
+          await look("story");
+          if (size === PHONE) {
+            await page.locator("#open-bots-btn").click();
+            await look("bots");
+            await page.locator("#bot-sidebar [data-close-drawer]").click();
+            await page.locator("#open-panel-btn").click();
+          }
+          for (const fold of await page.locator("#side-panel details").all()) await fold.locator("summary").click();
+          await look("panel");
+          if (size === PHONE) {
+            await page.locator("#side-panel [data-close-drawer]").click();
+            await page.locator("#open-bots-btn").click();
+          }
+          for (const bot of ["parrot", "model"]) await page.locator(`.bot-item[data-bot-id=${bot}] .bot-item-check`).check();
+          await page.locator(".bot-item.is-selected .bot-item-edit-btn").click();
+          await look("dialog");
+          await page.locator("#profile-cancel-btn").click();
+          await page.locator("#parallel-message-input").fill("And you?");
+          await page.locator("#parallel-send-btn").click();
+          await page.locator("#compare-board").waitFor();
+          await page.locator(".compare-column .bubble").nth(1).waitFor();
+          await look("compare");
+        }));
+    }
   }
-}
+});
 
 test("everything can be reached and done by keyboard alone", () =>
   house.visit({ chat: 61 }, async (page) => {

@@ -1,31 +1,34 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { describe, test } from "node:test";
 import { becomes, DESKTOP, openHouse, PHONE, shoot } from "../house.mjs";
 
 const house = openHouse();
 
-for (const [name, size] of [["desktop", DESKTOP], ["phone", PHONE]]) {
-  test(`two bots are asked at once and answer side by side (${name})`, () =>
-    house.visit({ size, chat: size.width }, async (page) => {
-      if (size === PHONE) await page.locator("#open-bots-btn").click();
-      for (const bot of ["parrot", "storyteller"]) await page.locator(".bot-item", { hasText: `bot_id=${bot}` }).locator(".bot-item-check").check();
-      await page.locator("#parallel-message-input").fill("What do storks eat?");
-      await page.locator("#parallel-send-btn").click();
-      await page.locator("#parallel-send-btn:disabled").waitFor({ state: "attached" });
-      await page.locator("#compare-board").waitFor();
-      await becomes(() => page.locator(".compare-column").count(), 2);
-      await shoot(page, `parallel-waiting-${name}`);
-      await page.locator("#parallel-results .parallel-status-pass").nth(1).waitFor({ state: "attached", timeout: 70_000 });
-      await becomes(() => page.locator("#parallel-results .parallel-result-row").count(), 2);
-      await page.locator(".compare-column", { hasText: "parrot" }).locator(".bubble-text", { hasText: "What do storks eat?" }).waitFor();
-      await becomes(() => page.locator(".compare-column", { hasText: "storyteller" }).locator(".compare-answer").innerText(), (text) => text.length > 80);
-      await page.locator("#parallel-send-btn:enabled").waitFor({ state: "attached" });
-      await shoot(page, `parallel-${name}`);
-      await page.locator(".compare-column", { hasText: "storyteller" }).locator(".open-chat-btn").click();
-      await page.locator("#compare-board").waitFor({ state: "hidden" });
-      await page.locator("#timeline-list .bubble.user", { hasText: "What do storks eat?" }).waitFor();
-    }));
-}
+// Both wait for the same slow story, so they do it beside each other.
+describe("side by side", { concurrency: true }, () => {
+  for (const [name, size] of [["desktop", DESKTOP], ["phone", PHONE]]) {
+    test(`two bots are asked at once and answer side by side (${name})`, () =>
+      house.visit({ size, chat: size.width }, async (page) => {
+        if (size === PHONE) await page.locator("#open-bots-btn").click();
+        for (const bot of ["parrot", "storyteller"]) await page.locator(".bot-item", { hasText: `bot_id=${bot}` }).locator(".bot-item-check").check();
+        await page.locator("#parallel-message-input").fill("What do storks eat?");
+        await page.locator("#parallel-send-btn").click();
+        await page.locator("#parallel-send-btn:disabled").waitFor({ state: "attached" });
+        await page.locator("#compare-board").waitFor();
+        await becomes(() => page.locator(".compare-column").count(), 2);
+        await shoot(page, `parallel-waiting-${name}`);
+        await page.locator("#parallel-results .parallel-status-pass").nth(1).waitFor({ state: "attached", timeout: 70_000 });
+        await becomes(() => page.locator("#parallel-results .parallel-result-row").count(), 2);
+        await page.locator(".compare-column", { hasText: "parrot" }).locator(".bubble-text", { hasText: "What do storks eat?" }).waitFor();
+        await becomes(() => page.locator(".compare-column", { hasText: "storyteller" }).locator(".compare-answer").innerText(), (text) => text.length > 80);
+        await page.locator("#parallel-send-btn:enabled").waitFor({ state: "attached" });
+        await shoot(page, `parallel-${name}`);
+        await page.locator(".compare-column", { hasText: "storyteller" }).locator(".open-chat-btn").click();
+        await page.locator("#compare-board").waitFor({ state: "hidden" });
+        await page.locator("#timeline-list .bubble.user", { hasText: "What do storks eat?" }).waitFor();
+      }));
+  }
+});
 
 test("fewer than two bots, or no words, are told what is missing", () =>
   house.visit({}, async (page) => {
