@@ -17,7 +17,9 @@ use salon::sessions::{Asked, LONGEST_PICTURE, MOST_FILES, NotBrought, Question};
 use salon_core::event::{Voice, VoiceState};
 use salon_core::overrun::Overrun;
 use salon_core::style::Style;
-use salon_core::{AskId, DialogId, FileId, LeftFile, Measure, Micros, Reply, ReplyState, Turn, TurnId, TurnState, Wishes};
+use salon_core::{
+    AskId, DialogId, FileId, LeftFile, Measure, Micros, Reply, ReplyState, Turn, TurnId, TurnState, Wishes,
+};
 use salon_store::{AskState, Request as Same, Shelved};
 use serde::Deserialize;
 
@@ -367,7 +369,11 @@ fn failure(shell: &Shell, turn: &Turn, reply: &Reply) -> Option<String> {
                 Some(overrun) => over_limit(shell, &overrun),
                 None => shell.lang.find(&format!("failure.{code}"), &[]).unwrap_or_else(|| message.clone()),
             },
-            _ => turn.error.clone().unwrap_or_else(|| shell.t("chat.failed")),
+            // What has failed before its page is made is shown without its log.
+            _ => match turn.error.as_deref().and_then(Overrun::parse) {
+                Some(overrun) => over_limit(shell, &overrun),
+                None => turn.error.clone().unwrap_or_else(|| shell.t("chat.failed")),
+            },
         }),
         _ => None,
     }
