@@ -85,7 +85,8 @@ class House {
       assert.ok(this.#programs.every((program) => program.exitCode === null), `salon ended before it was ready:\n${this.#output}`);
       const answer = await fetch(url).catch(() => null);
       if (answer?.ok) return;
-      assert.ok(Date.now() < patience, `${url} does not answer:\n${this.#output}`);
+      const said = answer ? `${answer.status} ${await answer.text()}` : "nothing";
+      assert.ok(Date.now() < patience, `${url} says ${said}\n${this.#output}`);
       await new Promise((again) => setTimeout(again, 50));
     }
   }
@@ -284,9 +285,9 @@ async function noScroll(page) {
  * Looks until what is seen is `wanted`, or what `wanted` says yes to; for everything that follows an event of the page
  * and not the very call before it. A page that is slow is not wrong, but what never comes true is told as it was last.
  */
-export async function becomes(look, wanted, words) {
+export async function becomes(look, wanted, words, patience_ms = PATIENCE_MS) {
   const isSo = typeof wanted === "function" ? wanted : (seen) => isDeepStrictEqual(seen, wanted);
-  const patience = Date.now() + PATIENCE_MS;
+  const patience = Date.now() + patience_ms;
   for (;;) {
     let seen;
     let trouble = null;

@@ -12,8 +12,9 @@ let state = null;
 /** Visits the pages as whoever came in before. */
 const visit = (options, steps) => house.visit({ origin: house.salon, cookies: state, ...options }, steps);
 
+/** A story alone takes twenty seconds. */
 async function answered(page, count) {
-  await becomes(() => page.locator(".turn footer").count(), count, "every question has its answer");
+  await becomes(() => page.locator(".turn footer").count(), count, "every question has its answer", 60_000);
 }
 
 async function ask(page, text) {
