@@ -233,6 +233,9 @@ pub async fn mode(
     if !cx.may_ask(&engine.name) {
         return stays(words.say("mode.not_yours", &[("name", &engine.name), ("choices", &choices(cx))]));
     }
+    if !cx.keeps(&engine) {
+        return stays(words.say("mode.cannot_ask", &[("name", &engine.name), ("choices", &choices(cx))]));
+    }
     if let Answers::Panel(name) = &engine.answers
         && panel::find(tx, cx, name).await?.is_none()
     {
@@ -256,7 +259,12 @@ fn providers(cx: &Context, words: Lang) -> String {
         let installed = if engine.installed { "yes" } else { "no" };
         let why_not = engine.why_not.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
         let model = engine.model.as_deref().unwrap_or("default");
-        lines.push(format!("- {}: installed={installed}, model={model}{why_not}", engine.name));
+        let policy = match &engine.answers {
+            Answers::Agent(agent) => format!(", policy={}", cx.policy(agent).as_str()),
+            _ => String::new(),
+        };
+        let cannot = if cx.keeps(engine) { "" } else { " (not run: it cannot ask)" };
+        lines.push(format!("- {}: installed={installed}, model={model}{policy}{cannot}{why_not}", engine.name));
     }
     lines.join("\n")
 }
@@ -282,7 +290,12 @@ fn model(cx: &Context, engine: &str) -> String {
 }
 
 pub fn choices(cx: &Context) -> String {
-    let offered = cx.salon.engines.all().iter().filter(|engine| engine.selectable && cx.may_ask(&engine.name));
+    let offered = cx
+        .salon
+        .engines
+        .all()
+        .iter()
+        .filter(|engine| engine.selectable && cx.keeps(engine) && cx.may_ask(&engine.name));
     offered.map(|engine| engine.name.as_str()).collect::<Vec<_>>().join("|")
 }
 

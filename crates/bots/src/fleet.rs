@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use salon::Salon;
+use salon::agents::OfBot;
 use salon::arrive::Rejected;
 use salon_core::{BotId, Lang};
 use salon_store::{NewJob, StoredReply, failpoint};
@@ -270,16 +271,17 @@ impl Fleet {
             bot.gone.cancel();
         }
         *self.bots.write().unwrap_or_else(PoisonError::into_inner) = new.clone();
-        self.let_out();
+        self.tell_agents();
         for bot in new.iter().filter(|bot| !old.iter().any(|kept| Arc::ptr_eq(kept, bot))) {
             self.begin(bot);
         }
     }
 
-    /// Says where the runs of each bot may go.
-    pub fn let_out(&self) {
+    /// Says what the runs of each bot may do.
+    pub fn tell_agents(&self) {
+        let of = |bot: &Arc<Bot>| OfBot { hosts: bot.config.hosts.clone(), policy: bot.config.policy };
         if let Some(agents) = self.salon.agents.get() {
-            agents.let_out(self.all().iter().map(|bot| (bot.id().clone(), bot.config.hosts.clone())).collect());
+            agents.heed(self.all().iter().map(|bot| (bot.id().clone(), of(bot))).collect());
         }
     }
 

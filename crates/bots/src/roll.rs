@@ -47,12 +47,16 @@ async fn compare(tx: &mut Tx, now: &BTreeMap<String, String>, pen: &Pen) -> Resu
 /// What stands for a bot's configuration. It is made with a key, because there are secrets in it.
 fn mark(keys: &Keys, bot: &BotConfig) -> String {
     let secrets = bot.secrets.as_ref().map(|secrets| (secrets.path.as_str(), secrets.header.as_str()));
-    let all = format!(
+    let mut all = format!(
         "bot {:?}",
         (
             (&bot.name, bot.token.expose(), bot.owner, &bot.access, &bot.engine, bot.view.as_str()),
             (&bot.intake, secrets, &bot.api_base, bot.drafts, bot.paced),
         )
     );
+    // Only where there are some, so that the marks of all others stay what they were.
+    if !bot.hosts.is_empty() || bot.policy.is_some() {
+        all.push_str(&format!(" {:?}", (&bot.hosts, bot.policy)));
+    }
     keys.token_hash(&all)
 }

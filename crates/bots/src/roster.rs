@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use salon::agents::Hosts;
+use salon::agents::{Hosts, Policy};
 use salon_core::{BotId, View};
 use salon_telegram::Token;
 use serde::Deserialize;
@@ -32,6 +32,8 @@ pub struct Surroundings {
     pub secret_token: Option<String>,
     /// The engine of a bot that names none.
     pub engine: String,
+    /// Agents that do what they want without asking. No bot that wants to be asked has one of them.
+    pub silent: BTreeSet<String>,
     /// Whether a bot that says nothing of who may use it is for everyone: the demo's mock has no strangers.
     pub open: bool,
 }
@@ -94,6 +96,8 @@ pub struct BotConfig {
     pub steer: bool,
     /// Hosts that its runs may reach besides, whichever agent makes them.
     pub hosts: Hosts,
+    /// What its runs may do, whichever agent makes them. `None` is what the agent may do otherwise.
+    pub policy: Option<Policy>,
 }
 
 /// A place at a panel whose voices are bots.
@@ -163,6 +167,7 @@ struct Item {
     steer: Option<bool>,
     #[serde(default)]
     hosts: Vec<String>,
+    policy: Option<String>,
     /// What the bridge's lists may hold and we do not need, and what was misspelt.
     #[serde(flatten)]
     rest: BTreeMap<String, serde_json::Value>,
@@ -294,6 +299,8 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
         Allow::Nothing => owner.map_or(Access::Nobody, |owner| Access::People([owner].into())),
     };
     let hosts = Hosts::parse(&item.hosts).map_err(|error| wrong(&format!("hosts: {error}")))?;
+    let policy = given(item.policy).map(|word| Policy::parse(&word).ok_or(word)).transpose();
+    let policy = policy.map_err(|word| wrong(&format!("policy is ask, read-only or workspace, not {word}")))?;
     let seat = match (given(item.panel), given(item.voice)) {
         (None, None) => None,
         (Some(panel), Some(voice)) if salon_core::panel::is_name(&panel) => {
@@ -308,6 +315,10 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
         Some(word) => View::parse(word).ok_or_else(|| wrong("view is answer or events"))?,
     };
     let adapter = given(item.adapter).or(own);
+    let engine = adapter.as_ref().unwrap_or(&around.engine);
+    if policy == Some(Policy::Ask) && around.silent.contains(engine) {
+        return Err(wrong(&format!("its policy is ask, and {engine} cannot ask before it acts; say another policy")));
+    }
     Ok(BotConfig {
         name: given(item.name).unwrap_or_else(|| format!("Bot {number}")),
         token: Token::new(token),
@@ -324,6 +335,7 @@ fn bot(number: usize, item: Item, around: &Surroundings) -> Result<BotConfig, Ro
         paced: item.paced.unwrap_or(!local),
         steer: item.steer.unwrap_or(true),
         hosts,
+        policy,
         api_base,
         id: BotId::new(id),
     })
@@ -437,6 +449,25 @@ mod tests {
             problem("bots: [{telegram_token: '1:a', hosts: ['https://packages.example.org']}]"),
             "bot bot-1: hosts: https://packages.example.org is no host, such as packages.example.org or 10.0.0.5:8443"
         );
+    }
+
+    #[test]
+    fn a_policy_is_a_word_and_an_agent_that_cannot_ask_is_not_taken_where_it_must() {
+        let policy = |word: &str| format!("bots: [{{telegram_token: '1:a', adapter: mine, policy: {word}}}]");
+        assert_eq!(only(&policy("read-only"), &around()).policy, Some(Policy::ReadOnly));
+        assert_eq!(only("bots: [{telegram_token: '1:a'}]", &around()).policy, None);
+        for wrong in ["full", "Ask", "yolo"] {
+            let why = format!("bot bot-1: policy is ask, read-only or workspace, not {wrong}");
+            assert_eq!(problem(&policy(wrong)), why);
+        }
+        let silent = Surroundings { silent: ["mine".to_owned()].into(), ..around() };
+        let refused = parse(&policy("ask"), &silent).map(|_| ()).expect_err("it cannot ask");
+        assert_eq!(
+            refused.to_string(),
+            "bot bot-1: its policy is ask, and mine cannot ask before it acts; say another policy"
+        );
+        assert_eq!(only(&policy("workspace"), &silent).policy, Some(Policy::Workspace));
+        assert_eq!(only(&policy("ask"), &around()).policy, Some(Policy::Ask));
     }
 
     #[test]

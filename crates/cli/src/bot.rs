@@ -56,7 +56,8 @@ pub fn list(config: &Config) -> Result<()> {
             Access::Everyone => "everyone may use it".to_owned(),
             Access::People(people) => format!("{} may use it", people.len()),
         };
-        println!("{}  {}  token {}  engine {}  {intake}  {access}", bot.id, bot.name, bot.token, bot.engine);
+        let policy = bot.policy.map(|policy| format!("  policy {}", policy.as_str())).unwrap_or_default();
+        println!("{}  {}  token {}  engine {}{policy}  {intake}  {access}", bot.id, bot.name, bot.token, bot.engine);
     }
     Ok(())
 }

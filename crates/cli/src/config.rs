@@ -272,6 +272,7 @@ impl Config {
         let url = flags.database_url.clone().or_else(|| env.text("DATABASE_URL")).or(file.database_url);
         let place = place(&data, url)?;
         let settings = settings(env, file.answers.instruction.clone(), &file.answers, &file.jobs)?;
+        let agents = agents::agents(env, file.agents)?;
         let around = Surroundings {
             token: env.text("TELEGRAM_BOT_TOKEN"),
             virtual_token: env.text("TELEGRAM_VIRTUAL_TOKEN").unwrap_or_else(|| "mock_token_1".to_owned()),
@@ -286,6 +287,7 @@ impl Config {
             path_secret: env.text("TELEGRAM_WEBHOOK_PATH_SECRET"),
             secret_token: env.text("TELEGRAM_WEBHOOK_SECRET_TOKEN"),
             engine: file.telegram.default_engine.unwrap_or_else(|| "model".to_owned()),
+            silent: agents.iter().filter(|agent| agent.is_silent()).map(|agent| agent.name.clone()).collect(),
             open: false,
         };
         let mut written = Spec { upstreams: file.upstreams, models: file.models };
@@ -311,7 +313,7 @@ impl Config {
             around,
             only: flags.only.clone().map(BotId::new),
             engines,
-            agents: agents::agents(env, file.agents)?,
+            agents,
             workspaces: agents::workspaces(env, &data, file.workspaces)?,
             panels: panels::panels(file.panels)?,
             settings,

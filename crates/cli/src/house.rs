@@ -176,7 +176,7 @@ impl House {
         );
         agents.employ(Arc::new(HousePorter { web: web.clone() }));
         salon.agents.set(Arc::new(agents)).ok();
-        fleet.let_out();
+        fleet.tell_agents();
         let address = if config.roles.http {
             let listener = listen_at(config.listen).await?;
             let address = listener.local_addr().context("the listener has no address")?;
@@ -465,10 +465,10 @@ fn agent_engine(
             return missing(Missing { code: "agent_unusable", message }, Some(format!("not run: {error}")));
         }
     };
-    let maker = maker(agent);
     let found = salon::agents::Agent {
         name: name.clone(),
-        maker,
+        maker: maker(agent, Policy::Workspace),
+        asking: maker(agent, Policy::Ask),
         program: installed.program,
         before: installed.before,
         show: [installed.show, agent.show.clone()].concat(),
@@ -481,13 +481,14 @@ fn agent_engine(
     configured(Answers::Agent(Arc::new(found)), true, bare)
 }
 
-/// How an agent is talked to. Those that can ask, or be told more, are talked to in another way where they are to.
-pub(crate) fn maker(agent: &AgentConfig) -> Arc<dyn Maker> {
-    let asks = agent.policy == Policy::Ask;
+/// How an agent is talked to under a policy. Those that can ask, or be told more, are talked to in another way where they are
+/// to.
+pub(crate) fn maker(agent: &AgentConfig, policy: Policy) -> Arc<dyn Maker> {
+    let asks = policy == Policy::Ask;
     let talks = asks || agent.steer;
     if let Some(acp) = &agent.acp {
-        let AcpConfig { args, model_args, env } = acp.clone();
-        return Arc::new(Acp::new(Entry { args, model_args, env, ..Entry::default() }));
+        let AcpConfig { args, model_args, env, silent } = acp.clone();
+        return Arc::new(Acp::new(Entry { args, model_args, env, silent, ..Entry::default() }));
     }
     match agent.name.as_str() {
         "codex" if talks => Arc::new(CodexServer),

@@ -449,9 +449,16 @@ async fn bots_are_added_started_stopped_and_paused() {
     seen.push(admin.get("/admin/bots/heron").await.is(200).says("8, 9").body.clone());
     let change = [("name", "Grey heron"), ("token", ""), ("engine", "storyteller"), ("owner", "7"), ("allow", "x")];
     admin.post("/admin/bots/heron", &change).await.is(422).says("e-allow");
+    // What agents may do for it stands in the list, is shown, and survives what is changed here.
+    admin.get("/admin/bots/heron").await.says("keep to their own policies");
+    let list = stage.bots().replacen("  - bot_id: \"heron\"\n", "  - bot_id: \"heron\"\n    policy: read-only\n", 1);
+    std::fs::write(stage._folder.path().join("bots.yaml"), list).expect("a list of bots");
+    stage.house.fleet.reload();
+    admin.get("/admin/bots/heron").await.says("may look, and change nothing");
     let change = [("name", "Grey heron"), ("token", ""), ("engine", "storyteller"), ("owner", "7"), ("everyone", "on")];
     admin.post("/admin/bots/heron", &change).await.leads_to("/admin/bots/heron?done=saved");
     assert!(stage.bots().contains("Grey heron") && stage.bots().contains(OTHER_TOKEN));
+    admin.get("/admin/bots/heron").await.says("may look, and change nothing");
 
     admin.post("/admin/bots/heron/hook", &[("url", "http://salon.example")]).await.is(422).says("e-url");
     admin.post("/admin/bots/heron/stop", &[]).await.leads_to("/admin/bots/heron?done=bot_stopped");

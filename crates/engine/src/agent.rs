@@ -72,6 +72,25 @@ pub enum Policy {
     Full,
 }
 
+impl Policy {
+    /// Those that a list or a configuration may name. The last one is an admin's to give, and never for long.
+    pub const NAMED: [Policy; 3] = [Policy::Ask, Policy::ReadOnly, Policy::Workspace];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Policy::Ask => "ask",
+            Policy::ReadOnly => "read-only",
+            Policy::Workspace => "workspace",
+            Policy::Full => "full",
+        }
+    }
+
+    /// Reads one that may be named.
+    pub fn parse(text: &str) -> Option<Policy> {
+        Policy::NAMED.into_iter().find(|policy| policy.as_str() == text)
+    }
+}
+
 /// The way to the models, as it is seen from inside: `http://127.0.0.1:{port}`, with a key that is good for this run.
 #[derive(Clone, Debug)]
 pub struct Door {
@@ -109,7 +128,7 @@ pub trait Maker: Send + Sync {
         false
     }
 
-    /// Whether somebody can be asked, where the policy says so. Others are held to looking instead.
+    /// Whether somebody is asked, where the policy says so. Others are not run under that policy.
     fn asks(&self) -> bool {
         false
     }

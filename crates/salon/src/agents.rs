@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use salon_core::{BotId, Channel, Dialog, DialogId, TurnId};
 use salon_engine::Secret;
-use salon_engine::agent::{Maker, Policy};
+use salon_engine::agent::Maker;
 use salon_engine::sandbox::Sandbox;
 use salon_engine::wire::{Kind, Refused};
 use salon_engine::workspace::{Workspace, Workspaces};
@@ -30,6 +30,7 @@ use crate::run::agent::Socket;
 
 pub use hosts::{Hosts, NoHost, NotReached};
 pub use installed::Installed;
+pub use salon_engine::agent::Policy;
 pub use salon_engine::workspace::{Change, Diff};
 
 /// Where the folders of sessions are, among those of bots.
@@ -52,7 +53,10 @@ pub const ENVIRONMENT: [(&str, &str); 4] = [
 #[derive(Clone)]
 pub struct Agent {
     pub name: String,
+    /// How it is talked to where it need not ask.
     pub maker: Arc<dyn Maker>,
+    /// How it is talked to where it must.
+    pub asking: Arc<dyn Maker>,
     /// The program, as the host has it.
     pub program: PathBuf,
     /// What of the host it needs to run: where it is installed. It is shown to it, and cannot be changed by it.
@@ -60,6 +64,7 @@ pub struct Agent {
     /// Arguments in front of its own, where the program is an interpreter.
     pub before: Vec<String>,
     pub model: Option<String>,
+    /// What it may do for whoever has no policy of their own.
     pub policy: Policy,
     /// Where it may go besides.
     pub hosts: Hosts,
@@ -70,6 +75,15 @@ pub struct Agent {
 impl Agent {
     pub(crate) fn steers(&self) -> bool {
         self.steer && self.maker.steers()
+    }
+
+    pub(crate) fn maker(&self, policy: Policy) -> &Arc<dyn Maker> {
+        if policy == Policy::Ask { &self.asking } else { &self.maker }
+    }
+
+    /// Whether it keeps to a policy. Who cannot ask is not run where it must.
+    pub fn keeps(&self, policy: Policy) -> bool {
+        policy != Policy::Ask || self.asking.asks()
     }
 }
 
@@ -153,8 +167,17 @@ pub struct Agents {
     doors: PathBuf,
     sandbox: Option<Arc<Sandbox>>,
     porter: OnceLock<Arc<dyn Porter>>,
-    /// Where the runs of each bot may go besides, as the list of bots says now.
-    of_bots: RwLock<BTreeMap<BotId, Hosts>>,
+    /// What the list of bots says now of the runs of each.
+    of_bots: RwLock<BTreeMap<BotId, OfBot>>,
+}
+
+/// What a bot's runs may do, whichever agent makes them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OfBot {
+    /// Where they may go besides.
+    pub hosts: Hosts,
+    /// What they may do, if not what the agent may do otherwise.
+    pub policy: Option<Policy>,
 }
 
 impl Agents {
@@ -169,20 +192,28 @@ impl Agents {
         Agents { folder, database, projects, doors, sandbox, porter: OnceLock::new(), of_bots: RwLock::default() }
     }
 
-    /// Takes in where the runs of each bot may go besides; what was so before is forgotten.
-    pub fn let_out(&self, of_bots: BTreeMap<BotId, Hosts>) {
+    /// Takes in what the runs of each bot may do; what was so before is forgotten.
+    pub fn heed(&self, of_bots: BTreeMap<BotId, OfBot>) {
         *self.of_bots.write().unwrap_or_else(PoisonError::into_inner) = of_bots;
+    }
+
+    /// What the bot that a dialog is with says of its runs.
+    fn of_bot(&self, dialog: &Dialog) -> OfBot {
+        let of_bots = self.of_bots.read().unwrap_or_else(PoisonError::into_inner);
+        match &dialog.channel {
+            Channel::Telegram { bot, .. } => of_bots.get(bot).cloned().unwrap_or_default(),
+            Channel::Api => OfBot::default(),
+        }
     }
 
     /// Where an agent may go for a dialog: its own list, and that of the bot that is asked.
     pub(crate) fn hosts(&self, agent: &Agent, dialog: &Dialog) -> Hosts {
-        let of_bots = self.of_bots.read().unwrap_or_else(PoisonError::into_inner);
-        match &dialog.channel {
-            Channel::Telegram { bot, .. } => {
-                of_bots.get(bot).map_or_else(|| agent.hosts.clone(), |more| agent.hosts.with(more))
-            }
-            Channel::Api => agent.hosts.clone(),
-        }
+        agent.hosts.with(&self.of_bot(dialog).hosts)
+    }
+
+    /// What an agent may do for a dialog: the bot's word counts, and where it has none the agent's.
+    pub(crate) fn policy(&self, agent: &Agent, dialog: &Dialog) -> Policy {
+        self.of_bot(dialog).policy.unwrap_or(agent.policy)
     }
 
     pub(crate) fn sandbox(&self) -> Option<&Arc<Sandbox>> {

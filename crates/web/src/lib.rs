@@ -87,6 +87,8 @@ pub struct BotEntry {
     /// The number in its token, which every message of it shows.
     pub token_hint: String,
     pub public_url: Option<String>,
+    /// What agents may do for it: `ask`, `read-only` or `workspace`; `None` is what each of them may do otherwise.
+    pub policy: Option<String>,
 }
 
 /// What can be done to a bot.

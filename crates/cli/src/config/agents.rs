@@ -42,6 +42,15 @@ pub struct AcpConfig {
     /// Added where a model is asked for.
     pub model_args: Vec<String>,
     pub env: Vec<(String, String)>,
+    /// Whether it does what it wants without asking anybody.
+    pub silent: bool,
+}
+
+impl AgentConfig {
+    /// Whether it cannot ask before it acts.
+    pub fn is_silent(&self) -> bool {
+        self.acp.as_ref().is_some_and(|acp| acp.silent)
+    }
 }
 
 /// Where agents work.
@@ -70,6 +79,7 @@ pub(super) struct FileAgent {
     hosts: Vec<String>,
     steer: Option<bool>,
     acp: Option<Vec<String>>,
+    asks: Option<bool>,
     model_args: Vec<String>,
     env: BTreeMap<String, String>,
 }
@@ -114,14 +124,19 @@ pub(super) fn agents(env: &mut Env, mut file: BTreeMap<String, FileAgent>) -> Re
 
 fn agent(name: String, program: Option<PathBuf>, file: FileAgent) -> Result<AgentConfig> {
     let policy = match file.policy.as_deref() {
-        None | Some("ask") => Policy::Ask,
-        Some("read-only") => Policy::ReadOnly,
-        Some("workspace") => Policy::Workspace,
-        Some(other) => bail!("[agents.{name}] policy is ask, read-only or workspace, not {other}"),
+        None => Policy::default(),
+        Some(word) => Policy::parse(word)
+            .with_context(|| format!("[agents.{name}] policy is ask, read-only or workspace, not {word}"))?,
     };
+    ensure!(file.asks.is_none() || file.acp.is_some(), "[agents.{name}] asks: whether it can is known");
+    let silent = file.asks == Some(false);
+    ensure!(
+        !silent || policy != Policy::Ask,
+        "[agents.{name}] cannot ask before it acts; its policy is read-only or workspace"
+    );
     let program = program.filter(|program| program.is_file());
     let (model_args, env) = (file.model_args, file.env.into_iter().collect());
-    let acp = file.acp.map(|args| AcpConfig { args, model_args, env });
+    let acp = file.acp.map(|args| AcpConfig { args, model_args, env, silent });
     let hosts = Hosts::parse(&file.hosts).with_context(|| format!("[agents.{name}] hosts"))?;
     Ok(AgentConfig {
         name,
@@ -156,4 +171,34 @@ pub(super) fn workspaces(env: &mut Env, data: &Path, file: FileWorkspaces) -> Re
     let bwrap = std::env::split_paths(&path).map(|folder| folder.join("bwrap")).find(|program| program.is_file());
     let shim = std::env::current_exe().context("where is this program?")?;
     Ok(WorkspacesConfig { folder, projects: file.projects, bare, bwrap, shim, path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<AgentConfig>> {
+        let file: BTreeMap<String, FileAgent> = toml::from_str(text).expect("a table of agents");
+        agents(&mut Env { values: BTreeMap::new(), old_names: Vec::new() }, file)
+    }
+
+    fn problem(text: &str) -> String {
+        format!("{:#}", read(text).expect_err("a broken agent"))
+    }
+
+    #[test]
+    fn an_agent_asks_unless_something_else_is_said_and_one_that_cannot_has_to_say_it() {
+        let mine = |more: &str| format!("[mine]\nprogram = \"/bin/true\"\nacp = []\n{more}");
+        let found = read(&mine("")).expect("agents");
+        let found = found.iter().find(|agent| agent.name == "mine").expect("it");
+        assert_eq!((found.policy, found.is_silent()), (Policy::Ask, false));
+        let silent = read(&mine("asks = false\npolicy = \"workspace\"\n")).expect("agents");
+        assert!(silent.iter().any(|agent| agent.name == "mine" && agent.is_silent()));
+        for more in ["asks = false\n", "asks = false\npolicy = \"ask\"\n"] {
+            let why = "[agents.mine] cannot ask before it acts; its policy is read-only or workspace";
+            assert_eq!(problem(&mine(more)), why);
+        }
+        assert!(problem(&mine("policy = \"full\"\n")).contains("not full"), "that is an admin's to give");
+        assert!(problem("[codex]\nasks = false\n").contains("whether it can is known"));
+    }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use salon::Clock;
-use salon::agents::{ENVIRONMENT, Installed, mark};
+use salon::agents::{ENVIRONMENT, Installed, Policy, mark};
+use salon_bots::roster;
 use salon_engine::Secret;
 use salon_engine::agent::{Door, Errand, Launch};
 use salon_engine::sandbox::{Cell, Limits, Sandbox, Show};
@@ -28,6 +29,9 @@ pub(super) async fn agents(config: &Config, closely: bool, sheet: &mut Sheet) {
         Err(_) => None,
     };
     let sandbox = house::sandbox(config, database.as_deref()).await;
+    // What is wrong with the list is told where it is looked at.
+    let bots = roster::read(&config.bots_file, &config.around).unwrap_or_default();
+    let of_bots: Vec<Policy> = bots.iter().filter_map(|bot| bot.policy).collect();
     for agent in &config.agents {
         let name = &agent.name;
         match (&agent.program, &sandbox) {
@@ -40,7 +44,7 @@ pub(super) async fn agents(config: &Config, closely: bool, sheet: &mut Sheet) {
                 };
                 sheet.bad(&text, mend);
             }
-            (Some(program), Ok(sandbox)) if closely => match look(config, agent, program, sandbox).await {
+            (Some(program), Ok(sandbox)) if closely => match look(config, agent, &of_bots, program, sandbox).await {
                 Ok(Seen { version, missing }) if missing.is_empty() => {
                     sheet.good(&format!("agent {name} is {version} and knows every flag that it is given"));
                 }
@@ -68,17 +72,41 @@ struct Seen {
     missing: Vec<String>,
 }
 
-async fn look(config: &Config, agent: &AgentConfig, program: &Path, sandbox: &Sandbox) -> Result<Seen> {
+/// Looks at an agent under its own policy, and under those that bots have.
+async fn look(
+    config: &Config,
+    agent: &AgentConfig,
+    of_bots: &[Policy],
+    program: &Path,
+    sandbox: &Sandbox,
+) -> Result<Seen> {
+    let own = look_under(agent.policy, config, agent, program, sandbox).await?;
+    let mut missing = own.missing;
+    for policy in Policy::NAMED.into_iter().filter(|policy| of_bots.contains(policy) && *policy != agent.policy) {
+        let more = look_under(policy, config, agent, program, sandbox).await?.missing;
+        let new: Vec<String> = more.into_iter().filter(|flag| !missing.contains(flag)).collect();
+        missing.extend(new);
+    }
+    Ok(Seen { version: own.version, missing })
+}
+
+async fn look_under(
+    policy: Policy,
+    config: &Config,
+    agent: &AgentConfig,
+    program: &Path,
+    sandbox: &Sandbox,
+) -> Result<Seen> {
     let installed = Installed::find(program, &config.workspaces.path)?;
     let errand = Errand {
         prompt: String::new(),
         thread: Some("00000000-0000-0000-0000-000000000000".to_owned()),
         model: Some(agent.model.clone().unwrap_or_else(|| "model".to_owned())),
-        policy: agent.policy,
+        policy,
         held: sandbox.is_tight(),
         door: Door { port: sandbox.door_port(), key: Secret::new("none") },
     };
-    let launch = house::maker(agent).launch(&errand)?;
+    let launch = house::maker(agent, policy).launch(&errand)?;
     let version = ask(config, agent, &installed, &launch, &["--version".to_owned()], sandbox).await?;
     let version = version.lines().find(|line| !line.trim().is_empty()).context("it says no version")?.trim().to_owned();
     // Words in front of the flags are commands, which have a help of their own.

@@ -236,6 +236,7 @@ impl Doors for FrontDoors {
                     Intake::Webhook { public_url } => Some(public_url.clone()),
                     Intake::Polling | Intake::Off => None,
                 },
+                policy: config.policy.map(|policy| policy.as_str().to_owned()),
             }
         };
         self.fleet.all().iter().map(entry).collect()

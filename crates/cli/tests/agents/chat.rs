@@ -22,9 +22,9 @@ pub struct Person<'a> {
 }
 
 /// A chat with a bot behind which claude sits.
-struct Chat {
+pub struct Chat {
     mock: Mock,
-    stage: Stage,
+    pub stage: Stage,
 }
 
 impl Chat {
@@ -33,11 +33,11 @@ impl Chat {
     }
 
     /// A chat with a bot behind which `agent` sits, with more lines in the list of bots.
-    async fn open_with(policy: Policy, agent: &str, more: &str) -> Chat {
+    pub async fn open_with(policy: Policy, agent: &str, more: &str) -> Chat {
         Chat::open_on(policy, agent, more, |_| {}).await
     }
 
-    async fn open_on(policy: Policy, agent: &str, more: &str, change: impl FnOnce(&mut Config)) -> Chat {
+    pub async fn open_on(policy: Policy, agent: &str, more: &str, change: impl FnOnce(&mut Config)) -> Chat {
         let mock = Mock::start(MockConfig::default()).await.unwrap();
         let telegram = mock.base_url().to_owned();
         let stage = stage_with(policy, |config| {
@@ -52,12 +52,12 @@ impl Chat {
         Chat { mock, stage }
     }
 
-    fn workspace(&self) -> PathBuf {
+    pub fn workspace(&self) -> PathBuf {
         let agents = self.stage.house.salon.agents.get().unwrap();
         agents.folder.join("default").join("parrot").join(CHAT.to_string()).join("work")
     }
 
-    fn person(&self) -> Person<'_> {
+    pub fn person(&self) -> Person<'_> {
         Person { mock: &self.mock }
     }
 

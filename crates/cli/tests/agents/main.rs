@@ -6,8 +6,10 @@
 
 mod chat;
 mod crash;
+mod fake;
 #[path = "../house/mod.rs"]
 mod house;
+mod policy;
 #[expect(dead_code, reason = "it is the tests' that kill, and this needs less of it")]
 #[path = "../kill/program.rs"]
 mod program;

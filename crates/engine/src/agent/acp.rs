@@ -25,6 +25,8 @@ pub struct Entry {
     pub auth: Option<String>,
     /// Its mode where it may only look, by the name that it has for it. What it asks is denied in any mode.
     pub read_only: Option<String>,
+    /// Whether it does what it wants without asking anybody.
+    pub silent: bool,
     /// What is put before the name of a thread to go on with.
     pub thread_prefix: String,
 }
@@ -58,6 +60,7 @@ impl Acp {
             files: vec![(".gemini/settings.json".into(), gemini::SETTINGS.to_owned())],
             auth: None,
             read_only: Some("plan".into()),
+            silent: false,
             thread_prefix: " ".into(),
         })
     }
@@ -151,7 +154,7 @@ impl Maker for Acp {
     }
 
     fn asks(&self) -> bool {
-        true
+        !self.entry.silent
     }
 }
 

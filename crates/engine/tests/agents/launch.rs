@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use salon_engine::EngineError;
-use salon_engine::agent::{Errand, Launch, Policy, Step};
+use salon_engine::agent::acp::{Acp, Entry};
+use salon_engine::agent::{Errand, Launch, Maker as _, Policy, Step};
 
 use crate::{errand, maker};
 
@@ -57,13 +58,23 @@ fn gemini_is_started_for_each_policy() {
 }
 
 #[test]
-fn where_nobody_can_be_asked_to_ask_is_to_look() {
+fn who_cannot_ask_says_so_and_would_at_most_look() {
     for agent in AGENTS {
         assert!(!maker(agent).asks());
         let [asking, looking] =
             [Policy::Ask, Policy::ReadOnly].map(|policy| launch(agent, &Errand { policy, ..errand("hi") }));
         assert_eq!(asking, looking, "{agent}");
     }
+    assert!(Acp::new(Entry::default()).asks());
+    assert!(!Acp::new(Entry { silent: true, ..Entry::default() }).asks());
+}
+
+#[test]
+fn a_policy_is_read_as_it_is_written_and_the_last_one_is_not_named() {
+    for policy in Policy::NAMED {
+        assert_eq!(Policy::parse(policy.as_str()), Some(policy));
+    }
+    assert_eq!(Policy::parse(Policy::Full.as_str()), None);
 }
 
 #[test]
@@ -111,7 +122,7 @@ fn names_that_are_none_are_refused() {
             let thread = Errand { thread: Some(name.into()), ..errand("hi") };
             for errand in [model, thread] {
                 let Err(EngineError::Failed { code, message }) = maker(agent).launch(&errand) else { panic!("{name}") };
-                assert_eq!(code, "agent_refused");
+                assert!(["agent_model_name", "agent_thread_name"].contains(&code), "{code}");
                 assert!(name.is_empty() || !message.contains(name));
             }
         }

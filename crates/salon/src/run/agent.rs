@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use salon_core::brief::Role;
 use salon_core::{AskId, Brief, Dialog, Event, FileId, LeftFile, Note, Stamped, TurnId, Usage};
-use salon_engine::agent::{Ask, Door, Errand, OUT, Policy, Step, Talk, Verdict, WORKSPACE};
+use salon_engine::agent::{Ask, Door, Errand, Maker, OUT, Policy, Step, Talk, Verdict, WORKSPACE};
 use salon_engine::sandbox::artifacts::{Caps, collect};
 use salon_engine::sandbox::{Cell, Confined, How, Show};
 use salon_engine::workspace::Workspace;
@@ -82,6 +82,7 @@ pub(super) struct Errands {
     attempt: i64,
     org: String,
     dialog: Dialog,
+    maker: Arc<dyn Maker>,
     policy: Policy,
     model: Option<String>,
     book: Book,
@@ -98,6 +99,7 @@ impl Errands {
         dialog: &Dialog,
         attempt: i64,
     ) -> Errands {
+        let policy = agents.policy(agent, dialog);
         let trusted = dialog.chosen.trusted_until.is_some_and(|until| until > salon.clock.now());
         Errands {
             salon: salon.clone(),
@@ -107,7 +109,8 @@ impl Errands {
             attempt,
             org: asker.caller.org.to_string(),
             dialog: dialog.clone(),
-            policy: if trusted { Policy::Full } else { agent.policy },
+            maker: agent.maker(policy).clone(),
+            policy: if trusted { Policy::Full } else { policy },
             model: dialog.chosen.model.clone().or_else(|| agent.model.clone()),
             book: book.clone(),
             asker: Mutex::new(Some(asker)),
@@ -127,6 +130,10 @@ impl Errands {
 
     /// Opens the door and starts the process.
     async fn start(&self, brief: &Brief, place: &Workspace) -> std::result::Result<Begun, EngineError> {
+        if !self.agent.keeps(self.policy) {
+            let words = format!("The agent {} cannot ask before it acts, and must here.", self.agent.name);
+            return Err(EngineError::failed("agent_cannot_ask", words));
+        }
         let asker = self.asker.lock().unwrap_or_else(PoisonError::into_inner).take();
         let asker = asker.ok_or_else(broken)?;
         let porter = self.agents.porter().ok_or_else(broken)?;
@@ -135,12 +142,7 @@ impl Errands {
         let (pass, dearth) = Pass::new(asker.caller, asking, self.agents.hosts(&self.agent, &self.dialog));
         let port = sandbox.door_port();
         let door = Door { port, key: pass.key().clone() };
-        // What cannot ask is held to looking, too.
-        let looks = match self.policy {
-            Policy::ReadOnly => true,
-            Policy::Ask => !self.agent.maker.asks(),
-            Policy::Workspace | Policy::Full => false,
-        };
+        let looks = self.policy == Policy::ReadOnly;
         let errand = Errand {
             prompt: prompt(brief),
             thread: brief.thread.clone(),
@@ -149,7 +151,7 @@ impl Errands {
             held: looks && sandbox.is_tight(),
             door,
         };
-        let launch = self.agent.maker.launch(&errand)?;
+        let launch = self.maker.launch(&errand)?;
         let socket = self.agents.socket(&self.turn, self.attempt).map_err(|error| away(&error))?;
         let closing = CancellationToken::new();
         let proxy = pass.proxy(port);
@@ -171,7 +173,7 @@ impl Errands {
             ..Cell::new(&self.agent.program, place.home.clone(), place.work.clone())
         };
         let confined = sandbox.start(cell).await.map_err(|error| away(&error))?;
-        let talk = self.agent.maker.talk(&errand);
+        let talk = self.maker.talk(&errand);
         Ok(Begun { confined, talk, dearth, _socket: socket, _closing: closing.drop_guard() })
     }
 

@@ -61,6 +61,11 @@ impl Kept {
             _ => ("waiting", "idle"),
         }
     }
+
+    /// The word for what agents may do for it.
+    pub fn policy(&self) -> &str {
+        self.entry.policy.as_deref().unwrap_or("none")
+    }
 }
 
 /// What a form about a bot holds, and what is wrong with it.
