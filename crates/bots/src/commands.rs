@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod dialogs;
+pub mod instead;
 pub mod link;
 mod panel;
 pub mod settings;
@@ -233,7 +234,7 @@ pub async fn mode(
     if !cx.may_ask(&engine.name) {
         return stays(words.say("mode.not_yours", &[("name", &engine.name), ("choices", &choices(cx))]));
     }
-    if !cx.keeps(&engine) {
+    if !cx.bot.suits(&engine) {
         return stays(words.say("mode.cannot_ask", &[("name", &engine.name), ("choices", &choices(cx))]));
     }
     if let Answers::Panel(name) = &engine.answers
@@ -260,10 +261,10 @@ fn providers(cx: &Context, words: Lang) -> String {
         let why_not = engine.why_not.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
         let model = engine.model.as_deref().unwrap_or("default");
         let policy = match &engine.answers {
-            Answers::Agent(agent) => format!(", policy={}", cx.policy(agent).as_str()),
+            Answers::Agent(agent) => format!(", policy={}", cx.bot.policy(agent).as_str()),
             _ => String::new(),
         };
-        let cannot = if cx.keeps(engine) { "" } else { " (not run: it cannot ask)" };
+        let cannot = if cx.bot.suits(engine) { "" } else { " (not run: it cannot ask)" };
         lines.push(format!("- {}: installed={installed}, model={model}{policy}{cannot}{why_not}", engine.name));
     }
     lines.join("\n")
@@ -295,7 +296,7 @@ pub fn choices(cx: &Context) -> String {
         .engines
         .all()
         .iter()
-        .filter(|engine| engine.selectable && cx.keeps(engine) && cx.may_ask(&engine.name));
+        .filter(|engine| engine.selectable && cx.bot.suits(engine) && cx.may_ask(&engine.name));
     offered.map(|engine| engine.name.as_str()).collect::<Vec<_>>().join("|")
 }
 

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use salon::agents::{Agent, Policy};
-use salon::engines::Answers;
-use salon::{Configured, Salon};
+use salon::Salon;
 use salon_core::{Channel, ChatId, Chosen, Dialog, DialogId, JobId, Lang, TurnId, View};
 use salon_store::{Claimed, NewJob, Result, Tx};
 
@@ -55,8 +53,9 @@ impl Context {
         let chosen = self.person.as_ref().filter(|_| self.chat.is_private() && !self.bot.config.named);
         let chosen = chosen.and_then(|person| person.account.taste.engine.as_deref());
         let found = chosen.and_then(|name| self.salon.engines.find(name));
-        let found = found
-            .filter(|engine| engine.selectable && engine.installed && self.keeps(engine) && self.may_ask(&engine.name));
+        let found = found.filter(|engine| {
+            engine.selectable && engine.installed && self.bot.suits(engine) && self.may_ask(&engine.name)
+        });
         found.map_or_else(|| self.bot.config.engine.clone(), |engine| engine.name)
     }
 
@@ -101,19 +100,6 @@ impl Context {
     pub fn may_ask(&self, engine: &str) -> bool {
         let account = self.person.as_ref().map(|person| &person.account);
         account.is_none_or(|account| self.salon.may_be_answered_by(account, engine))
-    }
-
-    /// What an agent may do for this bot.
-    pub fn policy(&self, agent: &Agent) -> Policy {
-        self.bot.config.policy.unwrap_or(agent.policy)
-    }
-
-    /// Whether whoever answers by this name keeps to what may be done for this bot. Only an agent may not.
-    pub fn keeps(&self, engine: &Configured) -> bool {
-        match &engine.answers {
-            Answers::Agent(agent) => agent.keeps(self.policy(agent)),
-            _ => true,
-        }
     }
 
     pub fn view(&self, dialog: Option<&Dialog>) -> View {

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use salon::engines::is_absence;
 use salon::{Job, Next, Salon, Work};
 use salon_core::overrun::Overrun;
 use salon_core::{ChatId, Lang, Reply, ReplyState, Stamped, TurnId, View};
 use salon_store::Error;
 use salon_telegram::text::{Formatted, markdown, pages, plain};
-use salon_telegram::types::SendMessageDraft;
+use salon_telegram::types::{InlineKeyboardMarkup, SendMessageDraft};
 use salon_telegram::{Act, Class};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -22,10 +23,11 @@ mod voices;
 
 use crate::bridge;
 use crate::buttons::{Action, Buttons};
-use crate::commands::usage;
+use crate::commands::{instead, usage};
 use crate::context::Context;
 use crate::courier::{self, Courier, Halt, PLACEHOLDER, Page, draft_id};
 use crate::fleet::Fleet;
+use crate::menus;
 use crate::notice::{MESSAGE_UNITS, Notice};
 
 pub const KIND: &str = "deliver";
@@ -103,6 +105,7 @@ impl Job for Deliver {
             user: delivery.user,
             buttons,
             more: (String::new(), Buttons::default()),
+            others: None,
             drafts,
             events: Vec::new(),
             reply: Reply::default(),
@@ -146,6 +149,8 @@ struct Reader {
     buttons: Buttons,
     /// Buttons for what came up on the way, such as a question of an agent, and what that was.
     more: (String, Buttons),
+    /// Buttons for who could answer instead, where nobody stands behind whoever should have.
+    others: Option<InlineKeyboardMarkup>,
     /// Whether the stream is shown as drafts, and a message placed only for the end.
     drafts: bool,
     events: Vec<Stamped>,
@@ -209,6 +214,7 @@ impl Reader {
         let (about, actions) = match (&self.reply.pending, &self.reply.state) {
             (Some(pending), _) => (pending.ask.clone(), Action::VERDICTS),
             (None, ReplyState::Failed { code, .. }) if code == INTERRUPTED => (code.clone(), Action::AFTERMATH),
+            (None, ReplyState::Failed { code, .. }) if is_absence(code) => return self.offer_others(courier).await,
             _ => return Ok(()),
         };
         if self.more.0 == about {
@@ -219,6 +225,23 @@ impl Reader {
             Buttons::make_about(courier.salon, place, (Some(&self.turn), Some(&about)), self.lang, &actions);
         courier.keep_tokens(tokens).await?;
         self.more = (about, buttons);
+        Ok(())
+    }
+
+    /// Makes the buttons for who could answer instead.
+    async fn offer_others(&mut self, courier: &mut Courier<'_>) -> Result<(), Halt> {
+        if self.others.is_some() {
+            return Ok(());
+        }
+        let (salon, bot) = (courier.salon, courier.bot);
+        let mut tx = salon.store.read().await?;
+        let account = tx.find_account_of_telegram(self.user).await?.map(|(account, _)| account);
+        let Some(turn) = tx.find_turn(&self.turn).await? else { return Ok(()) };
+        drop(tx);
+        let rows = instead::rows(salon, bot, account.as_ref(), (&self.turn, &turn.engine), self.lang);
+        let (keyboard, tokens) = menus::keyboard(salon, (bot.id(), courier.chat, self.user), &rows);
+        courier.keep_tokens(tokens).await?;
+        self.others = Some(keyboard).filter(|keyboard| !keyboard.inline_keyboard.is_empty());
         Ok(())
     }
 
@@ -300,6 +323,9 @@ impl Reader {
                 }
                 (None, ReplyState::Failed { code, .. }) if code == INTERRUPTED => {
                     self.more.1.keyboard(&Action::AFTERMATH)
+                }
+                (None, ReplyState::Failed { code, .. }) if is_absence(code) => {
+                    Buttons::stacked(self.others.clone(), self.buttons.keyboard(actions))
                 }
                 (None, ReplyState::Done) => {
                     Buttons::stacked(self.buttons.keyboard(actions), self.buttons.keyboard(&Action::LEAVING))

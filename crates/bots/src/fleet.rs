@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use salon::Salon;
-use salon::agents::OfBot;
+use salon::agents::{Agent, OfBot, Policy};
 use salon::arrive::Rejected;
+use salon::engines::Answers;
+use salon::{Configured, Salon};
 use salon_core::{BotId, Lang};
 use salon_store::{NewJob, StoredReply, failpoint};
 use salon_telegram::types::{BotCommand, SetWebhook};
@@ -66,6 +67,19 @@ impl Bot {
 
     pub fn id(&self) -> &BotId {
         &self.config.id
+    }
+
+    /// What an agent may do for this bot.
+    pub fn policy(&self, agent: &Agent) -> Policy {
+        self.config.policy.unwrap_or(agent.policy)
+    }
+
+    /// Whether an engine may answer for this bot: not an agent that cannot ask where it must.
+    pub fn suits(&self, engine: &Configured) -> bool {
+        match &engine.answers {
+            Answers::Agent(agent) => agent.keeps(self.policy(agent)),
+            _ => true,
+        }
     }
 
     pub fn status(&self) -> Status {

@@ -357,6 +357,33 @@ async fn a_conversation_is_had_found_saved_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nobody_stands_behind_an_engine_a_button_asks_somebody_else_the_same() {
+    let stage = Stage::open().await;
+    let mut alice = stage.alice().await;
+    // It is installed here, and not run for want of a sandbox.
+    let page = alice.post("/dialogs", &[("text", "Where do storks fly?"), ("engine", "claude")]).await;
+    let path = page.location().split('#').next().expect("a path").to_owned();
+    let turn = page.location().split_once("#t-").expect("a turn").1.to_owned();
+    let shown = alice.answered(&path).await;
+    assert!(shown.contains("it is not run without a sandbox"), "{shown}");
+    let instead = format!("{path}/turns/{turn}/instead");
+    assert!(shown.contains(&format!("action=\"{instead}\"")), "{shown}");
+    assert!(shown.contains("<button name=\"engine\" value=\"parrot\">Ask parrot</button>"), "{shown}");
+    for absent in ["claude", "codex", "gemini", "model"] {
+        assert!(!shown.contains(&format!("<button name=\"engine\" value=\"{absent}\">")), "{absent} does not stand");
+    }
+    assert_eq!(alice.post(&instead, &[("engine", "nobody")]).await.status, 422);
+    let mut bob = stage.bob().await;
+    assert_eq!(bob.post(&instead, &[("engine", "parrot")]).await.status, 404, "it is somebody else's");
+    let asked = alice.post(&instead, &[("engine", "parrot")]).await;
+    assert_eq!(asked.status, 303, "{}", asked.body);
+    let shown = alice.answered(&path).await;
+    assert_eq!(shown.matches("<p>Where do storks fly?</p>").count(), 3, "asked twice, and answered once: {shown}");
+    assert!(shown.contains("<option selected>parrot</option>"), "{shown}");
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_somebody_elses_looks_like_nothing() {
     let stage = Stage::open().await;
     let mut alice = stage.alice().await;

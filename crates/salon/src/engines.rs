@@ -31,6 +31,21 @@ pub struct Configured {
     pub selectable: bool,
 }
 
+impl Configured {
+    /// Whether somebody stands behind the name. Of an agent that is missing, or not run, only the reason does.
+    pub fn stands(&self) -> bool {
+        self.installed && (self.why_not.is_none() || !matches!(self.answers, Answers::Engine(_)))
+    }
+}
+
+/// How an answer fails behind whose engine nobody stands: asking again helps only if somebody else is asked.
+const ABSENT: [&str; 4] = ["binary_missing", "no_sandbox", "agent_unusable", "agent_cannot_ask"];
+
+/// Whether a failure of this code means that somebody else has to be asked.
+pub fn is_absence(code: &str) -> bool {
+    ABSENT.contains(&code)
+}
+
 /// Who it is that answers.
 #[derive(Clone)]
 pub enum Answers {
@@ -136,6 +151,19 @@ impl Engines {
         let open = snapshot.models().filter(|model| !model.hidden && model.is_open_to(org));
         // What everybody may not use cannot be chosen by its bare name.
         open.map(|model| model.name.clone()).filter(|name| snapshot.knows(name)).collect()
+    }
+
+    /// Who could answer instead of the engine of this name: other agents first, because one was wanted, and what only
+    /// repeats or tells stories last.
+    pub fn others(&self, than: &str) -> Vec<&Configured> {
+        let mut others: Vec<_> = self.list.iter().filter(|one| one.name != than).collect();
+        others.retain(|one| one.selectable && one.stands());
+        others.sort_by_key(|one| match one.answers {
+            Answers::Agent(_) => 0,
+            Answers::Model(_) | Answers::Panel(_) => 1,
+            Answers::Engine(_) => 2,
+        });
+        others
     }
 
     /// Those that are configured by name, without the catalog's models.

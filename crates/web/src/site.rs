@@ -76,6 +76,7 @@ fn pages() -> Table {
         .post("/dialogs/{dialog}/turns", chat::say)
         .get("/dialogs/{dialog}/turns/{turn}/stream", chat::stream::stream)
         .post("/dialogs/{dialog}/turns/{turn}/again", chat::again)
+        .post("/dialogs/{dialog}/turns/{turn}/instead", chat::instead)
         .post("/dialogs/{dialog}/turns/{turn}/branch", chat::branch)
         .post("/dialogs/{dialog}/asks/{ask}", chat::answer)
         .get("/dialogs/{dialog}/files/{file}", chat::file)

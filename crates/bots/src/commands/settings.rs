@@ -102,7 +102,8 @@ pub async fn turn_to(tx: &mut Tx, cx: &Context, page: usize) -> Result<String> {
 /// Who could answer here, and may answer this person.
 fn offered(cx: &Context) -> Vec<String> {
     let engines = &cx.salon.engines;
-    let configured = engines.all().iter().filter(|engine| engine.selectable && engine.installed && cx.keeps(engine));
+    let configured =
+        engines.all().iter().filter(|engine| engine.selectable && engine.installed && cx.bot.suits(engine));
     let mut names: Vec<String> = configured.map(|engine| engine.name.clone()).collect();
     let org = cx.person.as_ref().map(|person| person.account.user.org.clone());
     let org = org.unwrap_or_else(|| OrgId::new(salon::people::DEFAULT_ORG));
@@ -169,7 +170,7 @@ async fn account(tx: &mut Tx, cx: &Context) -> Result<Option<Account>> {
     tx.find_account(&user.id).await
 }
 
-fn shortened(name: &str) -> String {
+pub(super) fn shortened(name: &str) -> String {
     if name.chars().count() <= NAME {
         return name.to_owned();
     }

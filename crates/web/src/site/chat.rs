@@ -12,6 +12,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Multipart, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
+use salon::engines::is_absence;
 use salon::logins::Visit;
 use salon::sessions::{Asked, LONGEST_PICTURE, MOST_FILES, NotBrought, Question};
 use salon_core::event::{Voice, VoiceState};
@@ -33,6 +34,8 @@ use crate::Web;
 
 /// Turns on one page.
 const PAGE: i64 = 30;
+/// Others that are offered where nobody stands behind whoever was asked.
+const OTHERS: usize = 4;
 /// The longest question, in characters.
 const LONGEST: usize = 100_000;
 
@@ -90,6 +93,8 @@ pub(crate) struct Shown {
     pub voices: String,
     /// Why there is no answer.
     pub failed: Option<String>,
+    /// Who could answer instead, where nobody stands behind whoever should have.
+    pub others: Vec<String>,
 }
 
 /// Who spoke on a panel, and what it took.
@@ -302,7 +307,8 @@ async fn compose(
         let reply = Reply::fold(&events);
         let cost = costs.iter().find(|(id, _)| *id == turn.id).map_or(0, |(_, micros)| *micros);
         let with = brought.iter().filter(|(of, ..)| *of == turn.id).map(|(_, id, name)| (id.clone(), name.clone()));
-        shown.push(Shown { brought: with.collect(), ..turn_shown(&shell, turn, &reply, cost) });
+        let others = others(web, visit, &turn, &reply);
+        shown.push(Shown { brought: with.collect(), others, ..turn_shown(&shell, turn, &reply, cost) });
     }
     drop(tx);
     let mut engines = engines(web, visit).await;
@@ -345,6 +351,7 @@ pub(crate) fn turn_shown(shell: &Shell, turn: Turn, reply: &Reply, cost: i64) ->
         answer: blocks(text),
         files: reply.files.clone(),
         brought: Vec::new(),
+        others: Vec::new(),
         failed: failure(shell, &turn, reply),
         voices: if is_open { String::new() } else { voices(shell, reply, false) },
         shell: shell.clone(),
@@ -354,6 +361,15 @@ pub(crate) fn turn_shown(shell: &Shell, turn: Turn, reply: &Reply, cost: i64) ->
         dialog,
         turn,
     }
+}
+
+/// Who could answer this person instead, if a turn failed because nobody stands behind whoever was asked.
+pub(crate) fn others(web: &Web, visit: &Visit, turn: &Turn, reply: &Reply) -> Vec<String> {
+    if !matches!(&reply.state, ReplyState::Failed { code, .. } if is_absence(code)) {
+        return Vec::new();
+    }
+    let others = web.salon.engines.others(&turn.engine).into_iter().map(|other| other.name.clone());
+    others.filter(|name| web.salon.may_ask(&visit.caller, name).is_ok()).take(OTHERS).collect()
 }
 
 pub(crate) fn aside(shell: &Shell, dialog: &str, reply: &Reply) -> String {
@@ -639,17 +655,51 @@ pub(crate) async fn again(
     State(web): State<Web>,
     Path((dialog, turn)): Path<(String, String)>,
     headers: HeaderMap,
-    Filled(Visitor(visit), nothing): Filled<Visitor, Nothing>,
+    Filled(Visitor(visit), _): Filled<Visitor, Nothing>,
+) -> Response {
+    let shell = shell_of(&web, &visit, &headers);
+    ask_again(&web, &visit, shell, &headers, &DialogId::new(dialog), &TurnId::new(turn)).await
+}
+
+/// `POST /dialogs/{dialog}/turns/{turn}/instead`: lets somebody else answer in the dialog, and asks them the same.
+pub(crate) async fn instead(
+    State(web): State<Web>,
+    Path((dialog, turn)): Path<(String, String)>,
+    headers: HeaderMap,
+    Filled(Visitor(visit), choosing): Filled<Visitor, Choosing>,
 ) -> Response {
     let shell = shell_of(&web, &visit, &headers);
     let id = DialogId::new(dialog);
-    match web.salon.find_turn_of(&visit.caller, &id, &TurnId::new(turn)).await {
+    if !engines(&web, &visit).await.contains(&choosing.engine) {
+        return refuse(&shell, StatusCode::UNPROCESSABLE_ENTITY, "engine");
+    }
+    let chosen = async {
+        let Some(known) = web.salon.find_shelved(&visit.caller, &id).await? else { return Ok(false) };
+        web.salon.choose_engine(&visit.caller, &id, &choosing.engine, known.style.as_deref()).await
+    };
+    match chosen.await {
+        Ok(true) => ask_again(&web, &visit, shell, &headers, &id, &TurnId::new(turn)).await,
+        Ok(false) => missing(&shell),
+        Err(error) => broken(&shell, &error),
+    }
+}
+
+/// Asks what a turn asked once more, with the files that came with it.
+async fn ask_again(
+    web: &Web,
+    visit: &Visit,
+    shell: Shell,
+    headers: &HeaderMap,
+    id: &DialogId,
+    turn: &TurnId,
+) -> Response {
+    match web.salon.find_turn_of(&visit.caller, id, turn).await {
         Ok(Some(turn)) => {
-            let saying = saying(nothing, turn.question, web.salon.clock.id());
+            let saying = saying(turn.question, web.salon.clock.id());
             let brought = async { web.salon.store.read().await?.list_brought(&turn.id).await };
             let files = brought.await.unwrap_or_default().into_iter().map(|file| (file.name, file.data.into()));
             match composed(&shell, &saying, files.collect()) {
-                Ok(question) => said(&web, &visit, shell, &headers, &id, question).await,
+                Ok(question) => said(web, visit, shell, headers, id, question).await,
                 Err(why) => crate::error::plain(StatusCode::UNPROCESSABLE_ENTITY, &why),
             }
         }
@@ -658,8 +708,8 @@ pub(crate) async fn again(
     }
 }
 
-fn saying(nothing: Nothing, text: String, request: String) -> Saying {
-    Saying { _seal: nothing.seal(), text, request, engine: String::new(), style: String::new() }
+fn saying(text: String, request: String) -> Saying {
+    Saying { _seal: String::new(), text, request, engine: String::new(), style: String::new() }
 }
 
 /// `POST /dialogs/{dialog}/turns/{turn}/branch`: asks something else in its place, in a dialog that begins like this one.

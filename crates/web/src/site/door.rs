@@ -80,12 +80,6 @@ pub(crate) struct Nothing {
     _seal: String,
 }
 
-impl Nothing {
-    pub fn seal(self) -> String {
-        self._seal
-    }
-}
-
 pub(crate) async fn login_page(State(web): State<Web>, Query(wish): Query<Wish>, guest: Guest) -> Response {
     if guest.visit.is_some() {
         return see(&next_page(wish.next.as_deref(), "/start"));

@@ -22,7 +22,7 @@ use super::super::markdown::blocks;
 use super::super::shell::Shell;
 use super::super::visitor::{Visitor, visit};
 use super::super::{broken, missing, refuse};
-use super::{Shown, aside, brought, turn_shown};
+use super::{Shown, aside, brought, others, turn_shown};
 use crate::api::frames::{Frames, response as streamed};
 use crate::{Web, crowd};
 
@@ -167,7 +167,8 @@ impl Teller {
         let costs = costs.await.unwrap_or_default();
         let cost = costs.iter().find(|(id, _)| *id == turn.id).map_or(0, |(_, micros)| *micros);
         let brought = brought(&self.web, &turn.id).await;
-        let html = Shown { brought, ..turn_shown(&self.shell, turn, reply, cost) }.render().ok()?;
+        let others = others(&self.web, &self.visitor, &turn, reply);
+        let html = Shown { brought, others, ..turn_shown(&self.shell, turn, reply, cost) }.render().ok()?;
         Some(frame("whole", &json!({ "html": html })))
     }
 }
