@@ -75,7 +75,7 @@ impl Chat {
     }
 
     /// How many questions of the chat's dialog have not ended.
-    async fn waiting(&self) -> i64 {
+    pub async fn waiting(&self) -> i64 {
         let mut tx = self.stage.house.salon.store.read().await.unwrap();
         let dialog = tx.find_active_dialog(&BotId::new("parrot"), ChatId(CHAT)).await.unwrap().unwrap();
         tx.count_open(&salon::say::lane(&dialog.id)).await.unwrap()
