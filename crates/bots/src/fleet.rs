@@ -293,7 +293,11 @@ impl Fleet {
 
     /// Says what the runs of each bot may do.
     pub fn tell_agents(&self) {
-        let of = |bot: &Arc<Bot>| OfBot { hosts: bot.config.hosts.clone(), policy: bot.config.policy };
+        let of = |bot: &Arc<Bot>| OfBot {
+            hosts: bot.config.hosts.clone(),
+            policy: bot.config.policy,
+            deaf: !bot.config.steer,
+        };
         if let Some(agents) = self.salon.agents.get() {
             agents.heed(self.all().iter().map(|bot| (bot.id().clone(), of(bot))).collect());
         }

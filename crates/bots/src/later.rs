@@ -70,9 +70,9 @@ impl Job for AskLater {
     }
 
     async fn run(&self, salon: &Arc<Salon>, work: &Work) -> Result<Next> {
-        let Some(bot) = work.job.bot.as_ref().and_then(|id| self.fleet.find(id)) else {
-            return Ok(crate::absent(salon, work));
-        };
+        // What a program told is no bot's.
+        let Some(id) = work.job.bot.as_ref() else { return steer::ask(salon, work).await };
+        let Some(bot) = self.fleet.find(id) else { return Ok(crate::absent(salon, work)) };
         let said: Said = serde_json::from_str(&work.job.payload).map_err(anyhow::Error::new)?;
         let cx = Context {
             salon: salon.clone(),
@@ -92,6 +92,8 @@ impl Job for AskLater {
             .write(args, |tx, (ticket, until, cx, said, now)| {
                 Box::pin(async move {
                     let held = tx.hold(ticket, *until).await?;
+                    // First of all, so that the question finds the room that this took.
+                    tx.finish(held, *now).await?;
                     // The chat may have moved, and a dialog that was left has nothing more to say.
                     let told = tx.find_turn(&TurnId::new(said.steer.turn.as_str())).await?;
                     let dialog = match told {
@@ -111,7 +113,7 @@ impl Job for AskLater {
                             queued => queued?,
                         }
                     }
-                    tx.finish(held, *now).await
+                    Ok(())
                 })
             })
             .await?;

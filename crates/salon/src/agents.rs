@@ -178,6 +178,8 @@ pub struct OfBot {
     pub hosts: Hosts,
     /// What they may do, if not what the agent may do otherwise.
     pub policy: Option<Policy>,
+    /// Whether nothing more is told to them while they work.
+    pub deaf: bool,
 }
 
 impl Agents {
@@ -214,6 +216,11 @@ impl Agents {
     /// What an agent may do for a dialog: the bot's word counts, and where it has none the agent's.
     pub(crate) fn policy(&self, agent: &Agent, dialog: &Dialog) -> Policy {
         self.of_bot(dialog).policy.unwrap_or(agent.policy)
+    }
+
+    /// Whether an agent that works for a dialog is told nothing more, because the bot says so.
+    pub(crate) fn is_deaf(&self, dialog: &Dialog) -> bool {
+        self.of_bot(dialog).deaf
     }
 
     pub(crate) fn sandbox(&self) -> Option<&Arc<Sandbox>> {

@@ -52,6 +52,7 @@ pub(crate) fn routes() -> Table {
             .delete(&at("/sessions/{session}/run"), sessions::stop)
             .get(&at("/sessions/{session}/files/{file}"), agents::file)
             .post(&at("/sessions/{session}/asks/{ask}"), agents::answer)
+            .post(&at("/sessions/{session}/steer"), agents::steer)
             .post(&at("/chat"), chat::whole)
             .post(&at("/chat/stream"), chat::stream)
             .post(&at("/chat/completions"), stateless::completions)

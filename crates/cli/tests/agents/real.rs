@@ -220,6 +220,43 @@ async fn each_asks_before_it_does_something_and_hears_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_tells_an_agent_more_while_it_works_and_hears_that_it_was_heard() {
+    let stage = stage(Policy::Ask).await;
+    for agent in ["codex", "claude"] {
+        let talk = Talk::open(&stage, agent).await;
+        let path = format!("/api/sessions/{}/steer", talk.session);
+        let more = json!({ "message": "[[say:And I heard you on the way.]]" });
+        assert_eq!(stage.post(&path, &more).await.status(), 409, "{agent}: nobody is at work");
+        let mut frames = talk.begin(&command(agent, "echo eggs > nest.txt; cat nest.txt")).await;
+        let ask = frames.until("ask").await;
+        let told = stage.post(&path, &more).await;
+        assert_eq!(told.status(), 202, "{agent}");
+        let told: Value = told.json().await.unwrap();
+        talk.decide(&ask, "once").await;
+        let steered = frames.until("steered").await;
+        assert_eq!((&steered["steer"], &steered["text"]), (&told["steer"], &more["message"]), "{agent}");
+        let rest = frames.all().await;
+        end(agent, &rest);
+        // Its model has it, wherever the agent puts what comes on the way.
+        let calls = upstream(&stage, "calls").await;
+        let last = calls["result"]["calls"].as_array().unwrap().last().unwrap()["body"].to_string();
+        assert!(last.contains("And I heard you on the way."), "{agent}: {last}");
+        // It was told, and is not asked as well.
+        let turns = stage.http.get(format!("{}/api/sessions/{}", stage.base, talk.session)).bearer_auth(&stage.key);
+        let session: Value = turns.send().await.unwrap().json().await.unwrap();
+        assert_eq!(session["turns"], 1, "{agent}: {session}");
+    }
+    // This one cannot be told.
+    let talk = Talk::open(&stage, "gemini").await;
+    let mut frames = talk.begin(&command("gemini", "touch made.txt")).await;
+    let ask = frames.until("ask").await;
+    let path = format!("/api/sessions/{}/steer", talk.session);
+    assert_eq!(stage.post(&path, &json!({ "message": "hello" })).await.status(), 409);
+    talk.decide(&ask, "deny").await;
+    frames.all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn codex_looks_by_commands_where_it_may_only_look() {
     let stage = stage(Policy::ReadOnly).await;
     let talk = Talk::open(&stage, "codex").await;

@@ -97,8 +97,10 @@ async fn a_session_is_opened_found_listed_and_deleted_by_its_owner_alone() {
         ("GET", format!("{path}/messages")),
         ("GET", format!("{path}/stream")),
         ("DELETE", format!("{path}/run")),
+        ("POST", format!("{path}/steer")),
     ] {
         let request = stage.http.request(method.parse().unwrap(), format!("{}{path}", stage.base)).bearer_auth(&bob);
+        let request = if method == "POST" { request.json(&json!({ "message": "hi" })) } else { request };
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 404, "{method} {path}");
         assert_eq!(response.json::<Value>().await.unwrap(), missing, "{method} {path}");
@@ -398,4 +400,62 @@ async fn a_session_is_seen_from_telegram_and_goes_on_there() {
     assert_eq!(messages["total_count"], 4, "one dialog, two places: {messages}");
     mock.says(TOKEN, ALICE, ALICE, "/dialogs 9");
     hears("There is no dialog 9").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_be_told_more_at_work_is_not_and_says_why() {
+    let stage = stage().await;
+    let id = stage.session().await;
+    let path = format!("/api/sessions/{id}/steer");
+    let hi = json!({ "message": "And south?" });
+    assert_eq!(
+        stage.said(&path, hi.clone()).await,
+        (409, json!({ "detail": "Nothing is being answered in this session" }))
+    );
+    for wrong in [json!({}), json!({ "message": "  " }), json!({ "message": 7 })] {
+        assert_eq!(stage.said(&path, wrong.clone()).await.0, 422, "{wrong}");
+    }
+    // A model tells its story to the end.
+    let ask = json!({ "session_id": id, "message": "tell me a story", "model": "storyteller" });
+    let mut story = stage.post("/api/chat/stream", &ask).await;
+    assert!(story.chunk().await.unwrap().is_some(), "it has begun");
+    let (status, refused) = stage.said(&path, hi).await;
+    let why = "Whoever answers cannot be told more while at work; ask when it has ended";
+    assert_eq!((status, refused), (409, json!({ "detail": why })));
+    stage.http.delete(format!("{}/api/sessions/{id}/run", stage.base)).bearer_auth(&stage.key).send().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_program_told_and_nobody_heard_is_asked_once() {
+    let stage = stage().await;
+    let (_, session) = stage.said("/api/sessions", json!({ "engine": "parrot" })).await;
+    let id = session["session_id"].as_str().unwrap();
+    let (_, first) = stage.said("/api/chat", json!({ "session_id": id, "message": "north" })).await;
+    let salon = &stage.house.salon;
+    let dialog = salon_core::DialogId::new(id);
+    let turn = salon.store.read().await.unwrap().find_latest_turn(&dialog).await.unwrap().expect("a turn");
+    // As a run leaves it that ended before it heard.
+    let job = salon_store::NewJob {
+        id: salon_core::JobId::new(salon.clock.id()),
+        key: None,
+        queue: salon::QUEUE_CHAT,
+        kind: salon::KIND_STEER,
+        lane: salon::say::lane(&dialog),
+        bot: None,
+        payload: json!({ "turn": turn.as_str(), "text": "and south", "user": stage.user.as_str() }).to_string(),
+        now: salon.clock.now(),
+        room: None,
+    };
+    salon.store.write(job, |tx, job| Box::pin(tx.enqueue(job))).await.unwrap();
+    let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let told = loop {
+        let (_, told) = stage.get(&format!("/api/sessions/{id}/messages")).await;
+        if told["total_count"] == 4 {
+            break told;
+        }
+        assert!(tokio::time::Instant::now() < patience, "it is not asked: {first} {told}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    let contents: Vec<_> = told["messages"].as_array().unwrap().iter().map(|said| said["content"].clone()).collect();
+    assert_eq!(contents, ["north", "north", "and south", "and south"]);
 }

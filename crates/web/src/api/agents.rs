@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use salon::steer::{self, Steered};
 use salon_core::people::Role;
 use salon_core::{AskId, DialogId, FileId};
 use salon_store::{AskState, StoredFile};
@@ -90,6 +91,42 @@ pub(super) async fn answer(
             }
         };
         once(&web, &head, &caller, &format!("POST /api/sessions/{session}/asks/{ask}"), &body, work).await
+    };
+    told(said.await, &id)
+}
+
+/// The longest that is told to an agent at work, in characters.
+const LONGEST: usize = 20_000;
+
+/// `POST /api/sessions/{session}/steer`
+pub(super) async fn steer(State(web): State<Web>, Path(session): Path<String>, request: Request) -> Response {
+    let (id, head, body) = split(request);
+    let said = async {
+        let caller = caller(&web, &head, ROUTE, Role::User).await?;
+        let body = bytes(&head, body).await?;
+        let work = async {
+            let mut form = Form::read(&body)?;
+            let message = form.needed_text("message");
+            form.finish()?;
+            let message = message.trim();
+            if message.is_empty() || message.chars().count() > LONGEST {
+                return Err(No::bad(format!("message has 1 to {LONGEST} characters")));
+            }
+            let conflict = |why: &str| Err(No::Said(StatusCode::CONFLICT, why.to_owned()));
+            match steer::tell(&web.salon, &caller, &DialogId::new(session.as_str()), message).await? {
+                Steered::Told { turn, steer } => Ok(Done {
+                    status: StatusCode::ACCEPTED,
+                    body: json!({ "turn": turn.as_str(), "steer": steer.as_str() }),
+                    again: None,
+                }),
+                Steered::Idle => conflict("Nothing is being answered in this session"),
+                Steered::Deaf => conflict("Whoever answers cannot be told more while at work; ask when it has ended"),
+                Steered::Gone => Err(super::sessions::gone(&session)),
+                Steered::Denied(denied) => Err(salon::relay::Refused::from(denied).into()),
+                Steered::Full(refusal) => Err(No::Later(refusal.to_string())),
+            }
+        };
+        once(&web, &head, &caller, &format!("POST /api/sessions/{session}/steer"), &body, work).await
     };
     told(said.await, &id)
 }

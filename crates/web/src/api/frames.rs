@@ -161,13 +161,15 @@ impl Teller {
                 "type": "file", "id": file.id, "name": file.name, "media": file.media, "size": file.size,
             })),
             Event::Note(Note::CommandStarted { command, .. }) => Some(json!({ "type": "tool", "title": command })),
-            Event::Note(Note::Asked { ask, title, detail, until_ms }) => Some(json!({
+            Event::Note(Note::Asked { ask, title, detail, until_ms, .. }) => Some(json!({
                 "type": "ask", "ask": ask, "title": title, "detail": detail, "until_ms": until_ms,
             })),
             Event::Note(Note::Answered { ask, verdict, .. }) => {
                 Some(json!({ "type": "answered", "ask": ask, "verdict": verdict }))
             }
-            Event::Note(Note::Steered { text, .. }) => Some(json!({ "type": "steered", "text": text })),
+            Event::Note(Note::Steered { steer, text }) => {
+                Some(json!({ "type": "steered", "steer": steer, "text": text }))
+            }
             Event::Note(_) | Event::Thread { .. } | Event::Usage(_) => None,
         };
         match frame.filter(|_| stamped.seq > self.after) {
@@ -286,6 +288,15 @@ mod tests {
         assert_eq!(
             told(0, Dialect::Token, &log),
             [r#"id: t-2 data: {"type":"token","content":"a\r\n\r\nevent: admin\ndata: x","token_count":1}"#]
+        );
+    }
+
+    #[test]
+    fn what_an_agent_was_told_on_the_way_is_a_frame_with_its_name() {
+        let steered = Event::Note(Note::Steered { steer: "01J".to_owned(), text: "and south".to_owned() });
+        assert_eq!(
+            told(0, Dialect::Token, &[(1, started()), (1, steered)]),
+            [r#"id: t-2 data: {"type":"steered","steer":"01J","text":"and south"}"#]
         );
     }
 
