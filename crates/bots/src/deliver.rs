@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use salon::engines::is_absence;
 use salon::{Job, Next, Salon, Work};
+use salon_core::failure;
 use salon_core::overrun::Overrun;
 use salon_core::{ChatId, Lang, Reply, ReplyState, Stamped, TurnId, View};
 use salon_store::Error;
@@ -341,9 +342,11 @@ impl Reader {
         let tail = match &self.reply.state {
             ReplyState::Waiting | ReplyState::Running if self.reply.pending.is_some() => {
                 self.reply.pending.as_ref().map(|pending| {
-                    let asked = self.lang.say("reply.ask", &[("title", &pending.title)]);
+                    let title = pending.title_in(self.lang);
+                    let asked = self.lang.say("reply.ask", &[("title", &title)]);
                     // The whole of it usually begins with what it is called.
-                    let detail = pending.detail.strip_prefix(pending.title.as_str()).unwrap_or(&pending.detail);
+                    let detail = pending.detail_in(self.lang);
+                    let detail = detail.strip_prefix(title.as_str()).unwrap_or(&detail);
                     let detail: String = detail.trim().chars().take(DETAIL_CHARS).collect();
                     if detail.is_empty() { asked } else { format!("{asked}\n\n{detail}") }
                 })
@@ -357,7 +360,7 @@ impl Reader {
             },
             ReplyState::Done if text.trim().is_empty() => Some(self.lang.say("reply.empty", &[])),
             ReplyState::Done => None,
-            ReplyState::Failed { code, message } => Some(format!("⚠️ {}", failure(self.lang, code, message))),
+            ReplyState::Failed { code, message } => Some(format!("⚠️ {}", told(self.lang, code, message))),
             ReplyState::Stopped => Some(self.lang.say("reply.stopped", &[])),
         };
         let heard = self.reply.heard.iter().map(|text| {
@@ -389,12 +392,11 @@ impl Reader {
 }
 
 /// What is said of a failure: what happened, and what can be done about it.
-fn failure(lang: Lang, code: &str, message: &str) -> String {
+fn told(lang: Lang, code: &str, message: &str) -> String {
     if let Some(overrun) = Overrun::parse(message) {
         return over_limit(lang, &overrun);
     }
-    // Where there is no sentence for the code, the engine's own English one knows more than the code does.
-    let said = lang.find(&format!("failure.{code}"), &[]).unwrap_or_else(|| message.to_owned());
+    let said = failure::said(lang, code, message);
     match lang.find(&format!("hint.{code}"), &[]) {
         Some(hint) => format!("{said}\n{hint}"),
         None => said,
@@ -426,7 +428,7 @@ mod tests {
             remaining: 12,
             anew: Some(("2026-02-01".to_owned(), "Asia/Seoul".to_owned())),
         };
-        let said = failure(Lang::En, "over_limit", &overrun.to_string());
+        let said = told(Lang::En, "over_limit", &overrun.to_string());
         assert_eq!(
             said,
             "This does not fit into your limit of 12000 tokens a day; 12 tokens are left. It begins anew on 2026-02-01 \
@@ -434,15 +436,18 @@ mod tests {
              /new without the earlier conversation, may still fit."
         );
         let money = Overrun { measure: Measure::Micros, limit: 1_500_000, remaining: 0, anew: None, ..overrun };
-        assert!(failure(Lang::En, "over_limit", &money.to_string()).contains("$1.5"), "money is money");
+        assert!(told(Lang::En, "over_limit", &money.to_string()).contains("$1.5"), "money is money");
         for lang in [Lang::Ko, Lang::Ru] {
-            assert!(!failure(lang, "over_limit", &money.to_string()).contains("limit of"));
+            assert!(!told(lang, "over_limit", &money.to_string()).contains("limit of"));
         }
     }
 
     #[test]
     fn a_failure_is_told_with_what_can_be_done() {
-        assert!(failure(Lang::En, "no_provider_key", "The model has no key.").contains("/settings"));
-        assert_eq!(failure(Lang::En, "tired", "I am tired."), "I am tired.");
+        assert!(told(Lang::En, "no_provider_key", "The model has no key.").contains("/settings"));
+        assert_eq!(told(Lang::En, "tired", "I am tired."), "I am tired.");
+        let words = "The agent failed: error: unexpected argument '--json' found";
+        assert_eq!(told(Lang::En, "agent_failed", words), words);
+        assert!(told(Lang::Ru, "agent_failed", words).starts_with("Агент"));
     }
 }

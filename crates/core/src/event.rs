@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Time, TurnState};
+use crate::{Lang, Time, TurnState};
 
 /// One line of a turn's story. This is the durable format: variants and fields are only ever added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +84,9 @@ pub enum Note {
         /// When silence counts as no, in Unix milliseconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until_ms: Option<i64>,
+        /// The detail once more, so that it can be said in another language. None where that would be too long.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lines: Vec<AskLine>,
     },
     /// What became of such a question: `once`, `session`, `deny` or `expired`. `by` is a person's name, or nobody's.
     Answered {
@@ -224,6 +227,46 @@ pub struct Pending {
     pub title: String,
     pub detail: String,
     pub until_ms: Option<i64>,
+    pub lines: Vec<AskLine>,
+}
+
+impl Pending {
+    /// What is wanted, in a line. A command is what it is in any language.
+    pub fn title_in(&self, lang: Lang) -> String {
+        let Some(first) = self.lines.first().filter(|first| first.says.is_some()) else { return self.title.clone() };
+        let line = first.told(lang).split_whitespace().collect::<Vec<_>>().join(" ");
+        match line.char_indices().nth(TITLE) {
+            Some((end, _)) => format!("{}…", &line[..end]),
+            None => line,
+        }
+    }
+
+    /// All of what is wanted.
+    pub fn detail_in(&self, lang: Lang) -> String {
+        if self.lines.is_empty() {
+            return self.detail.clone();
+        }
+        self.lines.iter().map(|line| line.told(lang)).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Most characters of a title.
+const TITLE: usize = 200;
+
+/// A part of what is asked: words as they stand, or a sentence of ours about them, by the end of its key in the locales.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskLine {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<String>,
+    pub what: String,
+}
+
+impl AskLine {
+    /// The line in a language. Of a sentence that only a newer Salon knows, the words are left.
+    pub fn told(&self, lang: Lang) -> String {
+        let sentence = |key: &String| lang.find(&format!("ask.{key}"), &[("what", &self.what)]);
+        self.says.as_ref().and_then(sentence).unwrap_or_else(|| self.what.clone())
+    }
 }
 
 /// How far somebody of a panel has come.
@@ -324,9 +367,9 @@ impl Reply {
             }
             Event::Note(Note::CommandStarted { command, .. }) => self.busy_with = Some(command.clone()),
             Event::Note(Note::CommandCompleted { .. } | Note::Reasoning { .. }) => self.busy_with = None,
-            Event::Note(Note::Asked { ask, title, detail, until_ms }) => {
+            Event::Note(Note::Asked { ask, title, detail, until_ms, lines }) => {
                 let (ask, title, detail) = (ask.clone(), title.clone(), detail.clone());
-                self.pending = Some(Pending { ask, title, detail, until_ms: *until_ms });
+                self.pending = Some(Pending { ask, title, detail, until_ms: *until_ms, lines: lines.clone() });
             }
             Event::Note(Note::Answered { ask, .. }) => {
                 self.pending.take_if(|pending| pending.ask == *ask);

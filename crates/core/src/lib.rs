@@ -20,6 +20,7 @@
 //! | Scopes | what a key may be used for | [`scopes`] |
 //! | Limit, Policy, Period, Scope | sentences about the ledger, and windows in a zone | [`limit`] |
 //! | Panel | several models that answer together, and the rules of when who is asked | [`panel`] |
+//! | Failure | how an agent's run failed, in every language | [`failure`] |
 //! | Overrun | why a limit has no room for a question | [`overrun`] |
 //! | Refusal | the ways we say no, each with a code and a sentence | [`error`] |
 //!
@@ -29,6 +30,7 @@ pub mod brief;
 pub mod dialog;
 pub mod error;
 pub mod event;
+pub mod failure;
 pub mod id;
 pub mod limit;
 pub mod locale;
@@ -47,7 +49,8 @@ pub use brief::{Brief, Message, Role, Wishes};
 pub use dialog::{Channel, Chosen, Dialog, View};
 pub use error::Refusal;
 pub use event::{
-    Change, Event, LeftFile, Note, Pending, Reply, ReplyState, Seat, Seating, Stamped, Usage, Voice, VoiceState,
+    AskLine, Change, Event, LeftFile, Note, Pending, Reply, ReplyState, Seat, Seating, Stamped, Usage, Voice,
+    VoiceState,
 };
 pub use id::{AskId, BotId, CallId, ChatId, DialogId, FileId, JobId, KeyId, LimitId, OrgId, SecretId, TurnId, UserId};
 pub use limit::{Amounts, Limit, Limits, Measure, Period, Policy, Scope, Window, Zone};

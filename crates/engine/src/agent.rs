@@ -28,7 +28,7 @@ mod words;
 use std::fmt;
 use std::path::PathBuf;
 
-use salon_core::{Note, Usage};
+use salon_core::{AskLine, Note, Usage};
 
 use crate::{EngineError, Secret};
 
@@ -198,6 +198,8 @@ pub struct Ask {
     pub title: String,
     /// The whole of it: a command with its folder, a diff.
     pub detail: String,
+    /// The same in lines that can be said in another language; none where it is too long.
+    pub lines: Vec<AskLine>,
     /// What is to be allowed for the rest of the thread, if it is; equal texts are the same permission.
     pub what: String,
 }

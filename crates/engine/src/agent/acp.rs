@@ -131,7 +131,7 @@ impl Maker for Acp {
         let Entry { args, model_args, env, files, .. } = &self.entry;
         let mut texts = env.iter().map(|(_, value)| value).chain(files.iter().map(|(_, text)| text));
         if model.is_none() && texts.any(|text| text.contains("{model}")) {
-            return Err(EngineError::failed("agent_refused", "This agent has to be told a model."));
+            return Err(names::refused("agent_needs_model"));
         }
         let mut all: Vec<String> = args.clone();
         if let Some(model) = model {

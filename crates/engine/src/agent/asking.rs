@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{Door, Errand, Maker, Policy, Step, Talk, Verdict};
+use salon_core::Lang;
+
+use super::{Ask, Door, Errand, Maker, Policy, Step, Talk, Verdict};
 use crate::Secret;
 
 pub(super) fn errand(prompt: &str) -> Errand {
@@ -77,6 +79,12 @@ fn tell(steps: Vec<Step>, played: &mut String) {
     for step in steps {
         match step {
             Step::Write(line) => writeln!(played, "> {line}"),
+            // Its lines say the same once more.
+            Step::Ask(Ask { id, title, detail, lines, what }) => {
+                let told: String = lines.iter().map(|line| format!("{}\n", line.told(Lang::En))).collect();
+                assert_eq!(told, detail);
+                writeln!(played, "= Ask(Ask {{ id: {id:?}, title: {title:?}, detail: {detail:?}, what: {what:?} }})")
+            }
             step => writeln!(played, "= {step:?}"),
         }
         .expect("a string takes all");

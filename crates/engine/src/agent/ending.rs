@@ -1,5 +1,6 @@
 //! How an errand went: the agent's last word if it had one, and what its death tells if it had none.
 
+use salon_core::failure;
 use serde_json::Value;
 
 use crate::EngineError;
@@ -29,17 +30,9 @@ impl Fault {
 }
 
 fn told(code: &'static str, words: &str) -> EngineError {
-    let (alone, before) = match code {
-        "agent_rate_limited" => ("The agent's model is asked too often.", "The agent's model is asked too often: "),
-        "agent_unauthorized" => ("The agent was not let in to its model.", "The agent was not let in to its model: "),
-        "agent_thread_unknown" => return EngineError::failed(code, "The agent does not know this thread any more."),
-        "agent_cut" => ("The agent ended before it had finished.", "The agent ended before it had finished: "),
-        _ => ("The agent failed.", "The agent failed: "),
-    };
-    match words.is_empty() {
-        true => EngineError::failed(code, alone),
-        false => EngineError::failed(code, format!("{before}{words}")),
-    }
+    // What an agent says of its thread is that it does not know it.
+    let words = if code == "agent_thread_unknown" { "" } else { words };
+    EngineError::failed(code, failure::written(code, words))
 }
 
 /// Takes the sentence out of what surrounds it: `[API Error: …]`, or the body of a provider's refusal.

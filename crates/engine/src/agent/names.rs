@@ -3,6 +3,8 @@
 //! A model's name comes from a configuration or from a person, a thread's from an agent, and by way of a database; so
 //! each is looked at again where it is put on a command line. A prompt is never put there at all.
 
+use salon_core::failure;
+
 use crate::EngineError;
 
 use super::Errand;
@@ -12,9 +14,7 @@ const LONGEST: usize = 128;
 /// The model that is asked for, if it can be one.
 pub(super) fn model(errand: &Errand) -> Result<Option<&str>, EngineError> {
     match errand.model.as_deref() {
-        Some(name) if !is_name(name, "-_.:/@+[]") => {
-            Err(EngineError::failed("agent_refused", "No model has such a name."))
-        }
+        Some(name) if !is_name(name, "-_.:/@+[]") => Err(refused("agent_model_name")),
         name => Ok(name),
     }
 }
@@ -22,9 +22,14 @@ pub(super) fn model(errand: &Errand) -> Result<Option<&str>, EngineError> {
 /// The thread to go on with, if it can be one.
 pub(super) fn thread(errand: &Errand) -> Result<Option<&str>, EngineError> {
     match errand.thread.as_deref() {
-        Some(name) if !is_thread(name) => Err(EngineError::failed("agent_refused", "No thread has such a name.")),
+        Some(name) if !is_thread(name) => Err(refused("agent_thread_name")),
         name => Ok(name),
     }
+}
+
+/// An errand that is none.
+pub(super) fn refused(code: &'static str) -> EngineError {
+    EngineError::failed(code, failure::written(code, ""))
 }
 
 /// Whether an agent's name for its thread is one that we would pass back to it. `latest` and a mere number would be

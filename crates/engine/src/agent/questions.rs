@@ -5,6 +5,8 @@
 
 use std::collections::HashSet;
 
+use salon_core::{AskLine, Lang};
+
 use super::words::{inside, shown};
 use super::{Ask, Policy, Verdict, WORKSPACE};
 
@@ -20,11 +22,58 @@ const MOST: usize = 32;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wish {
     pub title: String,
-    pub detail: String,
+    pub detail: Detail,
     /// What is allowed with it for the rest of the run, word for word.
     pub what: String,
     /// Whether it goes beyond commands and files in the workspace: the network, a folder elsewhere, no sandbox.
     pub more: bool,
+}
+
+/// All of what is wanted, from its title on: an agent's words as they stand, and sentences of ours around them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Detail(Vec<AskLine>);
+
+impl Detail {
+    /// Begins with a sentence, which is the title.
+    pub(super) fn saying(key: &str, what: &str) -> Detail {
+        let mut detail = Detail::default();
+        detail.say(key, what);
+        detail
+    }
+
+    pub(super) fn say(&mut self, key: &str, what: &str) {
+        self.0.push(AskLine { says: Some(key.to_owned()), what: what.to_owned() });
+    }
+
+    /// Words as they stand, which may be several lines.
+    pub(super) fn text(&mut self, what: &str) {
+        self.0.push(AskLine { says: None, what: what.to_owned() });
+    }
+
+    /// The first line, in English.
+    pub(super) fn title(&self) -> String {
+        self.0.first().map(|first| first.told(Lang::En)).unwrap_or_default()
+    }
+
+    fn english(&self) -> String {
+        self.0.iter().map(|line| format!("{}\n", line.told(Lang::En))).collect()
+    }
+
+    /// The lines, fit to be shown. None where they are too many: of what has to be cut, the English text is shown.
+    fn lines(&self) -> Vec<AskLine> {
+        if self.english().chars().count() > DETAIL {
+            return Vec::new();
+        }
+        self.0.iter().map(|line| AskLine { what: shown(&line.what, DETAIL), ..line.clone() }).collect()
+    }
+}
+
+impl From<&str> for Detail {
+    fn from(what: &str) -> Detail {
+        let mut detail = Detail::default();
+        detail.text(what);
+        detail
+    }
 }
 
 /// The questions of one run. `T` is what its protocol needs for an answer.
@@ -73,7 +122,8 @@ impl<T> Questions<T> {
                 let ask = Ask {
                     id: id.to_owned(),
                     title: line(&wish.title),
-                    detail: shown(&wish.detail, DETAIL),
+                    detail: shown(&wish.detail.english(), DETAIL),
+                    lines: wish.detail.lines(),
                     what: what(&wish.what, id),
                 };
                 self.open.push(Open { id: id.to_owned(), what: wish.what, token });
@@ -175,6 +225,26 @@ mod tests {
                 "{policy:?} {wish:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_asked_can_be_said_in_another_language_and_the_agents_words_stay() {
+        let mut detail = Detail::saying("write", "nest.txt");
+        detail.text("echo \u{1b}[2Jeggs\nIts reason: none");
+        detail.say("reason", "storks");
+        let wish = Wish { title: detail.title(), detail, what: "x".into(), more: false };
+        let Next::Ask(asked) = Questions::new(Policy::Ask).put("1", Some(wish), 1) else { panic!("nobody was asked") };
+        assert_eq!(asked.detail, "write nest.txt\necho eggs\nIts reason: none\nIts reason: storks\n");
+        let told = |lang: Lang| asked.lines.iter().map(|line| format!("{}\n", line.told(lang))).collect::<String>();
+        assert_eq!(told(Lang::En), asked.detail);
+        for lang in [Lang::Ko, Lang::Ru] {
+            let told = told(lang);
+            assert!(told.contains("\necho eggs\nIts reason: none\n") && told.contains("nest.txt"), "{told}");
+            assert!(!told.starts_with("write") && !told.contains("Its reason: storks"), "{told}");
+        }
+        let long = Wish { title: "x".into(), detail: "long ".repeat(5_000).as_str().into(), ..Wish::default() };
+        let Next::Ask(asked) = Questions::new(Policy::Ask).put("1", Some(long), 1) else { panic!("nobody was asked") };
+        assert!(asked.lines.is_empty() && asked.detail.contains(" characters …"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use salon_core::brief::Role;
+use salon_core::failure;
 use salon_core::{AskId, Brief, Dialog, Event, FileId, LeftFile, Note, Stamped, TurnId, Usage};
 use salon_engine::agent::{Ask, Door, Errand, Maker, OUT, Policy, Step, Talk, Verdict, WORKSPACE};
 use salon_engine::sandbox::artifacts::{Caps, collect};
@@ -131,8 +132,7 @@ impl Errands {
     /// Opens the door and starts the process.
     async fn start(&self, brief: &Brief, place: &Workspace) -> std::result::Result<Begun, EngineError> {
         if !self.agent.keeps(self.policy) {
-            let words = format!("The agent {} cannot ask before it acts, and must here.", self.agent.name);
-            return Err(EngineError::failed("agent_cannot_ask", words));
+            return Err(EngineError::failed("agent_cannot_ask", failure::written("agent_cannot_ask", "")));
         }
         let asker = self.asker.lock().unwrap_or_else(PoisonError::into_inner).take();
         let asker = asker.ok_or_else(broken)?;
@@ -237,7 +237,7 @@ impl Errands {
             How::Exit(_) | How::Signal(_) | How::Stopped => {
                 run.talk.ended(ended.code, &ended.errors).map(|()| state.said)
             }
-            how => Err(EngineError::failed("agent_ended", format!("The agent was ended: {how}."))),
+            how => Err(EngineError::failed("agent_ended", failure::written("agent_ended", &how.to_string()))),
         }
     }
 
@@ -451,10 +451,10 @@ impl AtWork<'_> {
             .write(args, |tx, (id, turn, now, until)| Box::pin(async move { tx.add_ask(id, turn, *now, *until).await }))
             .await
             .map_err(|error| away(&error))?;
-        let (title, detail) = (ask.title.clone(), ask.detail.clone());
+        let (title, detail, lines) = (ask.title.clone(), ask.detail.clone(), ask.lines.clone());
         self.asks.insert(id.to_string(), ask);
         run.confined.hold(true);
-        out.note(Note::Asked { ask: id.to_string(), title, detail, until_ms: Some(until.0) }).await
+        out.note(Note::Asked { ask: id.to_string(), title, detail, until_ms: Some(until.0), lines }).await
     }
 
     /// Looks for what people said: answers to what was asked, and what the agent is to be told.
@@ -569,7 +569,21 @@ async fn wait(at: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
+    use salon_core::Lang;
+
     use super::*;
+
+    #[test]
+    fn how_an_agent_was_ended_is_said_in_every_language() {
+        for how in [How::TimedOut, How::Idle, How::Flood, How::Memory, How::Disk, How::Lost, How::Signal(9)] {
+            let written = failure::written("agent_ended", &how.to_string());
+            assert_eq!(failure::said(Lang::En, "agent_ended", &written), written);
+            for lang in [Lang::Ko, Lang::Ru] {
+                let told = failure::said(lang, "agent_ended", &written);
+                assert!(!told.chars().any(|c| c.is_ascii_alphabetic()), "{how}: {told}");
+            }
+        }
+    }
 
     #[test]
     fn counts_differ_when_one_is_more_than_twice_the_other_and_then_some() {

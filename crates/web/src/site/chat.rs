@@ -135,6 +135,9 @@ pub(crate) struct Aside<'a> {
     pub shell: &'a Shell,
     pub dialog: &'a str,
     pub reply: &'a Reply,
+    /// What an agent asks, in the reader's language.
+    pub title: String,
+    pub detail: String,
     /// HTML.
     pub voices: String,
 }
@@ -373,7 +376,11 @@ pub(crate) fn others(web: &Web, visit: &Visit, turn: &Turn, reply: &Reply) -> Ve
 }
 
 pub(crate) fn aside(shell: &Shell, dialog: &str, reply: &Reply) -> String {
-    Aside { shell, dialog, reply, voices: voices(shell, reply, true) }.render().unwrap_or_default()
+    let (title, detail) = match &reply.pending {
+        Some(pending) => (pending.title_in(shell.lang), pending.detail_in(shell.lang)),
+        None => Default::default(),
+    };
+    Aside { shell, dialog, reply, title, detail, voices: voices(shell, reply, true) }.render().unwrap_or_default()
 }
 
 /// Why there is no answer, or no more of it, in the reader's language.
@@ -383,7 +390,7 @@ fn failure(shell: &Shell, turn: &Turn, reply: &Reply) -> Option<String> {
         TurnState::Failed => Some(match &reply.state {
             ReplyState::Failed { code, message } => match Overrun::parse(message) {
                 Some(overrun) => over_limit(shell, &overrun),
-                None => shell.lang.find(&format!("failure.{code}"), &[]).unwrap_or_else(|| message.clone()),
+                None => salon_core::failure::said(shell.lang, code, message),
             },
             // What has failed before its page is made is shown without its log.
             _ => match turn.error.as_deref().and_then(Overrun::parse) {

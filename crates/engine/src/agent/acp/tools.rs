@@ -3,7 +3,7 @@
 use salon_core::{Change, Note};
 use serde_json::Value;
 
-use crate::agent::questions::{Wish, is_near};
+use crate::agent::questions::{Detail, Wish, is_near};
 use crate::agent::words::{self, COMMAND, OUTPUT, SENTENCE, shown};
 use crate::agent::{Step, WORKSPACE};
 
@@ -185,30 +185,34 @@ impl Tool {
             (title, None) => title.to_owned(),
         };
         let paths = self.paths();
-        let mut detail = format!("{title}\n");
+        let mut detail = Detail::from(title.as_str());
         if !self.title.trim().is_empty() && self.title.trim() != self.title() {
-            detail.push_str(&format!("{}\n", self.title.trim()));
+            detail.text(self.title.trim());
         }
         if self.kind != "execute"
             && self.diffs.is_empty()
             && self.input.as_object().is_some_and(|input| !input.is_empty())
         {
-            detail.push_str(&format!("{}\n", self.input));
+            detail.text(&self.input.to_string());
         }
         let elsewhere = self.cwd.as_deref().filter(|cwd| *cwd != WORKSPACE);
         if let Some(cwd) = elsewhere {
-            detail.push_str(&format!("in {cwd}\n"));
+            detail.say("in", cwd);
         }
         for diff in &self.diffs {
             let path = diff["path"].as_str().unwrap_or("?");
             let name = words::inside(path).unwrap_or_else(|| path.to_owned());
             let (old, new) =
                 (diff["oldText"].as_str().unwrap_or_default(), diff["newText"].as_str().unwrap_or_default());
-            detail.push_str(&format!("{name}\n{}", difference(old, new)));
+            detail.text(&name);
+            let difference = difference(old, new);
+            if !difference.is_empty() {
+                detail.text(difference.trim_end_matches('\n'));
+            }
         }
         let text = self.text();
         if !text.trim().is_empty() {
-            detail.push_str(&format!("{}\n", text.trim()));
+            detail.text(text.trim());
         }
         // The same file may be changed again in another way; a command is only the same if all of it is.
         let what = match self.kind.as_str() {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::agent::questions::{Wish, is_near};
+use crate::agent::questions::{Detail, Wish, is_near};
 use crate::agent::words;
 
 /// `None` if it does not say, or wants what nobody here can give: an answer instead of a permission.
@@ -16,7 +16,7 @@ pub(super) fn read(request: &Value) -> Option<Wish> {
     let path = request["blocked_path"].as_str().filter(|path| !is_near(path));
     if let Some(path) = path {
         wish.more = true;
-        wish.detail.push_str(&format!("It is about {path}, outside the workspace.\n"));
+        wish.detail.say("outside", path);
     }
     if matches!(request["decision_reason_type"].as_str(), Some("workingDir" | "sandboxOverride" | "safetyCheck"))
         || request["classifier_approvable"] == false
@@ -24,7 +24,7 @@ pub(super) fn read(request: &Value) -> Option<Wish> {
         wish.more = true;
     }
     if let Some(reason) = request["decision_reason"].as_str().filter(|reason| !reason.trim().is_empty()) {
-        wish.detail.push_str(&format!("It asks because: {reason}\n"));
+        wish.detail.say("because", reason);
     }
     Some(wish)
 }
@@ -34,40 +34,42 @@ fn wish(tool: &str, input: &Value) -> Option<Wish> {
     match tool {
         "Bash" => {
             let command = text("command")?;
-            let mut detail = format!("{command}\n");
+            let mut detail = Detail::from(command);
             if let Some(purpose) = text("description").filter(|purpose| !purpose.trim().is_empty()) {
-                detail.push_str(&format!("Its reason: {purpose}\n"));
+                detail.say("reason", purpose);
             }
             let more = input["dangerouslyDisableSandbox"] == true;
             Some(Wish { title: command.to_owned(), detail, what: command.to_owned(), more })
         }
-        "Write" => file("write", text("file_path")?, text("content")?),
+        "Write" => file("write", text("file_path")?, false, text("content")?),
         "Edit" => {
             let diff = format!("{}{}", marked('-', text("old_string")?), marked('+', text("new_string")?));
-            let everywhere = if input["replace_all"] == true { "everywhere:\n" } else { "" };
-            file("change", text("file_path")?, &format!("{everywhere}{diff}"))
+            file("change", text("file_path")?, input["replace_all"] == true, &diff)
         }
-        "NotebookEdit" => file("change", text("notebook_path")?, text("new_source").unwrap_or_default()),
+        "NotebookEdit" => file("change", text("notebook_path")?, false, text("new_source").unwrap_or_default()),
         "WebFetch" => {
-            let title = format!("fetch {}", text("url")?);
-            let detail = format!("{title}\n{}\n", text("prompt").unwrap_or_default());
-            Some(Wish { what: title.clone(), title, detail, more: true })
+            let mut detail = Detail::saying("fetch", text("url")?);
+            detail.text(text("prompt").unwrap_or_default());
+            Some(titled(detail, true))
         }
-        "WebSearch" => {
-            let title = format!("search the web for {}", text("query")?);
-            Some(Wish { detail: format!("{title}\n"), what: title.clone(), title, more: true })
-        }
-        _ => {
-            let title = format!("{tool} {}", words::compact(input));
-            Some(Wish { detail: format!("{title}\n"), what: title.clone(), title, more: false })
-        }
+        "WebSearch" => Some(titled(Detail::saying("search", text("query")?), true)),
+        _ => Some(titled(Detail::from(format!("{tool} {}", words::compact(input)).as_str()), false)),
     }
 }
 
-fn file(verb: &str, path: &str, content: &str) -> Option<Wish> {
-    let title = format!("{verb} {}", words::inside(path).unwrap_or_else(|| path.to_owned()));
-    let detail = format!("{title}\n{}\n", content.trim_end_matches('\n'));
-    (!path.trim().is_empty()).then(|| Wish { what: title.clone(), title, detail, more: !is_near(path) })
+fn file(verb: &str, path: &str, everywhere: bool, content: &str) -> Option<Wish> {
+    let mut detail = Detail::saying(verb, &words::inside(path).unwrap_or_else(|| path.to_owned()));
+    if everywhere {
+        detail.say("everywhere", "");
+    }
+    detail.text(content.trim_end_matches('\n'));
+    (!path.trim().is_empty()).then(|| titled(detail, !is_near(path)))
+}
+
+/// A wish whose first line is what it is called.
+fn titled(detail: Detail, more: bool) -> Wish {
+    let title = detail.title();
+    Wish { what: title.clone(), title, detail, more }
 }
 
 fn marked(mark: char, text: &str) -> String {

@@ -6,7 +6,7 @@ use salon_core::{Note, Usage};
 use serde_json::{Value, json};
 
 use crate::agent::ending::{Fault, Silence};
-use crate::agent::questions::{Next, Questions, Wish, is_near};
+use crate::agent::questions::{Detail, Next, Questions, Wish, is_near};
 use crate::agent::rpc::{self, End, Message, Refusal};
 use crate::agent::telling::Telling;
 use crate::agent::words::{self, COMMAND, OUTPUT, SENTENCE, shown};
@@ -454,23 +454,24 @@ impl ServerTalk {
         let item = params["itemId"].as_str()?;
         let changes = self.changes.iter().find(|(id, _)| id == item)?.1.as_array()?;
         let mut title = Vec::new();
-        let (mut detail, mut more) = (String::new(), false);
+        let (mut detail, mut more) = (Detail::default(), false);
         for change in changes {
             let path = change["path"].as_str()?;
             let (verb, moved) = (kind(&change["kind"]), change["kind"]["move_path"].as_str());
             let name = |path: &str| words::inside(path).unwrap_or_else(|| path.to_owned());
             more |= !is_near(path) || moved.is_some_and(|path| !is_near(path));
             let file = match moved {
-                Some(moved) => format!("{verb} {} as {}", name(path), name(moved)),
-                None => format!("{verb} {}", name(path)),
+                Some(moved) => format!("{} as {}", name(path), name(moved)),
+                None => name(path),
             };
-            detail.push_str(&format!("{file}\n{}\n", change["diff"].as_str().unwrap_or_default().trim_end()));
-            title.push(file);
+            detail.say(verb, &file);
+            detail.text(change["diff"].as_str().unwrap_or_default().trim_end());
+            title.push(format!("{verb} {file}"));
         }
         let title = title.join(", ");
         if let Some(root) = params["grantRoot"].as_str() {
             more = true;
-            detail.push_str(&format!("It wants to write anywhere in {root}.\n"));
+            detail.say("root", root);
         }
         reason(params, &mut detail);
         Some(Wish { what: title.clone(), title, detail, more })
@@ -498,10 +499,11 @@ fn words_of(text: &str) -> Value {
 fn command(params: &Value) -> Option<Wish> {
     let (cwd, network) = (params["cwd"].as_str().unwrap_or(WORKSPACE), &params["networkApprovalContext"]);
     if let Some(host) = network["host"].as_str() {
-        let title = format!("reach {host} ({})", network["protocol"].as_str().unwrap_or("network"));
-        let mut detail = format!("{title}\n");
+        let host = format!("{host} ({})", network["protocol"].as_str().unwrap_or("network"));
+        let mut detail = Detail::saying("reach", &host);
+        let title = detail.title();
         if let Some(command) = params["command"].as_str() {
-            detail.push_str(&format!("for: {}\n", bare(command)));
+            detail.say("for", bare(command));
         }
         reason(params, &mut detail);
         return Some(Wish { what: title.clone(), title, detail, more: true });
@@ -513,16 +515,15 @@ fn command(params: &Value) -> Option<Wish> {
         // Another kind may be another thing.
         Some(_) => return None,
     };
-    let mut detail = title.clone();
+    let mut detail = Detail::from(title.as_str());
     let mut what = title.clone();
     if cwd != WORKSPACE {
-        detail.push_str(&format!("\nin {cwd}"));
+        detail.say("in", cwd);
         what.push_str(&format!("\nin {cwd}"));
     }
-    detail.push('\n');
     let more = !params["additionalPermissions"].is_null();
     if more {
-        detail.push_str(&format!("It wants more than the workspace: {}\n", params["additionalPermissions"]));
+        detail.say("more", &params["additionalPermissions"].to_string());
     }
     reason(params, &mut detail);
     Some(Wish { title, detail, what, more })
@@ -534,15 +535,16 @@ fn permissions(params: &Value) -> Option<Wish> {
     if names.is_empty() {
         return None;
     }
-    let title = format!("more permissions: {}", names.join(", "));
-    let mut detail = format!("{title}\n{}\n", params["permissions"]);
+    let mut detail = Detail::saying("permissions", &names.join(", "));
+    let title = detail.title();
+    detail.text(&params["permissions"].to_string());
     reason(params, &mut detail);
     Some(Wish { what: format!("{title} {}", params["permissions"]), title, detail, more: true })
 }
 
-fn reason(params: &Value, detail: &mut String) {
+fn reason(params: &Value, detail: &mut Detail) {
     if let Some(reason) = params["reason"].as_str().filter(|reason| !reason.trim().is_empty()) {
-        detail.push_str(&format!("Its reason: {reason}\n"));
+        detail.say("reason", reason);
     }
 }
 
