@@ -647,7 +647,10 @@ async fn limits_plans_models_and_commands_are_changed_by_forms() {
         .is(200)
         .says("plan.given")
         .says("limit.added")
-        .says("bot.changed".split('.').next().expect("a word"));
+        .says("upstream.set")
+        .says("upstream.removed")
+        .says("model.set")
+        .says("model.removed");
     admin.post("/admin/audit/verify", &[]).await.is(200).says("lines, whole");
     fish.get("/admin/audit").await.is(200);
     fish.post("/admin/audit/verify", &[]).await.is(404);

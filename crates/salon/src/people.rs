@@ -232,30 +232,38 @@ pub async fn add_org(store: &Store, clock: &Clock, pen: &Pen, text: &str, zone: 
     Ok(org)
 }
 
-/// Changes an organisation's name or zone. Windows of limits that have begun end as the new zone has it.
-pub async fn set_org(
-    store: &Store,
-    pen: &Pen,
-    word: &str,
-    text: Option<&str>,
-    zone: Option<&str>,
-) -> Result<Org, PeopleError> {
+/// What is to change about an organisation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OrgChange<'a> {
+    pub name: Option<&'a str>,
+    pub zone: Option<&'a str>,
+    /// Who reads its texts masked.
+    pub mask: Option<Mask>,
+}
+
+/// Changes an organisation, all of it or nothing. Windows of limits that have begun end as the new zone has it.
+pub async fn set_org(store: &Store, pen: &Pen, word: &str, change: OrgChange<'_>) -> Result<Org, PeopleError> {
     let mut org = find_org(store, word).await?;
-    if let Some(text) = text {
+    if let Some(text) = change.name {
         org.name = name(text)?;
     }
-    if let Some(zone) = zone {
+    if let Some(zone) = change.zone {
         check_zone(zone)?;
         org.zone = zone.to_owned();
     }
-    let set = store.write((org.clone(), pen.clone()), |tx, (org, pen)| {
+    let set = store.write((org.clone(), change.mask, pen.clone()), |tx, (org, mask, pen)| {
         Box::pin(async move {
-            let set = tx.set_org(org).await?;
-            if set {
-                let detail = json!({ "name": org.name, "zone": org.zone });
-                note(tx, pen, Deed::new(Action::OrgChanged, &org.id, &org.id).with(detail)).await?;
+            if !tx.set_org(org).await? {
+                return Ok(false);
             }
-            Ok(set)
+            let mut detail = json!({ "name": org.name, "zone": org.zone });
+            if let Some(mask) = mask {
+                let before = tx.find_mask(&org.id).await?;
+                tx.set_mask(&org.id, mask.as_str()).await?;
+                detail["mask"] = json!({ "from": before, "to": mask.as_str() });
+            }
+            note(tx, pen, Deed::new(Action::OrgChanged, &org.id, &org.id).with(detail)).await?;
+            Ok(true)
         })
     });
     if set.await? { Ok(org) } else { Err(PeopleError::NoOrg(word.to_owned())) }
@@ -267,14 +275,6 @@ pub async fn set_org(
 pub async fn mask_of(store: &Store, org: &OrgId) -> Result<Mask, Error> {
     let mask = store.read().await?.find_mask(org).await?;
     Ok(mask.and_then(|mask| Mask::parse(&mask)).unwrap_or_default())
-}
-
-/// Sets who reads the texts of an organisation masked.
-pub async fn set_mask(store: &Store, word: &str, mask: Mask) -> Result<(), PeopleError> {
-    let org = find_org(store, word).await?.id;
-    let args = (org, mask.as_str());
-    let set = store.write(args, |tx, (org, mask)| Box::pin(tx.set_mask(org, mask))).await?;
-    if set { Ok(()) } else { Err(PeopleError::NoOrg(word.to_owned())) }
 }
 
 /// An organisation by id or name.

@@ -11,6 +11,7 @@ use salon::audit::{self, Flaw, Verdict, note};
 use salon::logins::{NotIn, Shown};
 use salon::people::{self, DEFAULT_ORG, PeopleError, UserChange};
 use salon::{Action, Actor, Deed, Salon};
+use salon_core::mask::Mask;
 use salon_core::people::Role;
 use salon_core::{OrgId, User};
 use salon_store::testing::{Scratch, tamper};
@@ -20,6 +21,7 @@ use cast::{person, salon};
 
 on_both_databases! {
     what_is_done_stands_in_the_audit
+    a_mask_is_told_with_the_organisation
     an_aborted_change_leaves_no_line
     lines_can_be_neither_changed_nor_removed
     a_changed_line_is_found_whatever_was_changed
@@ -78,6 +80,23 @@ async fn what_is_done_stands_in_the_audit(Scratch { store, .. }: Scratch) {
     let all = format!("{lines:?}");
     assert!(!all.contains("bob") && !all.contains("birds.example"), "no name can be forgotten: {all}");
     assert_eq!(verdict(&salon).await, Verdict { lines: 5, anchors: 0, flaw: None });
+}
+
+async fn a_mask_is_told_with_the_organisation(Scratch { store, .. }: Scratch) {
+    let (salon, alice) = cast_of_three(&store).await;
+    let before = lines(&store).await.len();
+    let change = people::OrgChange { mask: Some(Mask::All), ..people::OrgChange::default() };
+    people::set_org(&store, &salon.pen(&alice.id), DEFAULT_ORG, change).await.expect("changed");
+    assert_eq!(people::mask_of(&store, &OrgId::new(DEFAULT_ORG)).await.expect("a mask"), Mask::All);
+    let bad = people::OrgChange { zone: Some("Mars/Base"), mask: Some(Mask::Off), ..people::OrgChange::default() };
+    people::set_org(&store, &salon.pen(&alice.id), DEFAULT_ORG, bad).await.expect_err("no such zone");
+    assert_eq!(people::mask_of(&store, &OrgId::new(DEFAULT_ORG)).await.expect("a mask"), Mask::All);
+    let new = lines(&store).await.split_off(before);
+    assert_eq!(new.len(), 1, "{new:?}");
+    let line = &new[0];
+    assert_eq!((line.action.as_str(), line.actor.as_str()), ("org.changed", alice.id.as_str()));
+    assert!(line.detail.contains(r#""mask":{"from":"off","to":"all"}"#), "{}", line.detail);
+    assert_eq!(verdict(&salon).await.flaw, None);
 }
 
 async fn an_aborted_change_leaves_no_line(Scratch { store, .. }: Scratch) {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::routing::get;
 use http::HeaderMap;
-use salon::Clock;
 use salon::catalog::{
     Access, Catalog, DeploymentSpec, EditError, Environment, Errand, Kind, ModelSpec, NoRoute, Prices, RatesSpec,
     Route, Sources, Spec, UnknownPrice, UpstreamSpec,
 };
+use salon::{Actor, Clock, Keys, MasterKeys, Pen};
 use salon_core::{Micros, OrgId, Rates, Tariff, Time};
 use salon_engine::Secret;
 use salon_engine::guard::Rules;
@@ -18,7 +18,7 @@ use salon_engine::outbound::Outbound;
 use salon_engine::upstream::{Condition, Fault};
 use salon_engine::wire::Wire;
 use salon_store::testing::Scratch;
-use salon_store::{Entry, PriceRow, Store, on_both_databases};
+use salon_store::{AuditFilter, Entry, PriceRow, Store, on_both_databases};
 use serde_json::json;
 
 /// 2026-01-01 in UTC.
@@ -445,10 +445,24 @@ async fn a_server_says_what_it_is() {
 
 on_both_databases! {
     what_is_edited_counts_at_once_and_the_database_wins
+    who_changes_the_catalog_stands_in_the_audit
     another_process_hears_of_a_change
     what_could_not_be_used_is_not_taken
     a_row_that_cannot_be_read_takes_nobody_down
     prices_change_with_the_day
+}
+
+async fn pen(store: &Store) -> Pen {
+    let clock = Clock::wound_to(NOW);
+    let masters = MasterKeys::parse(&MasterKeys::generate()).expect("a master key");
+    Pen::new(&Keys::open(masters, store, &clock).await.expect("keys"), &clock, Actor::Operator)
+}
+
+/// What the audit has, the oldest first.
+async fn told(store: &Store) -> Vec<String> {
+    let mut lines = store.read().await.expect("read").list_audit(&AuditFilter::default(), 100).await.expect("lines");
+    lines.reverse();
+    lines.iter().map(|line| format!("{} {} {}", line.action, line.object, line.detail)).collect()
 }
 
 async fn open(store: &Store, file: &str) -> Arc<Catalog> {
@@ -456,28 +470,29 @@ async fn open(store: &Store, file: &str) -> Arc<Catalog> {
 }
 
 async fn what_is_edited_counts_at_once_and_the_database_wins(Scratch { store, .. }: Scratch) {
+    let pen = pen(&store).await;
     let catalog = open(&store, FILE).await;
     let local = UpstreamSpec {
         kind: Some(Kind::Compatible),
         base_url: Some("http://127.0.0.1:1/v1".into()),
         ..UpstreamSpec::default()
     };
-    catalog.set_upstream("local", &local).await.expect("set");
+    catalog.set_upstream(&pen, "local", &local).await.expect("set");
     let model = |upstream: &str| ModelSpec { upstream: Some(upstream.into()), ..ModelSpec::default() };
-    catalog.set_model("mine", &model("local")).await.expect("set");
+    catalog.set_model(&pen, "mine", &model("local")).await.expect("set");
     assert_eq!(asked(&route(&catalog, "mine").expect("a route")), ["local/mine chat"]);
     // In the place of what stands in the file, and back.
-    catalog.set_model("slow", &model("local")).await.expect("set");
+    catalog.set_model(&pen, "slow", &model("local")).await.expect("set");
     assert_eq!(asked(&route(&catalog, "slow").expect("a route")), ["local/slow chat"]);
-    assert!(catalog.remove_model("slow").await.expect("remove"));
+    assert!(catalog.remove_model(&pen, "slow").await.expect("remove"));
     assert_eq!(asked(&route(&catalog, "slow").expect("a route")), ["llm/midm-2 midm"]);
-    assert!(matches!(catalog.remove_model("slow").await, Err(EditError::InFile(name)) if name == "slow"));
-    assert!(matches!(catalog.remove_upstream("llm").await, Err(EditError::InFile(name)) if name == "llm"));
-    assert!(!catalog.remove_model("nobody").await.expect("remove"));
-    catalog.set_model("slow", &ModelSpec { off: true, ..model("llm") }).await.expect("set");
+    assert!(matches!(catalog.remove_model(&pen, "slow").await, Err(EditError::InFile(name)) if name == "slow"));
+    assert!(matches!(catalog.remove_upstream(&pen, "llm").await, Err(EditError::InFile(name)) if name == "llm"));
+    assert!(!catalog.remove_model(&pen, "nobody").await.expect("remove"));
+    catalog.set_model(&pen, "slow", &ModelSpec { off: true, ..model("llm") }).await.expect("set");
     assert!(route(&catalog, "slow").is_err());
     // Without its upstream a model is not served, and says so.
-    assert!(catalog.remove_upstream("local").await.expect("remove"));
+    assert!(catalog.remove_upstream(&pen, "local").await.expect("remove"));
     assert!(route(&catalog, "mine").is_err());
     assert_eq!(catalog.snapshot().problems.len(), 2, "{:?}", catalog.snapshot().problems);
     let reopened = open(&store, FILE).await;
@@ -485,10 +500,11 @@ async fn what_is_edited_counts_at_once_and_the_database_wins(Scratch { store, ..
 }
 
 async fn another_process_hears_of_a_change(Scratch { store, .. }: Scratch) {
+    let pen = pen(&store).await;
     let (here, there) = (open(&store, "{}").await, open(&store, "{}").await);
     assert!(!there.refresh().await.expect("a look"));
     let spec = ModelSpec { upstream: Some("echo".into()), ..ModelSpec::default() };
-    here.set_model("parrot", &spec).await.expect("set");
+    here.set_model(&pen, "parrot", &spec).await.expect("set");
     assert!(route(&there, "parrot").is_err());
     assert!(there.refresh().await.expect("a look"));
     assert!(route(&there, "parrot").is_ok());
@@ -496,11 +512,12 @@ async fn another_process_hears_of_a_change(Scratch { store, .. }: Scratch) {
 }
 
 async fn what_could_not_be_used_is_not_taken(Scratch { store, .. }: Scratch) {
+    let pen = pen(&store).await;
     let catalog = open(&store, FILE).await;
     let bad = UpstreamSpec { kind: Some(Kind::Compatible), ..UpstreamSpec::default() };
-    assert!(catalog.set_upstream("x", &bad).await.is_err());
+    assert!(catalog.set_upstream(&pen, "x", &bad).await.is_err());
     let good = UpstreamSpec { kind: Some(Kind::OpenAi), ..UpstreamSpec::default() };
-    assert!(catalog.set_upstream("x y", &good).await.is_err());
+    assert!(catalog.set_upstream(&pen, "x y", &good).await.is_err());
     for spec in [
         ModelSpec::default(),
         ModelSpec { upstream: Some("nobody".into()), ..ModelSpec::default() },
@@ -511,13 +528,43 @@ async fn what_could_not_be_used_is_not_taken(Scratch { store, .. }: Scratch) {
             ..ModelSpec::default()
         },
     ] {
-        assert!(catalog.set_model("x", &spec).await.is_err(), "{spec:?}");
+        assert!(catalog.set_model(&pen, "x", &spec).await.is_err(), "{spec:?}");
     }
     let rates = RatesSpec { input: "1".into(), output: "2".into(), ..RatesSpec::default() };
-    assert!(catalog.set_price("openai", "x", "yesterday", &rates).await.is_err());
+    assert!(catalog.set_price(&pen, "openai", "x", "yesterday", &rates).await.is_err());
     let wrong = RatesSpec { input: "free".into(), ..rates };
-    assert!(catalog.set_price("openai", "x", "2026-01-01", &wrong).await.is_err());
+    assert!(catalog.set_price(&pen, "openai", "x", "2026-01-01", &wrong).await.is_err());
     assert_eq!(store.read_catalog().await.expect("rows").revision, 0);
+    assert_eq!(told(&store).await, Vec::<String>::new(), "what was not done is not told");
+}
+
+async fn who_changes_the_catalog_stands_in_the_audit(Scratch { store, .. }: Scratch) {
+    let (catalog, pen) = (open(&store, FILE).await, pen(&store).await);
+    let local = UpstreamSpec {
+        kind: Some(Kind::Compatible),
+        base_url: Some("http://127.0.0.1:1/v1".into()),
+        headers: BTreeMap::from([("x-api-key".to_owned(), "canary".to_owned())]),
+        ..UpstreamSpec::default()
+    };
+    let rates = RatesSpec { input: "1".into(), output: "2.5".into(), ..RatesSpec::default() };
+    let mine = ModelSpec { upstream: Some("local".into()), rates: Some(rates.clone()), ..ModelSpec::default() };
+    catalog.set_upstream(&pen, "local", &local).await.expect("set");
+    catalog.set_model(&pen, "mine", &mine).await.expect("set");
+    catalog.set_price(&pen, "openai", "new-1", "2026-01-01", &rates).await.expect("set");
+    for _ in 0..2 {
+        catalog.remove_price(&pen, "openai", "new-1", "2026-01-01").await.expect("removed");
+        catalog.remove_model(&pen, "mine").await.expect("removed");
+        catalog.remove_upstream(&pen, "local").await.expect("removed");
+    }
+    let lines = [
+        r#"upstream.set local {"off":false}"#,
+        r#"model.set mine {"off":false,"rates":{"input":"1","output":"2.5"}}"#,
+        r#"price.set openai/new-1 {"from":"2026-01-01","rates":{"input":"1","output":"2.5"}}"#,
+        r#"price.removed openai/new-1 {"from":"2026-01-01"}"#,
+        "model.removed mine {}",
+        "upstream.removed local {}",
+    ];
+    assert_eq!(told(&store).await, lines, "once each, with no word of a header");
 }
 
 async fn a_row_that_cannot_be_read_takes_nobody_down(Scratch { store, .. }: Scratch) {
@@ -545,19 +592,19 @@ async fn a_row_that_cannot_be_read_takes_nobody_down(Scratch { store, .. }: Scra
 }
 
 async fn prices_change_with_the_day(Scratch { store, .. }: Scratch) {
-    let clock = Clock::wound_to(NOW);
+    let (clock, pen) = (Clock::wound_to(NOW), pen(&store).await);
     let catalog = Catalog::open(store, clock.clone(), Outbound::new(), sources(FILE)).await.expect("a catalog");
     let rates = |input: &str| RatesSpec { input: input.into(), output: "9".into(), ..RatesSpec::default() };
-    catalog.set_price("openai", "new-1", "2026-01-01", &rates("2")).await.expect("set");
-    catalog.set_price("openai", "new-1", "2026-01-02", &rates("1")).await.expect("set");
+    catalog.set_price(&pen, "openai", "new-1", "2026-01-01", &rates("2")).await.expect("set");
+    catalog.set_price(&pen, "openai", "new-1", "2026-01-02", &rates("1")).await.expect("set");
     let input = |name: &str| route(&catalog, name).map(|route| route.most(1_000_000, 0));
     assert_eq!(input("new-1"), Ok(Micros(2_000_000)), "a price makes a model known");
     clock.wind(std::time::Duration::from_secs(24 * 60 * 60));
     assert_eq!(input("new-1"), Ok(Micros(1_000_000)), "whoever looks sees the day's price");
     assert!(catalog.refresh().await.expect("a look"), "a new day");
-    assert!(catalog.remove_price("openai", "new-1", "2026-01-02").await.expect("remove"));
+    assert!(catalog.remove_price(&pen, "openai", "new-1", "2026-01-02").await.expect("remove"));
     assert_eq!(input("new-1"), Ok(Micros(2_000_000)));
-    assert!(!catalog.remove_price("openai", "new-1", "2026-01-02").await.expect("remove"));
+    assert!(!catalog.remove_price(&pen, "openai", "new-1", "2026-01-02").await.expect("remove"));
 }
 
 #[test]

@@ -219,28 +219,28 @@ impl ModelCommand {
                 let mut spec = ModelSpec::default();
                 change.apply(&mut spec)?;
                 ensure!(!spec.deployments.is_empty(), "say where it is served: --at UPSTREAM/MODEL");
-                catalog.set_model(&name, &spec).await?;
+                catalog.set_model(&room.pen(), &name, &spec).await?;
                 Ok(Told::text(format!("Added {name}.")))
             }
             ModelCommand::Set { name, change, off, on, .. } => {
                 let Some(mut spec) = catalog.find_model_spec(&name) else { bail!(unknown(catalog, &name)) };
                 change.apply(&mut spec)?;
                 spec.off = off || spec.off && !on;
-                catalog.set_model(&name, &spec).await?;
+                catalog.set_model(&room.pen(), &name, &spec).await?;
                 Ok(Told::text(format!("Changed {name}.")))
             }
             ModelCommand::Remove { name, .. } => {
-                ensure!(catalog.remove_model(&name).await?, unknown(catalog, &name));
+                ensure!(catalog.remove_model(&room.pen(), &name).await?, unknown(catalog, &name));
                 Ok(Told::text(format!("Removed {name}.")))
             }
             ModelCommand::Price { provider, model, from, forget: true, .. } => {
-                let removed = catalog.remove_price(&provider, &model, &from).await?;
+                let removed = catalog.remove_price(&room.pen(), &provider, &model, &from).await?;
                 ensure!(removed, "nothing was said of {provider}'s {model} for {from}");
                 Ok(Told::text(format!("Forgot the price of {provider}'s {model} from {from}.")))
             }
             ModelCommand::Price { provider, model, from, rates, .. } => {
                 let rates = rates.spec().context("say what it costs: --input DOLLARS --output DOLLARS")?;
-                catalog.set_price(&provider, &model, &from, &rates).await?;
+                catalog.set_price(&room.pen(), &provider, &model, &from, &rates).await?;
                 Ok(Told::text(format!("From {from} on {provider}'s {model} has this price.")))
             }
         }

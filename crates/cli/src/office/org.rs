@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use clap::Subcommand;
-use salon::people;
+use salon::people::{self, OrgChange};
 use salon_core::Org;
 use salon_core::mask::Mask;
 
@@ -67,10 +67,8 @@ impl OrgCommand {
             OrgCommand::Set { org, name, zone, mask, .. } => {
                 let says = name.is_some() || zone.is_some() || mask.is_some();
                 ensure!(says, "say what to change: --name, --zone or --mask");
-                let set = people::set_org(store, &room.pen(), &org, name.as_deref(), zone.as_deref()).await?;
-                if let Some(mask) = mask {
-                    people::set_mask(store, set.id.as_str(), mask).await?;
-                }
+                let change = OrgChange { name: name.as_deref(), zone: zone.as_deref(), mask };
+                let set = people::set_org(store, &room.pen(), &org, change).await?;
                 let mask = people::mask_of(store, &set.id).await?;
                 Ok(Told::text(format!("{}  mask {}", shown(&set), mask.as_str())))
             }

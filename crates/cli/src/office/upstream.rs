@@ -128,7 +128,7 @@ impl UpstreamCommand {
                 );
                 let mut spec = UpstreamSpec::default();
                 change.apply(&mut spec)?;
-                catalog.set_upstream(&name, &spec).await?;
+                catalog.set_upstream(&room.pen(), &name, &spec).await?;
                 Ok(Told::text(format!("Added {name}. salon upstream check {name} asks it for its models.")))
             }
             UpstreamCommand::Set { name, change, off, on, .. } => {
@@ -137,11 +137,11 @@ impl UpstreamCommand {
                 };
                 change.apply(&mut spec)?;
                 spec.off = off || spec.off && !on;
-                catalog.set_upstream(&name, &spec).await?;
+                catalog.set_upstream(&room.pen(), &name, &spec).await?;
                 Ok(Told::text(format!("Changed {name}.")))
             }
             UpstreamCommand::Remove { name, .. } => {
-                ensure!(catalog.remove_upstream(&name).await?, "there is no upstream {name}");
+                ensure!(catalog.remove_upstream(&room.pen(), &name).await?, "there is no upstream {name}");
                 Ok(Told::text(format!("Removed {name}.")))
             }
             UpstreamCommand::Check { name, .. } => check(catalog, name).await,

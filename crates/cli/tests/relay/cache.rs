@@ -101,7 +101,7 @@ async fn what_was_told_to_one_is_not_told_to_another_unless_they_share() {
     let catalog = &stage.house.relay.catalog;
     let mut spec = catalog.find_model_spec("gpt").unwrap();
     spec.most_output = Some(900);
-    catalog.set_model("gpt", &spec).await.unwrap();
+    catalog.set_model(&stage.house.salon.pen(Actor::Operator), "gpt", &spec).await.unwrap();
     assert_eq!(ask(&stage, &stage.key, &path, &body, &[]).await, "miss");
     // Whoever may not ask hears nothing, whatever is known.
     let scopes = salon_core::Scopes {

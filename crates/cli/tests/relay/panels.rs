@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use salon::audit::Actor;
 use salon::engines::Choice;
 use salon::panels::{self, PanelSpec};
+use salon::people::{OrgChange, set_org};
 use salon_cli::config::{Config, EngineConfig};
 use salon_core::panel::Panel;
 use salon_core::people::Role;
@@ -357,7 +359,8 @@ async fn a_turns_voices_stand_in_its_log_with_what_they_cost() {
 async fn what_identifies_people_does_not_leave_where_the_team_says_so() {
     let (mock, stage) = with_a_bot("gpt").await;
     let store = &stage.house.salon.store;
-    salon::people::set_mask(store, "default", salon_core::mask::Mask::All).await.unwrap();
+    let change = OrgChange { mask: Some(salon_core::mask::Mask::All), ..OrgChange::default() };
+    set_org(store, &stage.house.salon.pen(Actor::Operator), "default", change).await.unwrap();
     mock.says(TOKEN, CHAT, ALICE, "Write to alice@example.org [[say:done]]");
     mock.wait_for_texts(TOKEN, CHAT, |texts| texts.iter().any(|text| text == "done")).await;
     let (path, asked) = question("chat", "salon/council", "Call 010-1234-5678 [[say:done]]", false);

@@ -1,6 +1,7 @@
 //! The catalog as it lives: read, changed, and kept in step with the other processes.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use salon_engine::outbound::Outbound;
 use salon_engine::upstream::Fault;
 use salon_engine::wire::Wire;
 use salon_store::{CATALOG, CatalogRows, Entry, Error, PriceRow, Store};
+use serde_json::json;
 use thiserror::Error as ThisError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,8 +22,10 @@ use super::snapshot::{Keeper, Snapshot, in_house};
 use super::spec::{ModelSpec, RatesSpec, UpstreamSpec};
 use super::upstream::{KeyFrom, Upstream};
 use super::{Environment, NoRoute, Route, Sources, Wrong, is_name};
+use crate::audit::{Action, Deed, Pen, note};
 use crate::clock::Clock;
 use crate::hub::Hub;
+use crate::people::DEFAULT_ORG;
 
 /// How long a change of another process can go unnoticed, if the word of it is lost.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -256,27 +260,42 @@ impl Catalog {
     }
 
     /// Adds an upstream or changes one. An entry that could not be used is not taken.
-    pub async fn set_upstream(&self, name: &str, spec: &UpstreamSpec) -> Result<(), EditError> {
+    pub async fn set_upstream(&self, pen: &Pen, name: &str, spec: &UpstreamSpec) -> Result<(), EditError> {
         {
             let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
             let sources = &parts.sources;
             let spec = with_kind(spec, &parts.decided);
             Upstream::build(name, &spec, &sources.environment, &sources.rules, &self.outbound)?;
         }
-        let entry = self.entry(name, spec)?;
-        let args = (entry, self.clock.now());
+        // Its headers may hold a key, so a line has none of it.
+        let deed = deed(Action::UpstreamSet, name).with(json!({ "off": spec.off }));
+        let args = (self.entry(name, spec)?, pen.clone(), deed);
         self.store()?
-            .write(args, |tx, (entry, now)| Box::pin(async move { tx.set_upstream(entry, *now).await }))
+            .write(args, |tx, (entry, pen, deed)| {
+                Box::pin(async move {
+                    tx.set_upstream(entry, pen.at()).await?;
+                    note(tx, pen, deed.clone()).await
+                })
+            })
             .await?;
         self.refresh().await?;
         Ok(())
     }
 
     /// `false` if there was no such upstream.
-    pub async fn remove_upstream(&self, name: &str) -> Result<bool, EditError> {
+    pub async fn remove_upstream(&self, pen: &Pen, name: &str) -> Result<bool, EditError> {
+        let args = (name.to_owned(), pen.clone(), deed(Action::UpstreamRemoved, name));
         let removed = self
             .store()?
-            .write(name.to_owned(), |tx, name| Box::pin(async move { tx.remove_upstream(name).await }))
+            .write(args, |tx, (name, pen, deed)| {
+                Box::pin(async move {
+                    let removed = tx.remove_upstream(name).await?;
+                    if removed {
+                        note(tx, pen, deed.clone()).await?;
+                    }
+                    Ok(removed)
+                })
+            })
             .await?;
         self.refresh().await?;
         let in_file =
@@ -285,19 +304,36 @@ impl Catalog {
     }
 
     /// Adds a model or changes one. An entry that could not be used is not taken.
-    pub async fn set_model(&self, name: &str, spec: &ModelSpec) -> Result<(), EditError> {
+    pub async fn set_model(&self, pen: &Pen, name: &str, spec: &ModelSpec) -> Result<(), EditError> {
         self.snapshot().check_model(name, spec)?;
-        let args = (self.entry(name, spec)?, self.clock.now());
-        self.store()?.write(args, |tx, (entry, now)| Box::pin(async move { tx.set_model(entry, *now).await })).await?;
+        let deed = deed(Action::ModelSet, name).with(json!({ "off": spec.off, "rates": spec.rates }));
+        let args = (self.entry(name, spec)?, pen.clone(), deed);
+        self.store()?
+            .write(args, |tx, (entry, pen, deed)| {
+                Box::pin(async move {
+                    tx.set_model(entry, pen.at()).await?;
+                    note(tx, pen, deed.clone()).await
+                })
+            })
+            .await?;
         self.refresh().await?;
         Ok(())
     }
 
     /// `false` if there was no such model.
-    pub async fn remove_model(&self, name: &str) -> Result<bool, EditError> {
+    pub async fn remove_model(&self, pen: &Pen, name: &str) -> Result<bool, EditError> {
+        let args = (name.to_owned(), pen.clone(), deed(Action::ModelRemoved, name));
         let removed = self
             .store()?
-            .write(name.to_owned(), |tx, name| Box::pin(async move { tx.remove_model(name).await }))
+            .write(args, |tx, (name, pen, deed)| {
+                Box::pin(async move {
+                    let removed = tx.remove_model(name).await?;
+                    if removed {
+                        note(tx, pen, deed.clone()).await?;
+                    }
+                    Ok(removed)
+                })
+            })
             .await?;
         self.refresh().await?;
         let in_file = self.parts.lock().unwrap_or_else(PoisonError::into_inner).sources.file.models.contains_key(name);
@@ -307,6 +343,7 @@ impl Catalog {
     /// Sets what a provider's model costs from a day on, in UTC and as `YYYY-MM-DD`.
     pub async fn set_price(
         &self,
+        pen: &Pen,
         provider: &str,
         model: &str,
         valid_from: &str,
@@ -319,19 +356,41 @@ impl Catalog {
             valid_from: valid_from.to_owned(),
             body: self.entry("", rates)?.body,
         };
-        let args = (row, self.clock.now());
-        self.store()?.write(args, |tx, (row, now)| Box::pin(async move { tx.set_price(row, *now).await })).await?;
+        let detail = json!({ "from": valid_from, "rates": rates });
+        let deed = deed(Action::PriceSet, format_args!("{provider}/{model}")).with(detail);
+        let args = (row, pen.clone(), deed);
+        self.store()?
+            .write(args, |tx, (row, pen, deed)| {
+                Box::pin(async move {
+                    tx.set_price(row, pen.at()).await?;
+                    note(tx, pen, deed.clone()).await
+                })
+            })
+            .await?;
         self.refresh().await?;
         Ok(())
     }
 
     /// `false` if there was no such price in the database; those that ship with the program stay.
-    pub async fn remove_price(&self, provider: &str, model: &str, valid_from: &str) -> Result<bool, EditError> {
-        let args = (provider.to_owned(), model.to_owned(), valid_from.to_owned());
+    pub async fn remove_price(
+        &self,
+        pen: &Pen,
+        provider: &str,
+        model: &str,
+        valid_from: &str,
+    ) -> Result<bool, EditError> {
+        let deed = deed(Action::PriceRemoved, format_args!("{provider}/{model}")).with(json!({ "from": valid_from }));
+        let args = (provider.to_owned(), model.to_owned(), valid_from.to_owned(), pen.clone(), deed);
         let removed = self
             .store()?
-            .write(args, |tx, (provider, model, from)| {
-                Box::pin(async move { tx.remove_price(provider, model, from).await })
+            .write(args, |tx, (provider, model, from, pen, deed)| {
+                Box::pin(async move {
+                    let removed = tx.remove_price(provider, model, from).await?;
+                    if removed {
+                        note(tx, pen, deed.clone()).await?;
+                    }
+                    Ok(removed)
+                })
             })
             .await?;
         self.refresh().await?;
@@ -355,6 +414,11 @@ impl Catalog {
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(snapshot);
         self.keeper.sweep();
     }
+}
+
+/// What is done to the catalog belongs to the whole house.
+fn deed(action: Action, object: impl fmt::Display) -> Deed {
+    Deed::new(action, &OrgId::new(DEFAULT_ORG), object)
 }
 
 fn written<S: serde::de::DeserializeOwned>(rows: &[Entry], name: &str) -> Option<S> {

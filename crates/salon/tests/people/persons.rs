@@ -1,7 +1,7 @@
 use salon::Actor;
 use salon::people::{
-    DEFAULT_ORG, NewUser, PeopleError, UserChange, add_org, add_user, find_org, find_user, person_of_telegram,
-    remove_user, set_org, set_user,
+    DEFAULT_ORG, NewUser, OrgChange, PeopleError, UserChange, add_org, add_user, find_org, find_user,
+    person_of_telegram, remove_user, set_org, set_user,
 };
 use salon_core::people::Role;
 use salon_core::{OrgId, UserId};
@@ -133,20 +133,20 @@ async fn whoever_is_removed_leaves_no_name(Scratch { store, .. }: Scratch) {
 }
 
 async fn zones_are_checked(Scratch { store, .. }: Scratch) {
+    let to = |zone| OrgChange { zone: Some(zone), ..OrgChange::default() };
     let salon = salon(&store).await;
     let birds = add_org(&store, &salon.clock, &salon.pen(Actor::Operator), "Birds", "Asia/Seoul")
         .await
         .expect("an organisation");
     assert!(matches!(
-        set_org(&store, &salon.pen(Actor::Operator), "Birds", None, Some("Mars/Base")).await,
+        set_org(&store, &salon.pen(Actor::Operator), "Birds", to("Mars/Base")).await,
         Err(PeopleError::NoZone(_))
     ));
-    let moved = set_org(&store, &salon.pen(Actor::Operator), birds.id.as_str(), None, Some("Europe/Berlin"))
-        .await
-        .expect("moved");
+    let moved =
+        set_org(&store, &salon.pen(Actor::Operator), birds.id.as_str(), to("Europe/Berlin")).await.expect("moved");
     assert_eq!((moved.name.as_str(), moved.zone.as_str()), ("Birds", "Europe/Berlin"));
     assert!(matches!(
-        set_org(&store, &salon.pen(Actor::Operator), "fish", None, None).await,
+        set_org(&store, &salon.pen(Actor::Operator), "fish", OrgChange::default()).await,
         Err(PeopleError::NoOrg(_))
     ));
 }

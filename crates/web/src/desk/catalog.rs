@@ -6,14 +6,11 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use salon::audit::{Action, Deed, note_alone};
 use salon::catalog::{
     Condition, DeploymentSpec, EditError, KeyFrom, KeyWord, Kind, ModelSpec, RatesSpec, UpstreamSpec,
 };
-use salon::people::DEFAULT_ORG;
-use salon_core::{Micros, OrgId};
+use salon_core::Micros;
 use serde::Deserialize;
-use serde_json::json;
 
 use super::Said;
 use super::clerk::Desk;
@@ -270,11 +267,6 @@ fn why(desk: &Desk, shell: &Shell, error: EditError) -> Result<String, Response>
     }
 }
 
-async fn written(web: &Web, desk: &Desk, object: String, word: &str) -> Result<(), Response> {
-    let deed = Deed::new(Action::SettingChanged, &OrgId::new(DEFAULT_ORG), object).with(json!({ "to": word }));
-    note_alone(&web.salon.store, desk.pen(web), deed).await.map_err(|error| desk.broken(&error))
-}
-
 pub(crate) async fn set_upstream(State(web): State<Web>, Filled(desk, form): Filled<Desk, UpstreamForm>) -> Said {
     desk.wide()?;
     desk.proven("/admin/models")?;
@@ -293,11 +285,8 @@ pub(crate) async fn set_upstream(State(web): State<Web>, Filled(desk, form): Fil
     spec.any_model = if form.any_model == "on" { None } else { Some(false) };
     spec.catch_all = form.catch_all == "on";
     spec.off = form.off == "on";
-    let wrong = match web.relay.catalog.set_upstream(name, &spec).await {
-        Ok(()) => {
-            written(&web, &desk, format!("upstream:{name}"), "set").await?;
-            return Ok(see("/admin/models?done=saved"));
-        }
+    let wrong = match web.relay.catalog.set_upstream(&desk.pen(&web), name, &spec).await {
+        Ok(()) => return Ok(see("/admin/models?done=saved")),
         Err(error) => why(&desk, &shell, error)?,
     };
     let mut page = look(&web, shell);
@@ -309,11 +298,8 @@ pub(crate) async fn remove_upstream(State(web): State<Web>, Filled(desk, form): 
     desk.wide()?;
     desk.proven("/admin/models")?;
     let shell = desk.shell("models");
-    let wrong = match web.relay.catalog.remove_upstream(&form.name).await {
-        Ok(true) => {
-            written(&web, &desk, format!("upstream:{}", form.name), "removed").await?;
-            return Ok(see("/admin/models?done=removed"));
-        }
+    let wrong = match web.relay.catalog.remove_upstream(&desk.pen(&web), &form.name).await {
+        Ok(true) => return Ok(see("/admin/models?done=removed")),
         Ok(false) => return Err(desk.missing()),
         Err(error) => why(&desk, &shell, error)?,
     };
@@ -360,11 +346,8 @@ pub(crate) async fn set_model(State(web): State<Web>, Filled(desk, form): Filled
     let mut spec = web.relay.catalog.find_model_spec(name).unwrap_or_default();
     let wrong = match fill(&mut spec, &form) {
         Some(key) => shell.t(key),
-        None => match web.relay.catalog.set_model(name, &spec).await {
-            Ok(()) => {
-                written(&web, &desk, format!("model:{name}"), "set").await?;
-                return Ok(see("/admin/models?done=saved"));
-            }
+        None => match web.relay.catalog.set_model(&desk.pen(&web), name, &spec).await {
+            Ok(()) => return Ok(see("/admin/models?done=saved")),
             Err(error) => why(&desk, &shell, error)?,
         },
     };
@@ -419,11 +402,8 @@ pub(crate) async fn remove_model(State(web): State<Web>, Filled(desk, form): Fil
     desk.wide()?;
     desk.proven("/admin/models")?;
     let shell = desk.shell("models");
-    let wrong = match web.relay.catalog.remove_model(&form.name).await {
-        Ok(true) => {
-            written(&web, &desk, format!("model:{}", form.name), "removed").await?;
-            return Ok(see("/admin/models?done=removed"));
-        }
+    let wrong = match web.relay.catalog.remove_model(&desk.pen(&web), &form.name).await {
+        Ok(true) => return Ok(see("/admin/models?done=removed")),
         Ok(false) => return Err(desk.missing()),
         Err(error) => why(&desk, &shell, error)?,
     };

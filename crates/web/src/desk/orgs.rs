@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use salon::people::{PeopleError, add_org, set_mask, set_org};
+use salon::people::{OrgChange, PeopleError, add_org, set_org};
 use salon_core::mask::Mask;
 use salon_core::{Org, OrgId};
 use serde::Deserialize;
@@ -105,17 +105,9 @@ pub(crate) async fn change(
     keeper(&desk)?;
     find(&web, &desk, &id).await?;
     let shell = desk.shell("orgs");
-    let mask = Mask::parse(&form.mask);
-    let changed = async {
-        let (store, pen) = (&web.salon.store, desk.pen(&web));
-        set_org(store, &pen, &id, Some(&form.name), Some(form.zone.trim())).await?;
-        match mask {
-            Some(mask) => set_mask(store, &id, mask).await,
-            None => Ok(()),
-        }
-    };
-    let wrong = match changed.await {
-        Ok(()) => return Ok(see("/admin/orgs?done=saved")),
+    let change = OrgChange { name: Some(&form.name), zone: Some(form.zone.trim()), mask: Mask::parse(&form.mask) };
+    let wrong = match set_org(&web.salon.store, &desk.pen(&web), &id, change).await {
+        Ok(_) => return Ok(see("/admin/orgs?done=saved")),
         Err(PeopleError::Store(error)) => return Err(desk.broken(&error)),
         Err(PeopleError::NoZone(_)) => shell.t("desk.wrong.zone"),
         Err(_) => shell.wrong("bad_name"),
