@@ -604,6 +604,7 @@ async fn limits_plans_models_and_commands_are_changed_by_forms() {
         [("name", "small"), ("at", "hub/tiny"), ("input_price", "1"), ("output_price", "2"), ("context", "8000")];
     admin.post("/admin/models/model", &model).await.leads_to("/admin/models?done=saved");
     admin.get("/admin/models?model=small").await.is(200).says("hub/tiny").says("$1.00 / $2.00").says("value=\"8000\"");
+    prices_are_shown_and_changed(&admin, &fish).await;
     admin.post("/admin/models/test", &[("name", "hub")]).await.is(200).says("hub: ");
     admin.post("/admin/models/test", &[("name", "nobody")]).await.is(404);
     fish.post("/admin/models/model", &model).await.is(404);
@@ -655,6 +656,56 @@ async fn limits_plans_models_and_commands_are_changed_by_forms() {
     fish.get("/admin/audit").await.is(200);
     fish.post("/admin/audit/verify", &[]).await.is(404);
     stage.close().await;
+}
+
+/// Every class, from a day on, with the border beyond which others count.
+async fn prices_are_shown_and_changed(admin: &Browser, fish: &Browser) {
+    let whose = [("provider", "hub"), ("model", "tiny"), ("valid_from", "2026-01-31")];
+    let rates = [
+        ("input_price", "1.25"),
+        ("output_price", "10"),
+        ("cache_read", "0.1251"),
+        ("cache_write_5m", "1.5602"),
+        ("cache_write_1h", "2.5003"),
+        ("reasoning", "11.0004"),
+        ("audio_in", "3.0005"),
+        ("audio_out", "12.0006"),
+        ("long_above", "200001"),
+        ("long_input", "2.5007"),
+        ("long_output", "15.0008"),
+        ("long_cache_read", "0.2509"),
+    ];
+    let said = [&whose[..], &rates].concat();
+    let with = |name: &str, value: &'static str| -> Vec<(&str, &str)> {
+        said.iter().map(|(known, old)| (*known, if *known == name { value } else { *old })).collect()
+    };
+    fish.post("/admin/models/price", &said).await.is(404);
+    for (name, value) in
+        [("valid_from", "tomorrow"), ("output_price", ""), ("long_output", ""), ("audio_in", "-1"), ("long_above", "x")]
+    {
+        let answer = admin.post("/admin/models/price", &with(name, value)).await;
+        answer.is(422).says("role=\"alert\"").says("value=\"12.0006\"");
+    }
+    admin.post("/admin/models/price", &[&said[..], &[("longer", "1")]].concat()).await.is(422);
+    admin.post("/admin/models/price", &said).await.leads_to("/admin/models?done=saved");
+    let page = admin.get("/admin/models?provider=hub&priced=tiny&from=2026-01-31").await;
+    page.is(200).says("hub/tiny").says("2026-01-31").says("<td class=\"n\">10.00</td>");
+    for (name, value) in &rates {
+        page.says(&format!("name=\"{name}\"")).says(&format!("value=\"{value}"));
+    }
+    for shown in ["0.1251", "1.5602", "2.5003", "11.0004", "3.0005", "12.0006", "2.5007", "15.0008", "0.2509"] {
+        page.says(&format!("<td class=\"n\">{shown}</td>"));
+    }
+    // A model's own price has all of it, too.
+    let own = [&[("name", "small"), ("at", "hub/tiny"), ("context", "8000")], &rates[..]].concat();
+    admin.post("/admin/models/model", &own).await.leads_to("/admin/models?done=saved");
+    admin.get("/admin/models?model=small").await.says("value=\"2.5003\"").says("value=\"200001\"");
+    admin.post("/admin/models/model", &own[..3]).await.leads_to("/admin/models?done=saved");
+    assert!(!admin.get("/admin/models?model=small").await.body.contains("value=\"2.5003\""), "empty is none");
+    fish.post("/admin/models/price/remove", &whose).await.is(404);
+    admin.post("/admin/models/price/remove", &whose).await.leads_to("/admin/models?done=removed");
+    admin.post("/admin/models/price/remove", &whose).await.is(404);
+    admin.get("/admin/audit").await.says("price.set").says("price.removed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -28,7 +28,7 @@ use salon_engine::Secret;
 use salon_engine::guard::Rules;
 use thiserror::Error;
 
-pub use edit::{Catalog, EditError};
+pub use edit::{Catalog, DatedPrice, EditError};
 pub use keyed::{KeyPlace, NoPlace, Tried};
 pub use price::{BadPrices, Prices};
 pub use route::{Access, Destination, NoRoute, Route, Standing};

@@ -599,8 +599,22 @@ async fn prices_change_with_the_day(Scratch { store, .. }: Scratch) {
     catalog.set_price(&pen, "openai", "new-1", "2026-01-02", &rates("1")).await.expect("set");
     let input = |name: &str| route(&catalog, name).map(|route| route.most(1_000_000, 0));
     assert_eq!(input("new-1"), Ok(Micros(2_000_000)), "a price makes a model known");
+    let listed = |model: &str| {
+        let of = catalog.list_prices().into_iter().filter(|price| price.model == model);
+        of.map(|price| (price.valid_from, price.tariff.usual.input, price.said, price.counts)).collect::<Vec<_>>()
+    };
+    let (first, second) = ("2026-01-01".to_owned(), "2026-01-02".to_owned());
+    assert_eq!(
+        listed("new-1"),
+        [(first.clone(), 2_000_000, true, true), (second.clone(), 1_000_000, true, false)],
+        "what does not count yet is listed, too"
+    );
+    assert!(listed("gpt-4o").iter().any(|(.., said, counts)| !said && *counts), "what ships is nobody's to forget");
+    catalog.set_price(&pen, "nobody", "odd-1", "2026-01-01", &rates("3")).await.expect("set");
+    assert_eq!(listed("odd-1").len(), 1, "what was said is listed, whoever is asked");
     clock.wind(std::time::Duration::from_secs(24 * 60 * 60));
     assert_eq!(input("new-1"), Ok(Micros(1_000_000)), "whoever looks sees the day's price");
+    assert_eq!(listed("new-1"), [(first, 2_000_000, true, false), (second, 1_000_000, true, true)]);
     assert!(catalog.refresh().await.expect("a look"), "a new day");
     assert!(catalog.remove_price(&pen, "openai", "new-1", "2026-01-02").await.expect("remove"));
     assert_eq!(input("new-1"), Ok(Micros(2_000_000)));

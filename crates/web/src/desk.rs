@@ -17,6 +17,7 @@ mod overview;
 mod people;
 mod person;
 mod plans;
+mod prices;
 mod settings;
 mod stats;
 mod twins;
@@ -84,6 +85,8 @@ fn pages() -> Table {
         .post("/admin/models/upstream/remove", catalog::remove_upstream)
         .post("/admin/models/model", catalog::set_model)
         .post("/admin/models/model/remove", catalog::remove_model)
+        .post("/admin/models/price", prices::set)
+        .post("/admin/models/price/remove", prices::remove)
         .post("/admin/models/test", catalog::test)
         .get("/admin/keys", keys::page)
         .post("/admin/keys", keys::put)

@@ -1,10 +1,12 @@
 //! The catalog as it lives: read, changed, and kept in step with the other processes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use salon_core::limit::Zone;
+use salon_core::money::Tariff;
 use salon_core::{OrgId, Time};
 use salon_engine::guard::Rules;
 use salon_engine::outbound::Outbound;
@@ -56,6 +58,20 @@ struct Parts {
     decided: Decided,
     /// Prices begin and end with days.
     day: i64,
+}
+
+/// What a provider's model costs from a day on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatedPrice {
+    pub provider: String,
+    pub model: String,
+    /// The day in UTC, as `YYYY-MM-DD`.
+    pub valid_from: String,
+    pub tariff: Tariff,
+    /// It was said here, and can be forgotten here.
+    pub said: bool,
+    /// It is the one that counts today.
+    pub counts: bool,
 }
 
 /// Why a change was not made.
@@ -193,6 +209,35 @@ impl Catalog {
     pub fn find_model_spec(&self, name: &str) -> Option<ModelSpec> {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         written(&parts.rows.models, name).or_else(|| parts.sources.file.models.get(name).cloned())
+    }
+
+    /// What providers' models cost, day by day: of providers that somebody here is asked for, and whatever was said here.
+    pub fn list_prices(&self) -> Vec<DatedPrice> {
+        let (snapshot, now) = (self.snapshot(), self.clock.now());
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked: HashSet<&str> = snapshot.upstreams().map(|upstream| upstream.provider.as_str()).collect();
+        let said: HashSet<_> = parts
+            .rows
+            .prices
+            .iter()
+            .map(|row| (row.provider.as_str(), row.model.as_str(), row.valid_from.as_str()))
+            .collect();
+        let all = snapshot.prices.all();
+        let counts = |at: usize| {
+            let (provider, model, from, _) = all[at];
+            let next = all.get(at + 1).filter(|next| (next.0, next.1) == (provider, model));
+            from <= now && next.is_none_or(|next| next.2 > now)
+        };
+        let mut list = Vec::new();
+        for (at, (provider, model, from, tariff)) in all.iter().enumerate() {
+            let valid_from = Zone::utc().day(*from);
+            let said = said.contains(&(*provider, *model, valid_from.as_str()));
+            if said || asked.contains(provider) {
+                let (provider, model) = ((*provider).to_owned(), (*model).to_owned());
+                list.push(DatedPrice { provider, model, valid_from, tariff: *tariff, said, counts: counts(at) });
+            }
+        }
+        list
     }
 
     /// Asks servers what they are that do not say so, until they do.

@@ -136,6 +136,18 @@ impl Prices {
         list
     }
 
+    /// Every price there is with the day from which it counts, in the order of provider, model and day.
+    pub fn all(&self) -> Vec<(&str, &str, Time, Tariff)> {
+        let models = self.known.iter().flat_map(|(provider, models)| models.iter().map(move |of| (provider, of)));
+        let mut all: Vec<_> = models
+            .flat_map(|(provider, (model, dated))| {
+                dated.iter().map(move |(from, tariff)| (provider.as_str(), model.as_str(), *from, *tariff))
+            })
+            .collect();
+        all.sort_unstable_by_key(|(provider, model, from, _)| (*provider, *model, *from));
+        all
+    }
+
     /// Which providers have a price for this model now.
     pub fn providers_of(&self, model: &str, now: Time) -> Vec<&str> {
         let has = |models: &HashMap<String, Vec<(Time, Tariff)>>| {

@@ -421,6 +421,34 @@ pub struct LongSpec {
 }
 
 impl RatesSpec {
+    /// A tariff as somebody would write it down: what follows from the rest is left out.
+    pub fn of(tariff: &Tariff) -> RatesSpec {
+        let differs = |price: i64, usual: i64| (price != usual).then(|| Micros(price).to_string());
+        let rates = &tariff.usual;
+        let follows = Rates::new(rates.input, rates.output);
+        RatesSpec {
+            input: Micros(rates.input).to_string(),
+            output: Micros(rates.output).to_string(),
+            cache_read: differs(rates.cache_read, follows.cache_read),
+            cache_write_5m: differs(rates.cache_write_5m, follows.cache_write_5m),
+            cache_write_1h: differs(rates.cache_write_1h, follows.cache_write_1h),
+            reasoning: differs(rates.reasoning, follows.reasoning),
+            audio_in: differs(rates.audio_in, follows.audio_in),
+            audio_out: differs(rates.audio_out, follows.audio_out),
+            long: tariff.long.map(|long| {
+                let spec = RatesSpec::of(&long.rates.into());
+                LongSpec {
+                    above: long.above,
+                    input: spec.input,
+                    output: spec.output,
+                    cache_read: spec.cache_read,
+                    cache_write_5m: spec.cache_write_5m,
+                    cache_write_1h: spec.cache_write_1h,
+                }
+            }),
+        }
+    }
+
     /// `None` if one of them is no price: not a number, negative, or finer than a millionth; or if the border from which
     /// others count is none.
     pub fn tariff(&self) -> Option<Tariff> {
@@ -491,6 +519,11 @@ mod tests {
         let tiered = RatesSpec { long: Some(long.clone()), ..spec.clone() };
         let above = LongRates { above: 200_000, rates: Rates::new(5_000_000, 15_000_000) };
         assert_eq!(tiered.tariff(), Some(Tariff { usual: rates, long: Some(above) }));
+        for spec in [&spec, &tiered] {
+            let tariff = spec.tariff().expect("a tariff");
+            let written = RatesSpec::of(&tariff);
+            assert_eq!((written.tariff(), &written.cache_write_1h), (Some(tariff), &None), "what follows is not said");
+        }
         for bad in [LongSpec { above: 0, ..long.clone() }, LongSpec { input: "x".into(), ..long }] {
             assert_eq!(RatesSpec { long: Some(bad), ..spec.clone() }.tariff(), None);
         }

@@ -6,14 +6,13 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use salon::catalog::{
-    Condition, DeploymentSpec, EditError, KeyFrom, KeyWord, Kind, ModelSpec, RatesSpec, UpstreamSpec,
-};
+use salon::catalog::{Condition, DeploymentSpec, EditError, KeyFrom, KeyWord, Kind, ModelSpec, UpstreamSpec};
 use salon_core::Micros;
 use serde::Deserialize;
 
-use super::Said;
 use super::clerk::Desk;
+use super::prices::{PriceForm, PriceRow, RatesForm};
+use super::{Said, prices};
 use crate::Web;
 use crate::site::see;
 use crate::site::shell::{Shell, page as shown, page_as};
@@ -24,15 +23,18 @@ const NAMED: usize = 12;
 
 #[derive(Template)]
 #[template(path = "desk/models.html")]
-struct ModelsPage {
+pub(super) struct ModelsPage {
     shell: Shell,
     upstreams: Vec<UpstreamRow>,
     models: Vec<ModelRow>,
+    prices: Vec<PriceRow>,
     problems: Vec<String>,
     upstream: UpstreamForm,
     model: ModelForm,
+    pub price: PriceForm,
     upstream_wrong: Option<String>,
     model_wrong: Option<String>,
+    pub price_wrong: Option<String>,
     /// What an upstream said when it was asked, and whether it was well.
     tested: Option<(bool, String)>,
 }
@@ -62,6 +64,20 @@ impl ModelsPage {
         Kind::ALL.map(Kind::as_str)
     }
 
+    /// What has a price of its own, in the order of the list's columns.
+    fn classes(&self) -> [&'static str; 8] {
+        [
+            "input_price",
+            "output_price",
+            "cache_read",
+            "cache_write_5m",
+            "cache_write_1h",
+            "reasoning",
+            "audio_in",
+            "audio_out",
+        ]
+    }
+
     fn keys(&self) -> [&'static str; 4] {
         ["vault", "caller", "none", "env"]
     }
@@ -72,6 +88,10 @@ impl ModelsPage {
 pub(crate) struct Asked {
     upstream: String,
     model: String,
+    /// The price that is to be changed: whose, of which model, from which day on.
+    provider: String,
+    priced: String,
+    from: String,
     done: Option<String>,
 }
 
@@ -104,8 +124,8 @@ pub(crate) struct ModelForm {
     context: String,
     output: String,
     most_output: String,
-    input_price: String,
-    output_price: String,
+    #[serde(flatten)]
+    rates: RatesForm,
     hidden: String,
     off: String,
 }
@@ -128,10 +148,13 @@ pub(crate) async fn page(State(web): State<Web>, Query(asked): Query<Asked>, des
     if let Some(spec) = web.relay.catalog.find_model_spec(&asked.model) {
         page.model = model_form(&asked.model, &spec);
     }
+    if let Some(form) = prices::form(&web, &asked.provider, &asked.priced, &asked.from) {
+        page.price = form;
+    }
     Ok(shown(&page))
 }
 
-fn look(web: &Web, shell: Shell) -> ModelsPage {
+pub(super) fn look(web: &Web, shell: Shell) -> ModelsPage {
     let snapshot = web.relay.catalog.snapshot();
     let health = snapshot.health();
     let upstreams = snapshot.upstreams().map(|upstream| {
@@ -185,11 +208,14 @@ fn look(web: &Web, shell: Shell) -> ModelsPage {
     ModelsPage {
         upstreams: upstreams.collect(),
         models: models.collect(),
+        prices: prices::rows(web),
         problems: snapshot.problems.clone(),
         upstream: UpstreamForm { key: "vault".to_owned(), any_model: "on".to_owned(), ..UpstreamForm::default() },
         model: ModelForm::default(),
+        price: PriceForm::default(),
         upstream_wrong: None,
         model_wrong: None,
+        price_wrong: None,
         tested: None,
         shell,
     }
@@ -243,15 +269,14 @@ fn model_form(name: &str, spec: &ModelSpec) -> ModelForm {
         context: number(spec.context),
         output: number(spec.output),
         most_output: number(spec.most_output),
-        input_price: spec.rates.as_ref().map_or_else(String::new, |rates| rates.input.clone()),
-        output_price: spec.rates.as_ref().map_or_else(String::new, |rates| rates.output.clone()),
+        rates: spec.rates.as_ref().map(RatesForm::of).unwrap_or_default(),
         hidden: on(spec.hidden),
         off: on(spec.off),
         ..ModelForm::default()
     }
 }
 
-fn said(text: &str) -> Option<String> {
+pub(super) fn said(text: &str) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
@@ -260,7 +285,7 @@ fn names(text: &str) -> Vec<String> {
 }
 
 /// Why an edit was not taken, in a sentence; or a page, if it is not about what was entered.
-fn why(desk: &Desk, shell: &Shell, error: EditError) -> Result<String, Response> {
+pub(super) fn why(desk: &Desk, shell: &Shell, error: EditError) -> Result<String, Response> {
     match error {
         EditError::Store(error) => Err(desk.broken(&error)),
         error => Ok(shell.t1("desk.wrong.catalog", "why", error)),
@@ -376,12 +401,10 @@ fn fill(spec: &mut ModelSpec, form: &ModelForm) -> Option<&'static str> {
         return Some("desk.wrong.tokens");
     };
     (spec.context, spec.output, spec.most_output) = (context, output, most);
-    spec.rates = match (said(&form.input_price), said(&form.output_price), spec.rates.take()) {
-        (None, None, _) => None,
-        (Some(input), Some(output), Some(old)) => Some(RatesSpec { input, output, ..old }),
-        (Some(input), Some(output), None) => Some(RatesSpec { input, output, ..RatesSpec::default() }),
-        _ => return Some("desk.wrong.price"),
-    };
+    match form.rates.spec() {
+        Ok(rates) => spec.rates = rates,
+        Err(wrong) => return Some(wrong),
+    }
     spec.hidden = form.hidden == "on";
     spec.off = form.off == "on";
     None
