@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use salon::access::issue::{Maker, NewKey, make_key};
 use salon::audit::Actor;
+use salon::catalog::ModelSpec;
 use salon::desk::Hire;
 use salon::people::{DEFAULT_ORG, add_org};
 use salon::vault::{Origin, Secret};
@@ -416,9 +417,10 @@ async fn other_organisations_are_not_there() {
     fish.post(&format!("/admin/users/{}/logins/{}/end", fish.user, logins[0].id), &[]).await.is(404);
     bob.get("/start").await.is(200);
     // What belongs to the whole house is not theirs.
-    for page in ["/admin/bots", "/admin/bots/parrot", "/admin/settings"] {
+    for page in ["/admin/bots", "/admin/bots/parrot"] {
         fish.get(page).await.is(404);
     }
+    assert!(!fish.get("/admin/settings").await.is(200).body.contains("name=\"registration\""));
     for path in ["stop", "poll", "resume", "remove"] {
         fish.post(&format!("/admin/bots/parrot/{path}"), &[]).await.is(404);
     }
@@ -706,6 +708,70 @@ async fn prices_are_shown_and_changed(admin: &Browser, fish: &Browser) {
     admin.post("/admin/models/price/remove", &whose).await.leads_to("/admin/models?done=removed");
     admin.post("/admin/models/price/remove", &whose).await.is(404);
     admin.get("/admin/audit").await.says("price.set").says("price.removed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn administrators_choose_who_begins_a_conversation() {
+    let stage = Stage::open().await;
+    let admin = stage.admin().await;
+    let manager = stage.enter(DEFAULT_ORG, "Mona", Role::Manager, Realm::Desk).await;
+    let bob = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    let fish = stage.enter(stage.other.as_str(), "Finn", Role::Admin, Realm::Desk).await;
+    let gill = stage.enter(stage.other.as_str(), "Gill", Role::User, Realm::House).await;
+    let chosen = |engine: &str| format!(" selected>{engine}</option>");
+    let house = |engine: &'static str| [("registration", "invited"), ("default_engine", engine)];
+
+    admin.post("/admin/settings", &house("nobody")).await.is(422).says("role=\"alert\"");
+    admin.post("/admin/settings", &house("storyteller")).await.leads_to("/admin/settings?done=saved");
+    for browser in [&bob, &gill] {
+        browser.get("/dialogs/new").await.is(200).says(&chosen("storyteller"));
+    }
+    // An organisation's own goes before, a person's before that.
+    fish.get("/admin/settings").await.is(200).says("Fishes");
+    fish.post("/admin/settings", &house("parrot")).await.is(404);
+    manager.post("/admin/settings/org", &[("default_engine", "parrot")]).await.is(403);
+    fish.post("/admin/settings/org", &[("default_engine", "nobody")]).await.is(422).says("role=\"alert\"");
+    fish.post("/admin/settings/org", &[("default_engine", "parrot")]).await.leads_to("/admin/settings?done=saved");
+    gill.get("/dialogs/new").await.says(&chosen("parrot"));
+    bob.get("/dialogs/new").await.says(&chosen("storyteller"));
+    gill.post("/account/taste", &[("lang", ""), ("engine", "storyteller")]).await.leads_to("/account?done=saved");
+    gill.get("/account").await.says(&chosen("storyteller"));
+    gill.get("/dialogs/new").await.says(&chosen("storyteller"));
+    gill.post("/account/taste", &[("lang", ""), ("engine", "")]).await.leads_to("/account?done=saved");
+    gill.get("/dialogs/new").await.says(&chosen("parrot"));
+    fish.get("/admin/audit").await.says(&format!("default_engine.{}", stage.other));
+
+    // The same for scripts, all or nothing.
+    let name = format!("default_engine.{}", stage.other);
+    let head = format!("Cookie: {}\r\n", admin.cookie);
+    let said = ask(stage.address, "GET", "/admin/api/settings", &head, "").await.json();
+    assert_eq!((&said["default_engine"], &said[&name]), (&json!("storyteller"), &json!("parrot")));
+    for bad in [
+        json!({"default_engine": "nobody"}),
+        json!({"default_engine.nobody": "parrot"}),
+        json!({"default_engine": "parrot", (&name): "nobody"}),
+    ] {
+        admin.json("/admin/api/settings", &bad).await.is(422);
+    }
+    manager.json("/admin/api/settings", &json!({"default_engine": "parrot"})).await.is(403);
+    fish.json("/admin/api/settings", &json!({"default_engine": "parrot"})).await.is(404);
+    bob.get("/dialogs/new").await.says(&chosen("storyteller"));
+
+    // A model that is gone is passed over, and counts again when it is back.
+    let salon = &stage.house.salon;
+    let catalog = &stage.house.relay.catalog;
+    let small = ModelSpec { upstream: Some("echo".to_owned()), ..ModelSpec::default() };
+    catalog.set_model(&salon.pen(Actor::Operator), "small", &small).await.expect("a model");
+    admin.json("/admin/api/settings", &json!({(&name): "small"})).await.is(200);
+    gill.get("/dialogs/new").await.says(&chosen("small"));
+    catalog.remove_model(&salon.pen(Actor::Operator), "small").await.expect("removed");
+    gill.get("/dialogs/new").await.says(&chosen("storyteller"));
+    fish.get("/admin/settings").await.says(&chosen("small")).says("role=\"status\"");
+    catalog.set_model(&salon.pen(Actor::Operator), "small", &small).await.expect("a model");
+    gill.get("/dialogs/new").await.says(&chosen("small"));
+    admin.json("/admin/api/settings", &json!({(&name): ""})).await.is(200);
+    gill.get("/dialogs/new").await.says(&chosen("storyteller"));
+    stage.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

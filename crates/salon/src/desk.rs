@@ -52,22 +52,22 @@ impl Salon {
     }
 
     /// Sets settings, all or none. The names are ours; what they are set to is not noted.
-    pub async fn set_settings(&self, pen: &Pen, values: Vec<(&'static str, String)>) -> salon_store::Result<()> {
+    pub async fn set_settings(&self, pen: &Pen, org: &OrgId, values: Vec<(String, String)>) -> salon_store::Result<()> {
         self.store
-            .write((values, pen.clone()), |tx, (values, pen)| {
+            .write((values, org.clone(), pen.clone()), |tx, (values, org, pen)| {
                 Box::pin(async move {
                     let mut changed = Vec::new();
                     for (name, value) in values {
-                        if tx.find_setting(name).await?.as_ref() != Some(value) {
+                        let known = tx.find_setting(name).await?;
+                        if known.as_ref() != Some(value) && (known.is_some() || !value.is_empty()) {
                             tx.set_setting(name, value).await?;
-                            changed.push(*name);
+                            changed.push(name.as_str());
                         }
                     }
                     if changed.is_empty() {
                         return Ok(());
                     }
-                    let org = OrgId::new(DEFAULT_ORG);
-                    note(tx, pen, Deed::new(Action::SettingChanged, &org, changed.join(","))).await
+                    note(tx, pen, Deed::new(Action::SettingChanged, org, changed.join(","))).await
                 })
             })
             .await

@@ -45,6 +45,7 @@ pub mod sessions;
 pub mod shelf;
 pub mod steer;
 pub mod stop;
+pub mod usual;
 pub mod vault;
 pub mod worker;
 pub mod youtube;

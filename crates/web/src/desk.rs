@@ -107,6 +107,7 @@ fn pages() -> Table {
         .post("/admin/audit/verify", audit::verify)
         .get("/admin/settings", settings::page)
         .post("/admin/settings", settings::save)
+        .post("/admin/settings/org", settings::save_org)
         .merge(twins())
 }
 

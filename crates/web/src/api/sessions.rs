@@ -35,7 +35,10 @@ pub(super) async fn open(State(web): State<Web>, request: Request) -> Response {
             if metadata.len() > LONGEST_METADATA {
                 return Err(No::bad(format!("metadata is longer than {} KiB", LONGEST_METADATA >> 10)));
             }
-            let engine = engine.unwrap_or_else(|| web.sessions.engine.clone());
+            let engine = match engine {
+                Some(engine) => engine,
+                None => web.salon.find_usual_engine(&caller).await?.unwrap_or_else(|| web.sessions.engine.clone()),
+            };
             may_answer(&web, &caller, &engine)?;
             let session = web.salon.open_session(&caller, &engine, metadata).await?;
             Ok(Done::created(shown(&session)))

@@ -171,11 +171,11 @@ fn unavailable(error: &salon_store::Error) -> Response {
 /// `GET /admin/api/settings`: every setting that there is. Of a secret it is told whether there is one.
 pub(crate) async fn settings(State(web): State<Web>, _: Clerk) -> Result<Response, Response> {
     let values = settings::read(&web).await.map_err(|error| unavailable(&error))?;
-    let mut said: BTreeMap<&str, Value> = values.into_iter().map(|(name, value)| (name, json!(value))).collect();
+    let mut said: BTreeMap<String, Value> = values.into_iter().map(|(name, value)| (name, json!(value))).collect();
     let first = web.doors.bot_entries().into_iter().next();
     let hint = first.as_ref().map(|bot| bot.token_hint.clone());
-    said.insert("telegram_bot_token", json!({ "set": first.is_some(), "hint": hint }));
-    said.insert("webhook_url", json!(first.and_then(|bot| bot.public_url)));
+    said.insert("telegram_bot_token".to_owned(), json!({ "set": first.is_some(), "hint": hint }));
+    said.insert("webhook_url".to_owned(), json!(first.and_then(|bot| bot.public_url)));
     Ok(Json(said).into_response())
 }
 

@@ -9,6 +9,7 @@ use salon_core::Lang;
 use salon_store::{Login, Taste};
 use serde::Deserialize;
 
+use super::chat::{engines, usual_of_house};
 use super::door::Nothing;
 use super::shell::{Field, Place, Shell, page_as};
 use super::visitor::{Filled, Visitor, welcome};
@@ -27,6 +28,10 @@ struct AccountPage {
     new: Field,
     has_password: bool,
     lang: Option<String>,
+    /// Whom they chose to begin conversations, who could, and who does where they choose nobody.
+    engine: String,
+    engines: Vec<String>,
+    usual: String,
 }
 
 impl AccountPage {
@@ -57,6 +62,7 @@ pub(crate) struct TasteForm {
     #[serde(rename = "seal")]
     _seal: String,
     lang: String,
+    engine: Option<String>,
 }
 
 pub(super) fn shell_of(web: &Web, visit: &Visit, headers: &HeaderMap) -> Shell {
@@ -81,6 +87,7 @@ async fn show(web: &Web, shell: Shell, visit: &Visit, status: StatusCode, fields
     };
     let (old, new) = fields;
     let account = &visit.account;
+    let engines = engines(web, visit).await;
     page_as(
         status,
         &AccountPage {
@@ -92,6 +99,9 @@ async fn show(web: &Web, shell: Shell, visit: &Visit, status: StatusCode, fields
             new,
             has_password: account.password.is_some(),
             lang: account.taste.lang.clone(),
+            engine: account.taste.engine.clone().unwrap_or_default(),
+            usual: usual_of_house(web, visit, &engines).await.unwrap_or_default(),
+            engines,
         },
     )
 }
@@ -143,7 +153,14 @@ pub(crate) async fn taste(
     Filled(Visitor(visit), form): Filled<Visitor, TasteForm>,
 ) -> Response {
     let lang = Lang::PEOPLE.iter().find(|lang| lang.tag() == form.lang).map(|lang| lang.tag().to_owned());
-    let taste = Taste { lang, ..visit.account.taste.clone() };
+    let mut taste = Taste { lang, ..visit.account.taste.clone() };
+    if let Some(engine) = form.engine {
+        // One that is gone stays chosen until another one is.
+        let known = taste.engine.as_deref() == Some(engine.as_str());
+        if known || engine.is_empty() || engines(&web, &visit).await.contains(&engine) {
+            taste.engine = Some(engine).filter(|engine| !engine.is_empty());
+        }
+    }
     match web.salon.set_taste(&visit.account.user.id, taste).await {
         Ok(()) => see("/account?done=saved"),
         Err(error) => broken(&shell_of(&web, &visit, &headers), &error),

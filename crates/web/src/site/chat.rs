@@ -209,11 +209,22 @@ pub(crate) async fn engines(web: &Web, visit: &Visit) -> Vec<String> {
     names
 }
 
-fn usual_engine(web: &Web, visit: &Visit, engines: &[String]) -> String {
-    let own = visit.account.taste.engine.clone();
-    let usual = own.filter(|engine| engines.contains(engine));
-    let usual = usual.or_else(|| Some(web.sessions.engine.clone()).filter(|engine| engines.contains(engine)));
-    usual.or_else(|| engines.first().cloned()).unwrap_or_else(|| web.sessions.engine.clone())
+/// Who begins: whom the person chose, else administrators, else the configuration; whoever is not there is passed over.
+pub(crate) async fn usual_engine(web: &Web, visit: &Visit, engines: &[String]) -> String {
+    let own = visit.account.taste.engine.clone().filter(|engine| engines.contains(engine));
+    let chosen = match own {
+        Some(own) => Some(own),
+        None => usual_of_house(web, visit, engines).await,
+    };
+    chosen.or_else(|| engines.first().cloned()).unwrap_or_else(|| web.sessions.engine.clone())
+}
+
+/// Who begins where the person chose nobody.
+pub(crate) async fn usual_of_house(web: &Web, visit: &Visit, engines: &[String]) -> Option<String> {
+    // Without an answer of the database there is still the configuration.
+    let chosen = web.salon.find_usual_engine(&visit.caller).await.unwrap_or_default();
+    let configured = || Some(web.sessions.engine.clone()).filter(|engine| engines.contains(engine));
+    chosen.filter(|engine| engines.contains(engine)).or_else(configured)
 }
 
 /// `GET /dialogs/new`
@@ -237,7 +248,7 @@ async fn empty(
     wrong: Option<String>,
 ) -> ChatPage {
     let engines = engines(web, visit).await;
-    let usual = usual_engine(web, visit, &engines);
+    let usual = usual_engine(web, visit, &engines).await;
     ChatPage {
         id: None,
         title: shell.t("chat.new"),
@@ -441,7 +452,7 @@ pub(crate) async fn begin(
     let known = engines(&web, &visit).await;
     let engine = match known.contains(&saying.engine) {
         true => saying.engine.clone(),
-        false => usual_engine(&web, &visit, &known),
+        false => usual_engine(&web, &visit, &known).await,
     };
     let opened = async {
         let session = web.salon.open_dialog(&visit.caller, &engine).await?;

@@ -171,7 +171,7 @@ impl Shell {
             ("commands", 1),
             ("audit", 2),
             ("orgs", 3),
-            ("settings", 1),
+            ("settings", 0),
         ];
         let there = |of: u8| match of {
             0 => true,
