@@ -16,7 +16,7 @@ use salon_cli::house::House;
 use salon_core::people::Role;
 use salon_core::{OrgId, Owner, Scopes, UserId};
 use salon_mock::{Mock, MockConfig};
-use salon_store::{Place, Realm};
+use salon_store::{AuditFilter, Place, Realm};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -120,6 +120,37 @@ impl Stage {
         let visit = salon.visit(&entered.cookie, realm).await.expect("a look").expect("a visit");
         let name = if realm == Realm::Desk { "desk" } else { "sid" };
         Browser { address: self.address, user: user.id, cookie: format!("{name}={}", entered.cookie), seal: visit.seal }
+    }
+
+    /// A key that may do whatever they may.
+    async fn key_of(&self, user: &UserId) -> String {
+        let salon = &self.house.salon;
+        let new = NewKey {
+            user: user.clone(),
+            name: "laptop".to_owned(),
+            role: None,
+            scopes: Scopes::default(),
+            expires_at: None,
+            limits: Vec::new(),
+        };
+        let made = make_key(&salon.store, &salon.clock, &salon.keys, Maker::Operator, new).await;
+        made.expect("a key").secret.expose().to_owned()
+    }
+
+    /// The one call that waits for an administrator.
+    async fn waits_for_a_yes(&self) -> String {
+        let held = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let mut tx = self.house.salon.store.read().await.expect("a reader");
+                let held = tx.list_held(&OrgId::new(DEFAULT_ORG), None, 10).await.expect("calls");
+                if let [call] = held.as_slice() {
+                    return call.id.to_string();
+                }
+                drop(tx);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        held.await.expect("a call that waits")
     }
 
     async fn admin(&self) -> Browser {
@@ -771,6 +802,87 @@ async fn administrators_choose_who_begins_a_conversation() {
     gill.get("/dialogs/new").await.says(&chosen("small"));
     admin.json("/admin/api/settings", &json!({(&name): ""})).await.is(200);
     gill.get("/dialogs/new").await.says(&chosen("storyteller"));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_is_decided_by_ones_own_administrators() {
+    let stage = Stage::open().await;
+    let admin = stage.admin().await;
+    let manager = stage.enter(DEFAULT_ORG, "Mona", Role::Manager, Realm::Desk).await;
+    let bob = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    let fish = stage.enter(stage.other.as_str(), "Finn", Role::Admin, Realm::Desk).await;
+    let limit = [("scope", "org"), ("measure", "requests"), ("period", "day"), ("amount", "0"), ("policy", "ask")];
+    admin.post("/admin/limits", &limit).await.leads_to("/admin/limits?done=limit_added");
+    let key_of = async |browser: &Browser| stage.key_of(&browser.user).await;
+    let keys = (key_of(&admin).await, key_of(&manager).await, key_of(&bob).await, key_of(&fish).await);
+    let twin = async |key: &str, method: &str, path: &str| {
+        let head = format!("Authorization: Bearer {key}\r\n");
+        ask(stage.address, method, &format!("/api/admin/usage/held{path}"), &head, "").await
+    };
+
+    for (words, yes) in [("first words", true), ("second words", false)] {
+        let said = bob.post("/dialogs", &[("text", words), ("engine", "parrot")]).await;
+        let place = said.location().split('#').next().expect("a place").to_owned();
+        let call = stage.waits_for_a_yes().await;
+        admin.get("/admin/held").await.is(200).says("Bob").says(&format!("/admin/held/{call}/approve"));
+        assert_eq!(twin(&keys.0, "GET", "").await.json()["held"][0]["call_id"], json!(call));
+        // Managers see what waits, and decide nothing.
+        let page = manager.get("/admin/held").await;
+        assert!(page.is(200).says("Bob").body.matches("/admin/held/").count() == 0, "{}", page.body);
+        // To other organisations there is no such call.
+        assert!(!fish.get("/admin/held").await.is(200).body.contains("Bob"));
+        assert_eq!(twin(&keys.3, "GET", "").await.json()["held"], json!([]));
+        for deed in ["approve", "deny"] {
+            let (form, path) = (format!("/admin/held/{call}/{deed}"), format!("/{call}/{deed}"));
+            manager.post(&form, &[]).await.is(403);
+            fish.post(&form, &[]).await.is(404);
+            assert!(bob.post(&form, &[]).await.location().starts_with("/admin/login"));
+            admin.send(&form, "cross-site", Some(&admin.seal), &[]).await.is(403);
+            admin.send(&form, "same-origin", None, &[]).await.is(403);
+            twin(&keys.1, "POST", &path).await.is(403);
+            twin(&keys.2, "POST", &path).await.is(403);
+            twin(&keys.3, "POST", &path).await.is(404);
+            ask(stage.address, "POST", &format!("/api/admin/usage/held{path}"), "", "").await.is(401);
+        }
+        assert_eq!(stage.waits_for_a_yes().await, call, "nobody decided yet");
+        // One is decided on the page, the other by a program; either once.
+        if yes {
+            let form = format!("/admin/held/{call}/approve");
+            admin.post(&form, &[]).await.leads_to("/admin/held?done=approved");
+        } else {
+            let said = twin(&keys.0, "POST", &format!("/{call}/deny")).await;
+            assert_eq!(said.is(200).json(), json!({"call_id": call, "state": "denied"}));
+        }
+        for deed in ["approve", "deny"] {
+            admin.post(&format!("/admin/held/{call}/{deed}"), &[]).await.is(404);
+            twin(&keys.0, "POST", &format!("/{call}/{deed}")).await.is(404);
+        }
+
+        let ended = if yes {
+            format!("<div class=\"block\"><p>{words}")
+        } else {
+            "An administrator has to agree to this".to_owned()
+        };
+        let told = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let page = bob.get(&place).await.is(200).body.clone();
+                if page.contains(&ended) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        if told.await.is_err() {
+            panic!("{words}: {}", bob.get(&place).await.body);
+        }
+    }
+    let mut tx = stage.house.salon.store.read().await.expect("a reader");
+    let lines = tx.list_audit(&AuditFilter::default(), 100).await.expect("lines");
+    let of = |action: &str| lines.iter().filter(|line| line.action == action).map(|line| line.actor.as_str()).collect();
+    let told: (Vec<_>, Vec<_>) = (of("call.approved"), of("call.denied"));
+    assert_eq!(told, (vec![admin.user.as_str()], vec![admin.user.as_str()]));
+    drop(tx);
     stage.close().await;
 }
 

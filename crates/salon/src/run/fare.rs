@@ -41,7 +41,12 @@ impl Asker {
         // An attempt that was cut off may have cost something, and nobody knows what. The next one is another call.
         let call = match epoch {
             1 => CallId::new(turn.id.as_str()),
-            later => CallId::new(format!("{}.{later}", turn.id)),
+            later => {
+                // Unless it only waited for an admin: then it is the call that was decided about.
+                let decided = salon.store.read().await?.list_decided(&turn.id).await?;
+                let own = decided.into_iter().find(|call| is_attempt(turn, call));
+                own.unwrap_or_else(|| CallId::new(format!("{}.{later}", turn.id)))
+            }
         };
         let chat = match &dialog.channel {
             Channel::Telegram { bot, chat } => Some(format!("{bot}:{chat}")),
@@ -58,6 +63,12 @@ impl Asker {
         }
         self
     }
+}
+
+/// Whether a call is an attempt at the whole turn, and not at a voice of its panel.
+fn is_attempt(turn: &Turn, call: &CallId) -> bool {
+    let rest = call.as_str().strip_prefix(turn.id.as_str());
+    rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('.').is_some_and(|n| n.parse::<u64>().is_ok()))
 }
 
 /// A turn that may be run, because what it may take was set aside.

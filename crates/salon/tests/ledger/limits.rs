@@ -1,8 +1,8 @@
 //! What limits mean.
 
-use salon::ledger::{Book, NotReserved, Quote};
+use salon::ledger::{Book, NotReserved, Payer, Quote};
 use salon_core::limit::Headroom;
-use salon_core::{CallId, Limit, LimitId, Measure, OrgId, Period, Policy, Scope};
+use salon_core::{CallId, Limit, LimitId, Measure, OrgId, Period, Policy, Scope, TurnId};
 use salon_store::testing::Scratch;
 use salon_store::{Terms, on_both_databases};
 
@@ -21,6 +21,7 @@ on_both_databases! {
     a_call_that_needs_consent_is_held_and_may_be_made_once
     the_same_question_is_held_once
     a_denied_call_is_refused
+    a_turn_finds_what_was_decided_about_it
     consent_does_not_help_against_another_limit
     consent_ends_after_its_time
     a_limit_of_another_process_is_found_by_the_transaction
@@ -201,6 +202,27 @@ async fn a_denied_call_is_refused(Scratch { store, .. }: Scratch) {
     assert!(book.deny(&birds(), &CallId::new("1"), &pen("boss").await).await.expect("deny"));
     assert_eq!(reserve(&book, "1", 30).await.expect_err("denied"), NotReserved::Denied);
     assert_eq!(balance(&store, NOON).await, (0, 0));
+}
+
+async fn a_turn_finds_what_was_decided_about_it(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    add(&book, ask(10)).await;
+    let of = |call: &str, turn: &str| Quote {
+        payer: Payer { turn: Some(TurnId::new(turn)), ..alice() },
+        ..quote(call, alice(), 30)
+    };
+    let decided = async |turn: &str| read(&store).await.list_decided(&TurnId::new(turn)).await.expect("calls");
+    assert_eq!(decided("t").await, []);
+    book.reserve(of("t", "t")).await.expect_err("held");
+    book.reserve(of("u", "u")).await.expect_err("held");
+    assert_eq!(decided("t").await, [CallId::new("t")]);
+    assert!(book.approve(&birds(), &CallId::new("t"), &pen("boss").await).await.expect("approve"));
+    assert_eq!(decided("t").await, [CallId::new("t")]);
+    let reserved = book.reserve(of("t", "t")).await.expect("approved");
+    assert_eq!(decided("t").await, [], "what is being made is decided about no more");
+    reserved.release("enough").await;
+    assert!(book.deny(&birds(), &CallId::new("u"), &pen("boss").await).await.expect("deny"));
+    assert_eq!(decided("u").await, [CallId::new("u")]);
 }
 
 async fn consent_does_not_help_against_another_limit(Scratch { store, .. }: Scratch) {

@@ -1,6 +1,6 @@
 //! Calls: what is under way, and what has become of it.
 
-use salon_core::{Amounts, CallId, LimitId, OrgId, Time, UserId};
+use salon_core::{Amounts, CallId, LimitId, OrgId, Time, TurnId, UserId};
 use serde_json::json;
 use sqlx::any::AnyRow;
 
@@ -131,6 +131,17 @@ impl Tx {
         .fetch_all(self.connection())
         .await?;
         rows.iter().map(call).collect()
+    }
+
+    /// The calls of a turn that wait for a yes, have one, or were denied; the newest first.
+    pub async fn list_decided(&mut self, turn: &TurnId) -> Result<Vec<CallId>> {
+        let rows = sqlx::query(
+            "SELECT id FROM calls WHERE turn_id = $1 AND state IN ('held', 'approved', 'denied') ORDER BY at DESC, id DESC",
+        )
+        .bind(turn.as_str())
+        .fetch_all(self.connection())
+        .await?;
+        rows.iter().map(|row| row.text("id").map(CallId::new)).collect()
     }
 
     /// Decides about a held call. `false` if it does not wait (any more).
