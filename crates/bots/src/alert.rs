@@ -4,6 +4,10 @@
 //! The ledger notes a threshold once per window. Its note and the jobs that tell of it end in one transaction, so nobody
 //! is told twice, and nobody is left out because a process was killed. Where nobody is linked the note stays as it is: it
 //! stands on pages, and in the log.
+//!
+//! What goes wrong by itself is told by [`trouble`], if a setting says so.
+
+mod trouble;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,12 +35,17 @@ pub async fn keep(fleet: Arc<Fleet>, salon: Arc<Salon>, closing: CancellationTok
     let mut every = tokio::time::interval(LOOK_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut logged = BTreeSet::new();
+    let mut watch = trouble::Watch::default();
     loop {
         tokio::select! {
             () = closing.cancelled() => return,
-            _ = every.tick() => if let Err(error) = look(&fleet, &salon, &mut logged).await {
-                tracing::debug!(%error, "alerts could not be told");
-            },
+            _ = every.tick() => {}
+        }
+        if let Err(error) = look(&fleet, &salon, &mut logged).await {
+            tracing::debug!(%error, "alerts could not be told");
+        }
+        if let Err(error) = watch.look(&fleet, &salon).await {
+            tracing::debug!(%error, "errors could not be told");
         }
     }
 }
@@ -76,17 +85,13 @@ async fn tell(salon: &Salon, bots: &[BotId], alert: Alert) -> Result<usize> {
     let mut heard = BTreeSet::new();
     let mut jobs = Vec::new();
     for listener in listeners(&mut tx, &alert).await? {
-        for telegram in chats_of(&mut tx, &listener.user).await? {
-            let Some((bot, lang)) = place(&mut tx, bots, telegram).await? else { continue };
-            if !heard.insert(telegram) {
-                continue;
+        for place in places_of(&mut tx, bots, &listener.user).await? {
+            if heard.insert(place.telegram) {
+                let (limit, account, threshold) = name(&alert);
+                let key = format!("alert:{limit}:{account}:{threshold}:{}", place.telegram);
+                let text = text(&alert, listener.about.as_deref(), place.lang);
+                jobs.push(notice(salon, key, place, text)?);
             }
-            let lang = match tx.find_account(&listener.user.id).await?.and_then(|account| account.taste.lang) {
-                Some(tag) => Lang::from_tag(Some(&tag)),
-                None => lang,
-            };
-            let text = text(&alert, listener.about.as_deref(), lang);
-            jobs.push(notice(salon, &alert, bot, telegram, text)?);
         }
     }
     drop(tx);
@@ -148,21 +153,31 @@ async fn listeners(tx: &mut Tx, alert: &Alert) -> Result<Vec<Listener>> {
     Ok(listeners)
 }
 
-/// The private chats of somebody in Telegram, which are called as they are.
-async fn chats_of(tx: &mut Tx, user: &User) -> Result<BTreeSet<i64>> {
-    let linked = tx.list_links(&user.id).await?.into_iter().map(|link| link.telegram);
-    Ok(linked.chain(user.telegram).collect())
+/// Where somebody reads what nobody asked for.
+struct Spot {
+    telegram: i64,
+    bot: BotId,
+    lang: Lang,
 }
 
-/// The first bot that somebody has written to and that still reaches them, with the language that they speak there.
-async fn place(tx: &mut Tx, bots: &[BotId], telegram: i64) -> Result<Option<(BotId, Lang)>> {
-    for bot in bots {
-        let chat = tx.find_chat(bot, ChatId(telegram)).await?;
-        if let (Some(lang), None) = (chat.lang, chat.parked_at) {
-            return Ok(Some((bot.clone(), lang)));
+/// The private chats of somebody in Telegram, which are called as they are: in each the first bot that they have written
+/// to and that still reaches them, in the language that they chose, or else speak there.
+async fn places_of(tx: &mut Tx, bots: &[BotId], user: &User) -> Result<Vec<Spot>> {
+    let linked = tx.list_links(&user.id).await?.into_iter().map(|link| link.telegram);
+    let chats: BTreeSet<i64> = linked.chain(user.telegram).collect();
+    let chosen = tx.find_account(&user.id).await?.and_then(|account| account.taste.lang);
+    let mut places = Vec::new();
+    for telegram in chats {
+        for bot in bots {
+            let chat = tx.find_chat(bot, ChatId(telegram)).await?;
+            if let (Some(spoken), None) = (chat.lang, chat.parked_at) {
+                let lang = chosen.as_deref().map_or(spoken, |tag| Lang::from_tag(Some(tag)));
+                places.push(Spot { telegram, bot: bot.clone(), lang });
+                break;
+            }
         }
     }
-    Ok(None)
+    Ok(places)
 }
 
 fn text(alert: &Alert, about: Option<&str>, lang: Lang) -> String {
@@ -183,7 +198,8 @@ fn text(alert: &Alert, about: Option<&str>, lang: Lang) -> String {
     }
 }
 
-fn notice(salon: &Salon, alert: &Alert, bot: BotId, telegram: i64, text: String) -> Result<NewJob> {
+fn notice(salon: &Salon, key: String, place: Spot, text: String) -> Result<NewJob> {
+    let Spot { telegram, bot, .. } = place;
     let notice = Notice {
         chat: telegram,
         topic: None,
@@ -197,10 +213,9 @@ fn notice(salon: &Salon, alert: &Alert, bot: BotId, telegram: i64, text: String)
         markdown: false,
         chart: None,
     };
-    let (limit, account, threshold) = name(alert);
     Ok(NewJob {
         id: JobId::new(salon.clock.id()),
-        key: Some(format!("alert:{limit}:{account}:{threshold}:{telegram}")),
+        key: Some(key),
         queue: salon::QUEUE_OUT,
         kind: KIND,
         lane: format!("out-beside:{bot}:{telegram}"),

@@ -103,6 +103,7 @@ impl Job for Deliver {
             turn,
             view,
             lang,
+            keys_at: salon.settings.place_of("/keys"),
             user: delivery.user,
             buttons,
             more: (String::new(), Buttons::default()),
@@ -152,6 +153,8 @@ struct Reader {
     more: (String, Buttons),
     /// Buttons for who could answer instead, where nobody stands behind whoever should have.
     others: Option<InlineKeyboardMarkup>,
+    /// Where keys are entered, to be put behind the page's name.
+    keys_at: String,
     /// Whether the stream is shown as drafts, and a message placed only for the end.
     drafts: bool,
     events: Vec<Stamped>,
@@ -360,7 +363,9 @@ impl Reader {
             },
             ReplyState::Done if text.trim().is_empty() => Some(self.lang.say("reply.empty", &[])),
             ReplyState::Done => None,
-            ReplyState::Failed { code, message } => Some(format!("⚠️ {}", told(self.lang, code, message))),
+            ReplyState::Failed { code, message } => {
+                Some(format!("⚠️ {}", told(self.lang, code, message, &self.keys_at)))
+            }
             ReplyState::Stopped => Some(self.lang.say("reply.stopped", &[])),
         };
         let heard = self.reply.heard.iter().map(|text| {
@@ -392,12 +397,12 @@ impl Reader {
 }
 
 /// What is said of a failure: what happened, and what can be done about it.
-fn told(lang: Lang, code: &str, message: &str) -> String {
+fn told(lang: Lang, code: &str, message: &str, keys_at: &str) -> String {
     if let Some(overrun) = Overrun::parse(message) {
         return over_limit(lang, &overrun);
     }
     let said = failure::said(lang, code, message);
-    match lang.find(&format!("hint.{code}"), &[]) {
+    match lang.find(&format!("hint.{code}"), &[("at", keys_at)]) {
         Some(hint) => format!("{said}\n{hint}"),
         None => said,
     }
@@ -428,7 +433,7 @@ mod tests {
             remaining: 12,
             anew: Some(("2026-02-01".to_owned(), "Asia/Seoul".to_owned())),
         };
-        let said = told(Lang::En, "over_limit", &overrun.to_string());
+        let said = told(Lang::En, "over_limit", &overrun.to_string(), "");
         assert_eq!(
             said,
             "This does not fit into your limit of 12000 tokens a day; 12 tokens are left. It begins anew on 2026-02-01 \
@@ -436,18 +441,22 @@ mod tests {
              /new without the earlier conversation, may still fit."
         );
         let money = Overrun { measure: Measure::Micros, limit: 1_500_000, remaining: 0, anew: None, ..overrun };
-        assert!(told(Lang::En, "over_limit", &money.to_string()).contains("$1.5"), "money is money");
+        assert!(told(Lang::En, "over_limit", &money.to_string(), "").contains("$1.5"), "money is money");
         for lang in [Lang::Ko, Lang::Ru] {
-            assert!(!told(lang, "over_limit", &money.to_string()).contains("limit of"));
+            assert!(!told(lang, "over_limit", &money.to_string(), "").contains("limit of"));
         }
     }
 
     #[test]
     fn a_failure_is_told_with_what_can_be_done() {
-        assert!(told(Lang::En, "no_provider_key", "The model has no key.").contains("/settings"));
-        assert_eq!(told(Lang::En, "tired", "I am tired."), "I am tired.");
+        for lang in Lang::PEOPLE {
+            let told = |at: &str| told(lang, "no_provider_key", "The model has no key.", at);
+            assert!(told("").contains("/settings") && !told("").contains("{at}"));
+            assert!(told(" (https://salon.test/keys)").contains(" (https://salon.test/keys)"));
+        }
+        assert_eq!(told(Lang::En, "tired", "I am tired.", ""), "I am tired.");
         let words = "The agent failed: error: unexpected argument '--json' found";
-        assert_eq!(told(Lang::En, "agent_failed", words), words);
-        assert!(told(Lang::Ru, "agent_failed", words).starts_with("Агент"));
+        assert_eq!(told(Lang::En, "agent_failed", words, ""), words);
+        assert!(told(Lang::Ru, "agent_failed", words, "").starts_with("Агент"));
     }
 }

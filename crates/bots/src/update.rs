@@ -408,7 +408,7 @@ fn refusal(cx: &Context, words: Lang, why: Admission) -> String {
         Admission::Expired => words.say("denied.expired", &[]),
         // Programs match the bridge's own words.
         _ if words == Lang::Bridge || !cx.bot.config.linked => words.say("denied", &[]),
-        _ => words.say("denied.link", &[]),
+        _ => words.say("denied.link", &[("at", &cx.salon.settings.place_of(link::CODES))]),
     }
 }
 

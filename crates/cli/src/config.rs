@@ -271,7 +271,9 @@ impl Config {
         let data = flags.data.clone().or_else(|| env.path("SALON_DATA")).or(file.data).unwrap_or("data".into());
         let url = flags.database_url.clone().or_else(|| env.text("DATABASE_URL")).or(file.database_url);
         let place = place(&data, url)?;
+        let house = house(env, file.house)?;
         let settings = settings(env, file.answers.instruction.clone(), &file.answers, &file.jobs)?;
+        let settings = salon::Settings { public_url: house.public_url.clone(), ..settings };
         let agents = agents::agents(env, file.agents)?;
         let around = Surroundings {
             token: env.text("TELEGRAM_BOT_TOKEN"),
@@ -336,7 +338,7 @@ impl Config {
             anonymous: env.flag("SALON_ANONYMOUS")?.or(file.anonymous).unwrap_or(false),
             llm_listen: sessions::llm_listen(env, &file.llm_server)?,
             origins: sessions::origins(env, file.cors_origins)?,
-            house: house(env, file.house)?,
+            house,
             providers: sign_on::providers(env, file.oidc)?,
             flags: flags.clone(),
             log: log(env, &file.log)?,
@@ -410,6 +412,7 @@ fn settings(
         drain: usual.drain,
         window,
         instruction: instruction.unwrap_or_default(),
+        public_url: usual.public_url,
     })
 }
 

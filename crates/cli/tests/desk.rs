@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use salon::access::issue::{Maker, NewKey, make_key};
 use salon::audit::Actor;
-use salon::catalog::ModelSpec;
+use salon::catalog::{Kind, ModelSpec, Patience, UpstreamSpec};
 use salon::desk::Hire;
 use salon::people::{DEFAULT_ORG, add_org};
 use salon::vault::{Origin, Secret};
+use salon_cli::config::Config;
 use salon_cli::house::House;
 use salon_core::people::Role;
-use salon_core::{OrgId, Owner, Scopes, UserId};
+use salon_core::{OrgId, Owner, Scopes, Time, UserId};
 use salon_mock::{Mock, MockConfig};
-use salon_store::{AuditFilter, Place, Realm};
+use salon_store::{AuditFilter, Link, Place, Realm};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -81,10 +82,15 @@ impl Answer {
 
 impl Stage {
     async fn open() -> Stage {
+        Stage::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Config)) -> Stage {
         let folder = tempfile::tempdir().expect("a folder");
         let mock = Mock::start(MockConfig::default()).await.expect("a mock");
         let mut config = house::config(folder.path(), Place::Folder(folder.path().join("data")), mock.base_url());
         config.house.secure_cookies = false;
+        change(&mut config);
         let list = format!(
             "# Ours.\nbots:\n  - bot_id: parrot # says it back\n    telegram_token: \"{TOKEN}\"\n    adapter: parrot\n    allow: everyone\n"
         );
@@ -135,6 +141,40 @@ impl Stage {
         };
         let made = make_key(&salon.store, &salon.clock, &salon.keys, Maker::Operator, new).await;
         made.expect("a key").secret.expose().to_owned()
+    }
+
+    /// Says something to a bot, in a private chat.
+    async fn say(&self, telegram: i64, text: &str) {
+        let body = json!({"token": TOKEN, "chat_id": telegram, "user_id": telegram, "text": text}).to_string();
+        let head = "Content-Type: application/json\r\n";
+        let said = ask(self.mock.address(), "POST", "/_mock/send", head, &body).await;
+        assert_eq!(said.status, 200, "{}", said.body);
+    }
+
+    /// Everything in a chat with the parrot.
+    async fn chat(&self, telegram: i64) -> String {
+        let path = format!("/_mock/messages?token={}&chat_id={telegram}", coded(TOKEN));
+        ask(self.mock.address(), "GET", &path, "", "").await.body
+    }
+
+    async fn chat_says(&self, telegram: i64, words: &str) {
+        let seen = tokio::time::timeout(PATIENCE * 2, async {
+            while !self.chat(telegram).await.contains(words) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        if seen.await.is_err() {
+            panic!("nobody said {words}: {}", self.chat(telegram).await);
+        }
+    }
+
+    /// Somebody of Telegram is this person, and has written to the parrot.
+    async fn link(&self, browser: &Browser, telegram: i64) {
+        let link = Link { telegram, user: browser.user.clone(), name: "Chat".to_owned(), linked_at: Time(1) };
+        let store = &self.house.salon.store;
+        assert!(store.write(link, |tx, link| Box::pin(tx.add_link(link))).await.expect("a link"));
+        self.say(telegram, "good morning").await;
+        self.chat_says(telegram, "good morning").await;
     }
 
     /// The one call that waits for an administrator.
@@ -887,6 +927,82 @@ async fn what_waits_is_decided_by_ones_own_administrators() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn administrators_hear_of_errors_if_they_want_to() {
+    let stage = Stage::with(|config| config.settings.public_url = Some("https://salon.test".to_owned())).await;
+    let admin = stage.admin().await;
+    let manager = stage.enter(DEFAULT_ORG, "Mona", Role::Manager, Realm::Desk).await;
+    let bob = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    let fish = stage.enter(stage.other.as_str(), "Finn", Role::Admin, Realm::Desk).await;
+    for (browser, telegram) in [(&admin, 7001), (&manager, 7002), (&bob, 7003), (&fish, 7004)] {
+        stage.link(browser, telegram).await;
+    }
+    let salon = &stage.house.salon;
+    let fails = async |name: &str| {
+        let upstream = UpstreamSpec {
+            kind: Some(Kind::Compatible),
+            base_url: Some("http://127.0.0.1:9/v1".to_owned()),
+            patience: Patience { tries: Some(1), breaker_failures: Some(1), ..Patience::default() },
+            ..UpstreamSpec::default()
+        };
+        let catalog = &stage.house.relay.catalog;
+        catalog.set_upstream(&salon.pen(Actor::Operator), name, &upstream).await.expect("set");
+        let model = ModelSpec { upstream: Some(name.to_owned()), ..ModelSpec::default() };
+        catalog.set_model(&salon.pen(Actor::Operator), &format!("of-{name}"), &model).await.expect("set");
+        let engine = format!("of-{name}");
+        let said = bob.post("/dialogs", &[("text", "canary words"), ("engine", &engine)]).await;
+        assert_eq!(said.status, 303, "{}", said.body);
+        let rests = tokio::time::timeout(PATIENCE, async {
+            while !salon.engines.list_resting().contains(name) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        rests.await.expect("it is left alone");
+    };
+
+    // Nobody is told unless they want to be; what began before is not told afterwards.
+    fails("early").await;
+    salon.troubles.quarantined("early");
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!stage.chat(7001).await.contains("early"));
+    }
+    admin.json("/admin/api/settings", &json!({"error_notices": "perhaps"})).await.is(422);
+    admin
+        .post("/admin/settings", &[("registration", "invited"), ("error_notices", "on")])
+        .await
+        .leads_to("/admin/settings?done=saved");
+    admin.get("/admin/settings").await.says("name=\"error_notices\" value=\"on\" checked");
+
+    fails("late").await;
+    stage.chat_says(7001, "late, which serves models").await;
+    stage.chat_says(7001, "https://salon.test/admin/models").await;
+    salon.troubles.quarantined("claude");
+    stage.chat_says(7001, "the agent claude").await;
+    // Of one and the same once an hour.
+    salon.troubles.quarantined("claude");
+    salon.troubles.quarantined("codex");
+    stage.chat_says(7001, "the agent codex").await;
+    let said = stage.chat(7001).await;
+    assert_eq!((said.matches("the agent claude").count(), said.matches("late, which").count()), (1, 1), "{said}");
+
+    // A bot that takes in nothing is told of by another one.
+    let heron = [("id", "heron"), ("token", OTHER_TOKEN), ("engine", "parrot"), ("everyone", "on")];
+    admin.post("/admin/bots", &heron).await.is(303);
+    let fault = json!({"method": "getUpdates", "token": OTHER_TOKEN, "mode": "status:500"}).to_string();
+    ask(stage.mock.address(), "POST", "/_mock/fault", "Content-Type: application/json\r\n", &fault).await.is(200);
+    stage.chat_says(7001, "The bot heron takes in nothing").await;
+    let said = stage.chat(7001).await;
+    for word in ["early", "canary words", "Internal", "127.0.0.1:9"] {
+        assert!(!said.contains(word), "{word} in {said}");
+    }
+    for other in [7002, 7003, 7004] {
+        let said = stage.chat(other).await;
+        assert!(!said.contains("late") && !said.contains("heron"), "{said}");
+    }
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_said_is_looked_through_exported_and_closed() {
     let stage = Stage::open().await;
     let admin = stage.admin().await;
@@ -978,24 +1094,9 @@ async fn a_block_ends_what_is_open() {
 async fn a_paused_bot_says_so_once_and_does_nothing_else() {
     let stage = Stage::open().await;
     let admin = stage.admin().await;
-    let telegram: SocketAddr = stage.mock.address();
-    let say = async |text: &str| {
-        let body = json!({"token": TOKEN, "chat_id": 7007, "user_id": 7007, "text": text}).to_string();
-        let said = ask(telegram, "POST", "/_mock/send", "Content-Type: application/json\r\n", &body).await;
-        assert_eq!(said.status, 200, "{}", said.body);
-    };
-    let shown = async || {
-        let path = format!("/_mock/messages?token={}&chat_id=7007", coded(TOKEN));
-        ask(telegram, "GET", &path, "", "").await.body
-    };
-    let until = async |words: &str| {
-        let seen = tokio::time::timeout(PATIENCE, async {
-            while !shown().await.contains(words) {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        });
-        seen.await.unwrap_or_else(|_| panic!("nobody said {words}"));
-    };
+    let say = async |text: &str| stage.say(7007, text).await;
+    let shown = async || stage.chat(7007).await;
+    let until = async |words: &str| stage.chat_says(7007, words).await;
     admin
         .post("/admin/bots/parrot/pause", &[("text", "Back at noon.")])
         .await

@@ -23,6 +23,9 @@ pub struct Hire {
 /// What a bot says to everybody while it is paused; empty is what it would say by itself.
 pub const PAUSE_MESSAGE: &str = "bot_pause_message";
 
+/// Whether administrators are told of errors in Telegram: `on` or `off`.
+pub const ERROR_NOTICES: &str = "error_notices";
+
 fn pause_of(bot: &BotId) -> String {
     format!("bot_paused.{bot}")
 }

@@ -1,5 +1,6 @@
 //! The configured engines, by the names that people use, and the catalog's models beside them.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use salon_core::panel::Panel;
@@ -8,7 +9,7 @@ use salon_engine::Engine;
 use salon_engine::wire::Wire;
 
 use crate::agents::Agent;
-use crate::catalog::{Catalog, Quirk, Upstream};
+use crate::catalog::{Catalog, Condition, Quirk, Upstream};
 use crate::panels;
 
 /// The engine that answers where nobody chose another one.
@@ -164,6 +165,14 @@ impl Engines {
             Answers::Engine(_) => 2,
         });
         others
+    }
+
+    /// Those who serve models and are left alone for a while, because they failed again and again.
+    pub fn list_resting(&self) -> BTreeSet<String> {
+        let Some(catalog) = self.catalog.get() else { return BTreeSet::new() };
+        let health = catalog.snapshot().health().into_iter();
+        // A probe under way says nothing yet.
+        health.filter(|standing| standing.view.condition != Condition::Well).map(|standing| standing.upstream).collect()
     }
 
     /// Those that are configured by name, without the catalog's models.

@@ -45,6 +45,7 @@ pub mod sessions;
 pub mod shelf;
 pub mod steer;
 pub mod stop;
+pub mod troubles;
 pub mod usual;
 pub mod vault;
 pub mod worker;
@@ -105,6 +106,15 @@ pub struct Settings {
     pub window: Window,
     /// What every engine is told about how to behave.
     pub instruction: String,
+    /// Where people find our pages, if the configuration says so.
+    pub public_url: Option<String>,
+}
+
+impl Settings {
+    /// Where a page of ours is, to be put behind its name: ` (https://salon.example.org/start)`, or nothing.
+    pub fn place_of(&self, page: &str) -> String {
+        self.public_url.as_ref().map_or_else(String::new, |url| format!(" ({url}{page})"))
+    }
 }
 
 impl Default for Settings {
@@ -118,6 +128,7 @@ impl Default for Settings {
             drain: Duration::from_secs(10),
             window: Window::default(),
             instruction: String::new(),
+            public_url: None,
         }
     }
 }
@@ -146,6 +157,8 @@ pub struct Salon {
     pub sign_on: OnceLock<SignOn>,
     /// Streams of events that people read.
     pub streams: Crowd,
+    /// What those who run the place should hear of.
+    pub troubles: troubles::Troubles,
 }
 
 impl Salon {
@@ -184,6 +197,7 @@ impl Salon {
             backoff: Backoff::default(),
             sign_on: OnceLock::new(),
             streams: Crowd::new(STREAMS_OF_ONE, STREAMS),
+            troubles: troubles::Troubles::default(),
         })
     }
 }

@@ -97,6 +97,7 @@ impl Job for RunTurn {
             let error = match remains.acted {
                 true => Some(EngineError::failed("interrupted", "The server went away while this was being done.")),
                 false if epoch > DEATHS => {
+                    salon.troubles.quarantined(&name);
                     Some(EngineError::failed("quarantined", "This ended the server twice and is not tried again."))
                 }
                 false => None,

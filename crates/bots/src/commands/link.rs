@@ -10,6 +10,9 @@ use crate::context::Context;
 use crate::menus::{self, Choice};
 use crate::notice::Notice;
 
+/// The page on which codes are made.
+pub const CODES: &str = "/start";
+
 /// What became of a code: what is said, and whether it was a guess.
 pub struct Told {
     pub text: String,
@@ -19,7 +22,7 @@ pub struct Told {
 /// Uses a code up, if it is one. `None` if there is no such code and `perhaps` says that it may be none at all.
 pub async fn use_code(tx: &mut Tx, cx: &Context, hash: &str, perhaps: bool) -> Result<Option<Told>> {
     let linking = passes::link(tx, &cx.salon.pen(Actor::Guest), hash, cx.user, &cx.name, cx.salon.clock.now()).await?;
-    let told = |key: &str| Ok(Some(Told { text: cx.lang.say(key, &[]), guessed: false }));
+    let told = |key: &str| Ok(Some(Told { text: say(cx, key), guessed: false }));
     match linking {
         Linking::Linked(user) => {
             let account = tx.find_account(&user).await?;
@@ -32,13 +35,13 @@ pub async fn use_code(tx: &mut Tx, cx: &Context, hash: &str, perhaps: bool) -> R
         Linking::Expired => told("link.expired"),
         Linking::Already => told("link.already"),
         Linking::Unknown if perhaps => Ok(None),
-        Linking::Unknown => Ok(Some(Told { text: cx.lang.say("link.unknown", &[]), guessed: true })),
+        Linking::Unknown => Ok(Some(Told { text: say(cx, "link.unknown"), guessed: true })),
     }
 }
 
 /// `/unlink` asks before it does anything.
 pub fn ask(cx: &Context) -> Notice {
-    let say = |key: &str| cx.lang.say(key, &[]);
+    let say = |key: &str| say(cx, key);
     if !cx.chat.is_private() {
         return Notice::plain(cx, say("link.private"));
     }
@@ -65,6 +68,11 @@ pub async fn unlink(tx: &mut Tx, cx: &Context) -> Result<String> {
             "unlink.done"
         }
     };
-    cx.tell(tx, Notice::in_place(cx, cx.lang.say(key, &[]))).await?;
+    cx.tell(tx, Notice::in_place(cx, say(cx, key))).await?;
     Ok(menus::chosen(cx))
+}
+
+/// A sentence that may name the page on which codes are made.
+fn say(cx: &Context, key: &str) -> String {
+    cx.lang.say(key, &[("at", &cx.salon.settings.place_of(CODES))])
 }

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use salon::audit::Pen;
-use salon::desk::PAUSE_MESSAGE;
+use salon::desk::{ERROR_NOTICES, PAUSE_MESSAGE};
 use salon::logins::{REGISTRATION, Registration};
 use salon::people::DEFAULT_ORG;
 use salon::usual::{USUAL_ENGINE, usual_of};
@@ -28,9 +28,10 @@ struct Known {
     fits: fn(&Web, &str) -> bool,
 }
 
-const KNOWN: [Known; 3] = [
+const KNOWN: [Known; 4] = [
     Known { name: REGISTRATION, usual: "invited", fits: |_, value| Registration::parse(value).is_some() },
     Known { name: PAUSE_MESSAGE, usual: "", fits: |_, value| value.chars().count() <= LONGEST_MESSAGE },
+    Known { name: ERROR_NOTICES, usual: "off", fits: |_, value| matches!(value, "on" | "off") },
     Known { name: USUAL_ENGINE, usual: "", fits: |web, value| may_begin(web, None, value) },
 ];
 
@@ -92,6 +93,7 @@ struct SettingsPage {
     shell: Shell,
     registration: Field,
     pause: Field,
+    error_notices: bool,
     public_url: Option<String>,
     /// Who begins conversations, here and in the organisation that is looked after.
     house: Beginning,
@@ -128,6 +130,8 @@ pub(crate) struct SettingsForm {
     #[serde(default)]
     bot_pause_message: String,
     #[serde(default)]
+    error_notices: String,
+    #[serde(default)]
     default_engine: String,
 }
 
@@ -148,6 +152,7 @@ async fn look(web: &Web, desk: &Desk, shell: Shell) -> Result<SettingsPage, axum
     Ok(SettingsPage {
         registration: value(REGISTRATION),
         pause: value(PAUSE_MESSAGE),
+        error_notices: value(ERROR_NOTICES).value == "on",
         public_url: web.house.public_url.clone(),
         house: Beginning { chosen: value(USUAL_ENGINE), choices: web.salon.list_choices(None) },
         org: Beginning { chosen: value(&usual_of(org)), choices: web.salon.list_choices(Some(org)) },
@@ -164,7 +169,10 @@ pub(crate) async fn page(State(web): State<Web>, Query(told): Query<Told>, desk:
 pub(crate) async fn save(State(web): State<Web>, Filled(desk, form): Filled<Desk, SettingsForm>) -> Said {
     desk.wide()?;
     desk.proven("/admin/settings")?;
+    // A box that is not ticked is not sent.
+    let error_notices = if form.error_notices == "on" { "on" } else { "off" };
     let values = vec![
+        (ERROR_NOTICES.to_owned(), error_notices.to_owned()),
         (REGISTRATION.to_owned(), form.registration.clone()),
         (PAUSE_MESSAGE.to_owned(), form.bot_pause_message.clone()),
         (USUAL_ENGINE.to_owned(), form.default_engine.clone()),
@@ -179,6 +187,7 @@ pub(crate) async fn save(State(web): State<Web>, Filled(desk, form): Filled<Desk
         |value: String, this: &str, code: &str| Field { value, wrong: (name == this).then(|| shell.wrong(code)) };
     let mut page = look(&web, &desk, shell.clone()).await?;
     page.registration = field(form.registration, REGISTRATION, "other");
+    page.error_notices = error_notices == "on";
     page.pause = field(form.bot_pause_message, PAUSE_MESSAGE, "too_long");
     page.house.chosen = field(form.default_engine, USUAL_ENGINE, "no_engine");
     Ok(page_as(StatusCode::UNPROCESSABLE_ENTITY, &page))
