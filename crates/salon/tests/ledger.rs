@@ -10,6 +10,8 @@ mod ends;
 mod journal;
 #[path = "ledger/limits.rs"]
 mod limits;
+#[path = "ledger/past.rs"]
+mod past;
 #[path = "ledger/reference.rs"]
 mod reference;
 #[path = "ledger/views.rs"]

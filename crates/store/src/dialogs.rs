@@ -164,6 +164,16 @@ impl Tx {
         .await?;
         Ok(())
     }
+
+    /// Makes the dialogs of one person another one's.
+    pub async fn hand_dialogs(&mut self, from: &UserId, to: &UserId) -> Result<()> {
+        sqlx::query("UPDATE dialogs SET user_id = $2 WHERE user_id = $1")
+            .bind(from.as_str())
+            .bind(to.as_str())
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
 }
 
 pub(crate) fn dialog(row: &sqlx::any::AnyRow) -> Result<Dialog> {

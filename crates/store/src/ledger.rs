@@ -13,6 +13,7 @@ mod alerts;
 mod attempts;
 mod calls;
 mod entries;
+mod past;
 mod usage;
 mod whole;
 

@@ -106,7 +106,7 @@ impl Tx {
         self.raise_limits(removed.rows_affected()).await
     }
 
-    async fn raise_limits(&mut self, changes: u64) -> Result<bool> {
+    pub(crate) async fn raise_limits(&mut self, changes: u64) -> Result<bool> {
         if changes > 0 {
             sqlx::query("UPDATE revisions SET revision = revision + 1 WHERE name = 'limits'")
                 .execute(self.connection())

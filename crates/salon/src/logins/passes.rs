@@ -6,8 +6,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use salon_core::people::Role;
-use salon_core::{OrgId, Time, UserId};
-use salon_store::{Link, Pass, Result, Tx};
+use salon_core::{OrgId, Time, User, UserId};
+use salon_store::{Account, Link, Pass, Result, Taste, Tx};
 use serde_json::json;
 
 use crate::Salon;
@@ -163,28 +163,57 @@ pub async fn link(tx: &mut Tx, pen: &Pen, hash: &str, telegram: i64, name: &str,
         return Ok(Linking::Already);
     }
     let Some(account) = tx.find_account(&user).await? else { return Ok(Linking::Unknown) };
+    let mut before = None;
     if let Some(known) = tx.find_user_of_telegram(telegram).await?
         && known.id != user
     {
         // Somebody who only ever spoke in Telegram is this person from now on. Somebody with an account of their own stays.
-        let other = tx.find_account(&known.id).await?;
-        if other.is_some_and(|other| other.login.is_some() || other.user.role > Role::User) {
+        let Some(other) = tx.find_account(&known.id).await? else { return Ok(Linking::Already) };
+        if other.login.is_some() || other.user.role > Role::User {
             return Ok(Linking::Already);
         }
-        tx.set_user(&salon_core::User { telegram: None, ..known }).await?;
+        before = Some(other);
     }
     if !tx.use_token(hash, now).await? {
         return Ok(Linking::Used);
     }
+    let mut detail = json!({ "telegram": telegram });
+    if let Some(before) = before {
+        detail["was"] = json!(before.user.id.as_str());
+        take_over(tx, &before, &account, now).await?;
+    }
     let name: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
     let link = Link { telegram, user: account.user.id.clone(), name, linked_at: now };
-    match tx.add_link(&link).await? {
-        true => {
-            let (org, user) = (&account.user.org, &account.user.id);
-            let deed = Deed::new(Action::ChatLinked, org, user).with(json!({ "telegram": telegram }));
-            note(tx, &pen.held_by(user), deed).await?;
-            Ok(Linking::Linked(account.user.id))
-        }
-        false => Ok(Linking::Already),
+    if !tx.add_link(&link).await? {
+        // Nothing of this is kept, and the next try finds the link of the one who was faster.
+        return Err(salon_store::Error::Unavailable("somebody was linked twice at once".to_owned()));
     }
+    let (org, user) = (&account.user.org, &account.user.id);
+    note(tx, &pen.held_by(user), Deed::new(Action::ChatLinked, org, user).with(detail)).await?;
+    Ok(Linking::Linked(account.user.id))
+}
+
+/// Makes an account out of two: what somebody did and used in Telegram before they were linked becomes the account's, so
+/// that their dialogs and their usage are in one place, and so that no limit begins anew by a link. In another
+/// organisation what was used stays where it was paid; limits there are that organisation's own.
+async fn take_over(tx: &mut Tx, before: &Account, account: &Account, now: Time) -> Result<()> {
+    let (from, to) = (&before.user, &account.user);
+    if from.org == to.org {
+        let plan = before.plan.as_deref().filter(|_| account.plan.is_none());
+        if plan.is_some() {
+            tx.hold_plans().await?;
+        }
+        tx.take_over(&to.org, &from.id, &to.id, plan.is_some(), now).await?;
+        if plan.is_some() {
+            tx.set_plan_of_user(&to.id, plan).await?;
+            tx.set_plan_of_user(&from.id, None).await?;
+        }
+        tx.hand_dialogs(&from.id, &to.id).await?;
+    }
+    let (old, own) = (before.taste.clone(), account.taste.clone());
+    let taste =
+        Taste { lang: own.lang.or(old.lang), style: own.style.or(old.style), engine: own.engine.or(old.engine) };
+    tx.set_taste(&to.id, &taste).await?;
+    tx.set_user(&User { telegram: None, ..from.clone() }).await?;
+    Ok(())
 }

@@ -391,7 +391,7 @@ impl Tx {
 
     /// An account, and what its entries and calls say: spent, and reserved. Whoever books something locks the account
     /// first, so nothing is half booked while we hold it.
-    async fn recount(&mut self, id: &str) -> Result<Option<(Account, i64, i64)>> {
+    pub(super) async fn recount(&mut self, id: &str) -> Result<Option<(Account, i64, i64)>> {
         let text = listed!(
             self.dialect,
             "SELECT a.id, a.org_id, a.scope, a.subject, a.measure, a.period, a.window_start, a.window_end, a.cap, \
