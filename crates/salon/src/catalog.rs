@@ -104,12 +104,22 @@ impl fmt::Debug for Environment {
 
 /// Why an entry cannot be used, for the person who wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct Wrong(String);
+#[error("{text}")]
+pub struct Wrong {
+    /// By which pages find the sentence in the reader's language.
+    pub code: &'static str,
+    /// What it is about, such as a header's name; empty if that is plain.
+    pub about: String,
+    text: String,
+}
 
 impl Wrong {
-    fn new(why: impl Into<String>) -> Wrong {
-        Wrong(why.into())
+    fn new(code: &'static str, why: impl Into<String>) -> Wrong {
+        Wrong::about(code, "", why)
+    }
+
+    fn about(code: &'static str, about: &str, why: impl Into<String>) -> Wrong {
+        Wrong { code, about: about.to_owned(), text: why.into() }
     }
 }
 

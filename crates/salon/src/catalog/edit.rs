@@ -90,6 +90,19 @@ pub enum EditError {
     Store(#[from] Error),
 }
 
+impl EditError {
+    /// By which pages find the sentence in the reader's language, and what it is about; empty if that is plain.
+    pub fn code(&self) -> (&'static str, &str) {
+        match self {
+            EditError::Wrong(wrong) => (wrong.code, &wrong.about),
+            EditError::Price(BadPrices::Wrong { code, model, .. }) => (code, model),
+            EditError::Price(BadPrices::Unreadable(_)) | EditError::Store(_) => ("other", ""),
+            EditError::InFile(name) => ("in_file", name),
+            EditError::NoStore => ("no_store", ""),
+        }
+    }
+}
+
 impl Catalog {
     /// Reads the database's part and puts it together with the rest.
     pub async fn open(store: Store, clock: Clock, outbound: Outbound, sources: Sources) -> Result<Arc<Catalog>, Error> {
@@ -447,7 +460,7 @@ impl Catalog {
     }
 
     fn entry(&self, name: &str, spec: &impl serde::Serialize) -> Result<Entry, EditError> {
-        let body = serde_json::to_string(spec).map_err(|error| Wrong::new(error.to_string()))?;
+        let body = serde_json::to_string(spec).map_err(|error| Wrong::new("other", error.to_string()))?;
         Ok(Entry { name: name.to_owned(), body })
     }
 

@@ -30,7 +30,7 @@ pub enum BadPrices {
     #[error("the list of prices cannot be understood: {0}")]
     Unreadable(String),
     #[error("the price of {provider}'s {model} from {valid_from}: {why}")]
-    Wrong { provider: String, model: String, valid_from: String, why: &'static str },
+    Wrong { provider: String, model: String, valid_from: String, code: &'static str, why: &'static str },
 }
 
 #[derive(Deserialize)]
@@ -92,17 +92,18 @@ impl Prices {
 
     /// Adds a price, in the place of one of the same day.
     pub fn set(&mut self, provider: &str, model: &str, valid_from: &str, rates: &RatesSpec) -> Result<(), BadPrices> {
-        let wrong = |why| BadPrices::Wrong {
+        let wrong = |code, why| BadPrices::Wrong {
             provider: provider.to_owned(),
             model: model.to_owned(),
             valid_from: valid_from.to_owned(),
+            code,
             why,
         };
         if !super::is_name(provider) || !super::is_name(model) {
-            return Err(wrong("that is no name"));
+            return Err(wrong("name", "that is no name"));
         }
-        let from = midnight(valid_from).ok_or_else(|| wrong("a day is written like 2026-11-21"))?;
-        let rates = rates.tariff().ok_or_else(|| wrong("a price is in dollars, like 2.50"))?;
+        let from = midnight(valid_from).ok_or_else(|| wrong("day", "a day is written like 2026-11-21"))?;
+        let rates = rates.tariff().ok_or_else(|| wrong("price", "a price is in dollars, like 2.50"))?;
         let dated = self.known.entry(provider.to_owned()).or_default().entry(model.to_owned()).or_default();
         match dated.binary_search_by_key(&from, |(from, _)| *from) {
             Ok(at) => dated[at].1 = rates,

@@ -381,15 +381,17 @@ impl Snapshot {
 
     fn model(&self, name: &str, spec: &ModelSpec, problems: &mut Vec<String>) -> Result<Model, Wrong> {
         if !is_name(name) {
-            return Err(Wrong::new("a name has letters, digits, '.', '_', ':', '/', '@' and '-'"));
+            return Err(Wrong::new("name", "a name has letters, digits, '.', '_', ':', '/', '@' and '-'"));
         }
         let rates = match &spec.rates {
-            Some(rates) => Some(rates.tariff().ok_or_else(|| Wrong::new("a price is in dollars, like \"2.50\""))?),
+            Some(rates) => {
+                Some(rates.tariff().ok_or_else(|| Wrong::new("price", "a price is in dollars, like \"2.50\""))?)
+            }
             None => None,
         };
         for count in [spec.context, spec.output, spec.most_output].into_iter().flatten() {
             if count <= 0 {
-                return Err(Wrong::new("a number of tokens is above zero"));
+                return Err(Wrong::new("tokens", "a number of tokens is above zero"));
             }
         }
         let mut written = spec.deployments.clone();
@@ -400,7 +402,7 @@ impl Snapshot {
         for place in &written {
             let model = place.model.as_deref().or(spec.model.as_deref()).unwrap_or(name);
             if !is_name(model) {
-                return Err(Wrong::new("its name at the upstream is no name"));
+                return Err(Wrong::new("name_there", "its name at the upstream is no name"));
             }
             let Some(upstream) = self.upstreams.get(&place.upstream) else {
                 problems.push(format!("model {name}: there is no upstream {}", place.upstream));
@@ -411,7 +413,7 @@ impl Snapshot {
             deployments.push(Arc::new(deployment));
         }
         if deployments.is_empty() {
-            return Err(Wrong::new("no upstream serves it"));
+            return Err(Wrong::new("unserved", "no upstream serves it"));
         }
         let mut model = Model::new(name, deployments, self.keeper.budget(name, Settings::default().free_retries));
         model.fallback.clone_from(&spec.fallback);
@@ -436,14 +438,19 @@ impl Snapshot {
         {
             return Err(wrong);
         }
+        let asked = spec.deployments.iter().map(|place| &place.upstream).chain(&spec.upstream);
+        if let Some(missing) = asked.into_iter().find(|upstream| !self.upstreams.contains_key(*upstream)) {
+            return Err(Wrong::about("no_upstream", missing, format!("there is no upstream {missing}")));
+        }
         let taken = |alias: &&String| {
             let other = self.aliases.get(*alias).is_some_and(|known| known != name);
             !is_name(alias) || other || self.models.contains_key(*alias)
         };
-        problems.extend(spec.aliases.iter().find(taken).map(|alias| format!("the alias {alias} is taken, or no name")));
-        problems.extend(spec.fallback.iter().find(|other| !is_name(other)).map(|name| format!("{name} is no name")));
-        match problems.into_iter().next() {
-            Some(problem) => Err(Wrong::new(problem)),
+        if let Some(alias) = spec.aliases.iter().find(taken) {
+            return Err(Wrong::about("alias", alias, format!("the alias {alias} is taken, or no name")));
+        }
+        match spec.fallback.iter().find(|other| !is_name(other)) {
+            Some(other) => Err(Wrong::about("name_of", other, format!("{other} is no name"))),
             None => Ok(()),
         }
     }

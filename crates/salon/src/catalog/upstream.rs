@@ -98,26 +98,28 @@ impl Upstream {
         outbound: &Outbound,
     ) -> Result<Upstream, Wrong> {
         if !is_name(name) || name.contains(['/', ':']) {
-            return Err(Wrong::new("a name has letters, digits, '.', '_', '@' and '-'"));
+            return Err(Wrong::new("name", "a name has letters, digits, '.', '_', '@' and '-'"));
         }
-        let kind = spec.kind.ok_or_else(|| Wrong::new("say its kind: openai, anthropic, gemini, compatible, midm"))?;
+        let kind =
+            spec.kind.ok_or_else(|| Wrong::new("kind", "say its kind: openai, anthropic, gemini, compatible, midm"))?;
         let org = spec.org.clone().map(OrgId::new);
         let (base, reach) = base(spec, kind, org.is_some(), rules)?;
         let key = key(spec, kind, org.is_some(), environment)?;
         let speaks = match &spec.speaks {
             None => kind.speaks().to_vec(),
             Some(names) => {
-                let wire =
-                    |name: &String| wire_named(name).ok_or_else(|| Wrong::new(format!("there is no wire {name}")));
+                let wire = |name: &String| {
+                    wire_named(name).ok_or_else(|| Wrong::about("wire", name, format!("there is no wire {name}")))
+                };
                 names.iter().map(wire).collect::<Result<_, _>>()?
             }
         };
         let provider = spec.provider.as_deref().or(kind.provider()).unwrap_or(name);
         if !is_name(provider) {
-            return Err(Wrong::new("the provider is no name"));
+            return Err(Wrong::new("provider", "the provider is no name"));
         }
         let key_header = match &spec.key_header {
-            Some(name) => Some(name.parse().map_err(|_| Wrong::new("key_header is no header"))?),
+            Some(name) => Some(name.parse().map_err(|_| Wrong::new("key_header", "key_header is no header"))?),
             None => None,
         };
         let addresses = match &base {
@@ -216,7 +218,8 @@ impl Upstream {
                 AUTHORIZATION => HeaderValue::try_from(format!("Bearer {}", key.expose())),
                 _ => HeaderValue::from_str(key.expose()),
             };
-            let mut value = value.map_err(|_| Wrong::new("the key contains characters that no key has"))?;
+            let mut value =
+                value.map_err(|_| Wrong::new("key_letters", "the key contains characters that no key has"))?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -294,36 +297,41 @@ fn base(spec: &UpstreamSpec, kind: Kind, of_team: bool, rules: &Arc<Rules>) -> R
     if kind.is_in_house() {
         return match spec.base_url {
             None => Ok((None, Reach::Operator)),
-            Some(_) => Err(Wrong::new("its answers are made here, so it has no base_url")),
+            Some(_) => Err(Wrong::new("in_house", "its answers are made here, so it has no base_url")),
         };
     }
-    let text = spec.base_url.as_deref().or(kind.base_url()).ok_or_else(|| Wrong::new("say its base_url"))?;
+    let text =
+        spec.base_url.as_deref().or(kind.base_url()).ok_or_else(|| Wrong::new("base_url", "say its base_url"))?;
     if of_team {
-        let judged = judge(text.trim(), rules).map_err(|blocked| Wrong::new(blocked.to_string()))?;
+        let judged = judge(text.trim(), rules).map_err(|blocked| Wrong::new("blocked", blocked.to_string()))?;
         return Ok((Some(judged.url), Reach::Guarded(rules.clone())));
     }
-    let url = Url::parse(text.trim()).map_err(|_| Wrong::new("its base_url cannot be read"))?;
+    let url = Url::parse(text.trim()).map_err(|_| Wrong::new("url_unreadable", "its base_url cannot be read"))?;
     if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() || url.host().is_none() {
-        return Err(Wrong::new("its base_url is neither http:// nor https://"));
+        return Err(Wrong::new("url_scheme", "its base_url is neither http:// nor https://"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Wrong::new("its base_url contains a password; the key has its own setting"));
+        return Err(Wrong::new("url_password", "its base_url contains a password; the key has its own setting"));
     }
     if url.fragment().is_some() {
-        return Err(Wrong::new("its base_url has a fragment, which nobody would see"));
+        return Err(Wrong::new("url_fragment", "its base_url has a fragment, which nobody would see"));
     }
     Ok((Some(url), Reach::Operator))
 }
 
 fn key(spec: &UpstreamSpec, kind: Kind, of_team: bool, environment: &Environment) -> Result<KeyFrom, Wrong> {
     match (&spec.key_env, spec.key) {
-        (Some(_), Some(_)) => Err(Wrong::new("say key_env or key, not both")),
-        (Some(_), None) if of_team => Err(Wrong::new("a team's key stands in the vault, not in the environment")),
+        (Some(_), Some(_)) => Err(Wrong::new("two_keys", "say key_env or key, not both")),
+        (Some(_), None) if of_team => {
+            Err(Wrong::new("team_key", "a team's key stands in the vault, not in the environment"))
+        }
         (Some(name), None) => {
             if !environment.may_be_key(name) {
-                return Err(Wrong::new(format!(
-                    "{name} is no name of a key: it ends in _KEY or _TOKEN, and is not ours"
-                )));
+                return Err(Wrong::about(
+                    "key_env",
+                    name,
+                    format!("{name} is no name of a key: it ends in _KEY or _TOKEN, and is not ours"),
+                ));
             }
             Ok(KeyFrom::Environment { name: name.clone(), key: environment.find(name) })
         }
@@ -352,7 +360,7 @@ fn headers(spec: &UpstreamSpec) -> Result<HeaderMap, Wrong> {
     ];
     let mut headers = HeaderMap::new();
     for (name, value) in &spec.headers {
-        let wrong = || Wrong::new(format!("the header {name} cannot be sent"));
+        let wrong = || Wrong::about("header", name, format!("the header {name} cannot be sent"));
         let known: HeaderName = name.parse().map_err(|_| wrong())?;
         if OURS.contains(&known.as_str()) {
             return Err(wrong());

@@ -288,7 +288,11 @@ fn names(text: &str) -> Vec<String> {
 pub(super) fn why(desk: &Desk, shell: &Shell, error: EditError) -> Result<String, Response> {
     match error {
         EditError::Store(error) => Err(desk.broken(&error)),
-        error => Ok(shell.t1("desk.wrong.catalog", "why", error)),
+        error => {
+            let (code, about) = error.code();
+            let said = shell.lang.find(&format!("page.catalog.{code}"), &[("name", about)]);
+            Ok(said.unwrap_or_else(|| shell.t1("desk.wrong.catalog", "why", error)))
+        }
     }
 }
 
