@@ -17,7 +17,8 @@ use salon_cli::house::House;
 use salon_core::people::Role;
 use salon_core::{OrgId, Owner, Scopes, Time, UserId};
 use salon_mock::{Mock, MockConfig};
-use salon_store::{AuditFilter, Link, Place, Realm};
+use salon_store::ledger::UsageFilter;
+use salon_store::{AuditFilter, Link, Place, Realm, Taste};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -166,6 +167,16 @@ impl Stage {
         if seen.await.is_err() {
             panic!("nobody said {words}: {}", self.chat(telegram).await);
         }
+    }
+
+    /// Once by who said it, and once by the parrot.
+    async fn chat_says_twice(&self, telegram: i64, words: &str) {
+        let seen = tokio::time::timeout(PATIENCE, async {
+            while self.chat(telegram).await.matches(words).count() < 2 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        seen.await.expect("an answer in time");
     }
 
     /// Somebody of Telegram is this person, and has written to the parrot.
@@ -454,13 +465,43 @@ async fn what_is_dangerous_wants_the_password_again() {
     proved.await.expect("a change");
     let page = format!("/admin/users/{}", bob.user);
     let prove = format!("/admin/prove?next={page}");
-    admin.post(&format!("{page}/remove"), &[]).await.leads_to(&prove);
+    // What was sent is kept in the form that asks, without what is secret.
+    let removes = admin.post(&format!("{page}/remove"), &[]).await;
+    removes.is(403).says("type=\"password\"").says(&format!("name=\"again\" value=\"{page}/remove\""));
+    let heron =
+        [("id", "heron"), ("token", OTHER_TOKEN), ("engine", "parrot"), ("everyone", "on"), ("owner", "7\"><b>")];
+    let asked = admin.post("/admin/bots", &heron).await;
+    asked.is(403).says("name=\"again\" value=\"/admin/bots\"");
+    assert!(!asked.body.contains("canary") && !asked.body.contains("<b>"), "{}", asked.body);
+    let kept = asked.body.split("name=\"kept\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let kept = kept
+        .expect("what was sent")
+        .replace("&#34;", "\"")
+        .replace("&#62;", ">")
+        .replace("&#60;", "<")
+        .replace("&#38;", "&");
+    let again = |password: &'static str| {
+        [("password", password), ("next", "/admin/bots"), ("again", "/admin/bots"), ("kept", kept.as_str())]
+    };
+    admin.post("/admin/prove", &again("wrong")).await.is(422).says("e-password").says("value=\"/admin/bots\"");
     let promote = [("name", "Bob"), ("email", ""), ("role", "admin")];
-    admin.post(&page, &promote).await.leads_to(&prove);
+    admin.post(&page, &promote).await.is(403);
     admin.get(&page).await.is(200);
     admin.get(&prove).await.is(200).says(&page);
-    admin.post("/admin/prove", &[("password", "wrong"), ("next", &page)]).await.is(422).says("e-password");
-    admin.post("/admin/prove", &[("password", PASSWORD), ("next", &page)]).await.leads_to(&page);
+    assert!(!stage.bots().contains("heron"));
+    // Nobody else's page can send it, nor does the proof do anything by itself.
+    admin.send("/admin/prove", "cross-site", Some(&admin.seal), &again(PASSWORD)).await.is(403);
+    admin.send("/admin/prove", "same-origin", Some("another"), &again(PASSWORD)).await.is(403);
+    let back = admin.post("/admin/prove", &again(PASSWORD)).await;
+    back.is(200).says("action=\"/admin/bots\"").says("name=\"id\" value=\"heron\"");
+    back.says("name=\"everyone\" value=\"on\" checked").says("name=\"token\" type=\"password\"").says(&admin.seal);
+    assert!(!back.body.contains("canary") && !back.body.contains("<b>"), "{}", back.body);
+    assert!(!stage.bots().contains("heron"));
+    admin.post("/admin/bots", &heron[..4]).await.is(303);
+    assert!(stage.bots().contains("heron"));
+    // Elsewhere nothing is sent to.
+    let elsewhere = [("password", PASSWORD), ("next", &page), ("again", "//evil.example/x"), ("kept", "a=b")];
+    admin.post("/admin/prove", &elsewhere).await.leads_to(&page);
     admin.post(&page, &promote).await.leads_to(&format!("{page}?done=saved"));
     stage.close().await;
 }
@@ -678,6 +719,17 @@ async fn limits_plans_models_and_commands_are_changed_by_forms() {
     admin.post("/admin/models/model", &model).await.leads_to("/admin/models?done=saved");
     admin.get("/admin/models?model=small").await.is(200).says("hub/tiny").says("$1.00 / $2.00").says("value=\"8000\"");
     prices_are_shown_and_changed(&admin, &fish).await;
+    // What cannot be used is told in the reader's language.
+    let nowhere = [("name", "other"), ("at", "nowhere/x")];
+    admin.post("/admin/models/model", &nowhere).await.is(422).says("Nobody called nowhere serves models here.");
+    let salon = &stage.house.salon;
+    let speaks = async |lang: &str| {
+        let taste = Taste { lang: Some(lang.to_owned()), ..Taste::default() };
+        salon.set_taste(&admin.user, taste).await.expect("a language");
+    };
+    speaks("ru").await;
+    admin.post("/admin/models/model", &nowhere).await.is(422).says("Никто с именем nowhere не отдаёт здесь модели.");
+    speaks("en").await;
     admin.post("/admin/models/test", &[("name", "hub")]).await.is(200).says("hub: ");
     admin.post("/admin/models/test", &[("name", "nobody")]).await.is(404);
     fish.post("/admin/models/model", &model).await.is(404);
@@ -999,6 +1051,48 @@ async fn administrators_hear_of_errors_if_they_want_to() {
         let said = stage.chat(other).await;
         assert!(!said.contains("late") && !said.contains("heron"), "{said}");
     }
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_done_before_a_link_is_theirs_afterwards() {
+    let stage = Stage::open().await;
+    let admin = stage.admin().await;
+    let limit = [("scope", "user"), ("measure", "requests"), ("period", "day"), ("amount", "3"), ("policy", "block")];
+    admin.post("/admin/limits", &limit).await.leads_to("/admin/limits?done=limit_added");
+    let bob = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    for words in ["storks fly", "herons stand"] {
+        stage.say(7005, words).await;
+        // The parrot says it back.
+        stage.chat_says_twice(7005, words).await;
+    }
+    let salon = &stage.house.salon;
+    let used = async |user: &UserId| {
+        let filter = UsageFilter {
+            user: Some(user.clone()),
+            ..UsageFilter::of(OrgId::new(DEFAULT_ORG), Time(0), Time(i64::MAX))
+        };
+        stage.house.relay.book.flush().await.expect("flush");
+        salon.store.read().await.expect("a reader").usage(&filter).await.expect("usage").calls
+    };
+    let before = salon.store.read().await.expect("a reader").find_user_of_telegram(7005).await.expect("a look");
+    let before = before.expect("they are known by what they said").id;
+    assert_eq!((used(&before).await, used(&bob.user).await), (2, 0));
+    assert!(!bob.get("/dialogs").await.body.contains("storks fly"));
+
+    let code = salon.make_code(&bob.user).await.expect("a code").word;
+    stage.say(7005, &code).await;
+    stage.chat_says(7005, "Here you are Bob from now on").await;
+    bob.get("/dialogs").await.is(200).says("storks fly");
+    assert_eq!((used(&before).await, used(&bob.user).await), (0, 2));
+    admin.get(&format!("/admin/logs?user={}", bob.user)).await.says("storks fly").says("herons stand");
+    admin.get("/admin/audit").await.says(before.as_str());
+    // What was used counts: one more is left, here and there together.
+    stage.say(7005, "parrots talk").await;
+    stage.chat_says_twice(7005, "parrots talk").await;
+    stage.say(7005, "nobody sings").await;
+    stage.chat_says(7005, "limit of 3 requests").await;
+    assert_eq!((used(&before).await, used(&bob.user).await), (0, 3));
     stage.close().await;
 }
 

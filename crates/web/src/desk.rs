@@ -9,6 +9,7 @@ mod catalog;
 mod clerk;
 mod commands;
 mod door;
+mod kept;
 mod keys;
 mod limits;
 mod logs;

@@ -14,6 +14,8 @@ use salon_core::limit::Zone;
 use salon_core::people::Role;
 use salon_core::{Lang, Org, OrgId, Time};
 
+use super::door::ask_again;
+use super::kept::Kept;
 use crate::site::shell::{Place, Shell};
 use crate::site::visitor::{AsVisit, Clerk, cookie, language};
 use crate::site::{broken, missing, refuse, see};
@@ -29,6 +31,8 @@ pub(crate) struct Desk {
     pub now: Time,
     /// Where this browser finds us.
     host: String,
+    /// The form that they send just now.
+    sent: Option<Kept>,
 }
 
 impl FromRequestParts<Web> for Desk {
@@ -58,13 +62,17 @@ impl FromRequestParts<Web> for Desk {
             ..visit.caller.as_ref().clone()
         });
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
-        Ok(Desk { visit, caller, org, lang, now, host })
+        Ok(Desk { visit, caller, org, lang, now, host, sent: None })
     }
 }
 
 impl AsVisit for Desk {
     fn visit(&self) -> &Visit {
         &self.visit
+    }
+
+    fn sends(&mut self, path: &str, body: &[u8]) {
+        self.sent = Some(Kept::of(path, body));
     }
 }
 
@@ -120,9 +128,16 @@ impl Desk {
         self.admin()
     }
 
-    /// Asks for the password unless it was shown lately. `back` is the page from which the thing can be done again.
+    /// Asks for the password unless it was shown lately, and keeps what was sent until then. `back` is the page from which
+    /// it was sent.
     pub fn proven(&self, back: &str) -> Result<(), Response> {
-        if self.visit.is_proven(self.now) { Ok(()) } else { Err(see(&format!("/admin/prove?next={back}"))) }
+        if self.visit.is_proven(self.now) {
+            return Ok(());
+        }
+        Err(match &self.sent {
+            Some(kept) => ask_again(self.shell("prove"), back, kept.clone()),
+            None => see(&format!("/admin/prove?next={back}")),
+        })
     }
 
     /// Writes down what this person does.

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::Said;
 use super::clerk::Desk;
+use super::kept::{Kept, Shape};
 use crate::Web;
 use crate::serve::Peer;
 use crate::site::door::{LoginForm, Nothing, desk_login_page, enter};
@@ -23,6 +24,16 @@ use crate::site::visitor::{Clerk, Filled, Guest, goodbye, next_page, visit};
 struct ProvePage {
     shell: Shell,
     password: Field,
+    next: String,
+    /// What is sent again after it.
+    kept: Option<Kept>,
+}
+
+#[derive(Template)]
+#[template(path = "desk/again.html")]
+struct AgainPage {
+    shell: Shell,
+    kept: Kept,
     next: String,
 }
 
@@ -40,6 +51,11 @@ pub(crate) struct ProveForm {
     password: String,
     #[serde(default)]
     next: String,
+    /// Where what waits was sent to, and what it is.
+    #[serde(default)]
+    again: String,
+    #[serde(default)]
+    kept: String,
 }
 
 pub(crate) async fn login_page(
@@ -74,19 +90,29 @@ pub(crate) async fn log_out(State(web): State<Web>, Filled(Clerk(visit), _): Fil
 
 pub(crate) async fn prove_page(Query(wish): Query<Wish>, desk: Desk) -> Response {
     let next = next_page(wish.next.as_deref(), "/admin");
-    page(&ProvePage { shell: desk.shell("prove"), password: Field::default(), next })
+    page(&ProvePage { shell: desk.shell("prove"), password: Field::default(), next, kept: None })
 }
 
-/// Renews the proof for some minutes.
+/// Asks for the password in the place of what was to be done, and keeps what was sent.
+pub(super) fn ask_again(shell: Shell, back: &str, kept: Kept) -> Response {
+    let (password, next) = (Field::default(), back.to_owned());
+    page_as(StatusCode::FORBIDDEN, &ProvePage { shell, password, next, kept: Some(kept) })
+}
+
+/// Renews the proof for some minutes. What was sent before comes back, to be sent again.
 pub(crate) async fn prove(State(web): State<Web>, Filled(desk, form): Filled<Desk, ProveForm>) -> Said {
     let next = next_page(Some(&form.next), "/admin");
+    let kept = Kept::read(&form.again, &form.kept);
     let shell = desk.shell("prove");
     let not = match web.salon.prove(&desk.visit.account, &form.password).await {
         Ok(()) => {
             let args = (desk.visit.login.id.clone(), desk.now);
             let proved = web.salon.store.write(args, |tx, (id, now)| Box::pin(tx.prove_login(id, *now))).await;
             proved.map_err(|error| desk.broken(&error))?;
-            return Ok(see(&next));
+            return Ok(match kept {
+                Some(kept) => page(&AgainPage { shell, kept, next }),
+                None => see(&next),
+            });
         }
         Err(not) => not,
     };
@@ -98,5 +124,5 @@ pub(crate) async fn prove(State(web): State<Web>, Filled(desk, form): Filled<Des
         _ => (StatusCode::UNPROCESSABLE_ENTITY, shell.wrong("wrong_password")),
     };
     let password = Field { value: String::new(), wrong: Some(why) };
-    Ok(page_as(status, &ProvePage { shell, password, next }))
+    Ok(page_as(status, &ProvePage { shell, password, next, kept }))
 }

@@ -117,6 +117,11 @@ impl Shell {
         self.lang.say(&format!("page.{key}"), &[])
     }
 
+    /// The same, if there is such a sentence.
+    pub fn find(&self, key: &str) -> Option<String> {
+        self.lang.find(&format!("page.{key}"), &[])
+    }
+
     /// The same with one hole.
     pub fn t1(&self, key: &str, hole: &str, value: impl ToString) -> String {
         self.lang.say(&format!("page.{key}"), &[(hole, &value.to_string())])

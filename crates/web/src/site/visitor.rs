@@ -195,10 +195,11 @@ where
 
     async fn from_request(request: Request, web: &Web) -> Result<Filled<V, T>, Response> {
         let (mut head, body) = request.into_parts();
-        let visitor = V::from_request_parts(&mut head, web).await?;
+        let mut visitor = V::from_request_parts(&mut head, web).await?;
         let body = axum::body::to_bytes(body, LONGEST_FORM).await;
         let body = body.map_err(|_| error::plain(StatusCode::PAYLOAD_TOO_LARGE, "This form is too long."))?;
         check_seal(visitor.visit(), &body)?;
+        visitor.sends(head.uri.path(), &body);
         Ok(Filled(visitor, read_form(&head.headers, body).await?))
     }
 }
@@ -220,7 +221,8 @@ pub(crate) fn stale() -> Response {
     error::plain(StatusCode::FORBIDDEN, "This form is of another login. Load the page again.")
 }
 
-fn serde_form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+/// Reads a form's body.
+pub(crate) fn serde_form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     let request = axum::http::Request::builder().uri(format!("/?{}", std::str::from_utf8(body).ok()?)).body(()).ok()?;
     axum::extract::Query::<T>::try_from_uri(request.uri()).ok().map(|query| query.0)
 }
@@ -243,6 +245,9 @@ async fn read_form<T: DeserializeOwned>(headers: &HeaderMap, body: axum::body::B
 /// Whoever looks, as somebody who came in.
 pub(crate) trait AsVisit {
     fn visit(&self) -> &Visit;
+
+    /// They send this form, whose seal is good.
+    fn sends(&mut self, _path: &str, _body: &[u8]) {}
 }
 
 impl AsVisit for Visitor {
