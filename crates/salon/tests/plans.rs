@@ -7,11 +7,12 @@ mod cast;
 use std::sync::Arc;
 
 use salon::access::issue::OwnLimit;
+use salon::logins::passes::{self, Linking};
 use salon::people::{self, DEFAULT_ORG, UserChange, add_org};
 use salon::plans::{PlanError, add_plan, find_plan, give_plan, limits_of, remove_plan, set_plan};
 use salon::{Actor, Pen, Salon};
 use salon_core::people::Role;
-use salon_core::{Limit, Measure, OrgId, Period, Policy, User};
+use salon_core::{Limit, Measure, OrgId, Period, Policy, User, UserId};
 use salon_store::testing::Scratch;
 use salon_store::{AuditFilter, Store, Terms, on_both_databases};
 
@@ -23,6 +24,7 @@ on_both_databases! {
     another_plan_takes_the_place_of_the_first
     a_removed_plan_limits_nobody
     a_plan_stays_in_its_organisation
+    a_plan_comes_along_where_a_chat_is_linked
     a_plan_that_says_nonsense_is_refused
     plans_stand_in_the_audit
 }
@@ -164,6 +166,53 @@ async fn a_plan_stays_in_its_organisation(Scratch { store, .. }: Scratch) {
     assert!(matches!(theirs, Err(PlanError::NoPlan(_))));
     let account = store.read().await.expect("read").find_account(&alice.id).await.expect("found").expect("alice");
     assert_eq!(account.plan, None);
+}
+
+async fn a_plan_comes_along_where_a_chat_is_linked(Scratch { store, .. }: Scratch) {
+    let birds = Birds::with_a_free_plan(&store).await;
+    birds.add("gold", &[own(Measure::Requests, Period::Day, 99)]).await.expect("a plan");
+    let salon = &birds.salon;
+    // Whoever only ever spoke in Telegram, and what is made of them by a code of somebody's.
+    let speaks = async |telegram: i64| {
+        let args = (telegram, UserId::new(salon.clock.id()), salon.pen(Actor::Salon));
+        let made = store.write(args, |tx, (telegram, id, pen)| {
+            Box::pin(async move { people::person_of_telegram(tx, pen, *telegram, "Chat", id, pen.at()).await })
+        });
+        made.await.expect("somebody")
+    };
+    let links = async |user: &User, telegram: i64| {
+        let code = salon.make_code(&user.id).await.expect("a code").word;
+        let hash = salon.code_hash(&code).expect("a code");
+        let args = (salon.pen(Actor::Guest), hash, telegram, salon.clock.now());
+        let linked = store.write(args, |tx, (pen, hash, telegram, now)| {
+            Box::pin(passes::link(tx, pen, hash, *telegram, "Chat", *now))
+        });
+        assert_eq!(linked.await.expect("linking"), Linking::Linked(user.id.clone()));
+    };
+    let plan_of = async |user: &User| {
+        let account = store.read().await.expect("read").find_account(&user.id).await.expect("found").expect("somebody");
+        account.plan
+    };
+    let (free, gold) = (
+        find_plan(&store, &org(), "free").await.expect("free").id,
+        find_plan(&store, &org(), "gold").await.expect("gold").id,
+    );
+    let (one, two) = (speaks(7).await, speaks(8).await);
+    for chat in [&one, &two] {
+        birds.give(chat, Some("free")).await.expect("given");
+    }
+    birds.give(&birds.alice, Some("gold")).await.expect("given");
+    links(&birds.bob, 7).await;
+    assert_eq!((plan_of(&birds.bob).await, plan_of(&one).await), (Some(free.clone()), None));
+    assert_eq!(birds.limits(&birds.bob).await, ["micros:month:1000000:block", "requests:day:20:block"]);
+    assert!(birds.limits(&one).await.is_empty());
+    // Who has a plan keeps it.
+    links(&birds.alice, 8).await;
+    assert_eq!(plan_of(&birds.alice).await, Some(gold));
+    assert_eq!(birds.limits(&birds.alice).await, ["requests:day:99:block"]);
+    // What came along is changed and taken away like any plan's.
+    birds.give(&birds.bob, None).await.expect("taken away");
+    assert!(birds.limits(&birds.bob).await.is_empty());
 }
 
 async fn a_plan_that_says_nonsense_is_refused(Scratch { store, .. }: Scratch) {
