@@ -210,8 +210,6 @@ async fn every_mistake_at_the_webhook_looks_like_a_page_that_is_not_there() {
         Asked { method: "DELETE", path: HOOK, headers: &[SECRET], body: b"" },
         Asked { method: "PATCH", path: HOOK, headers: &[], body: &body },
         Asked { method: "OPTIONS", path: HOOK, headers: &[], body: b"" },
-        Asked { method: "POST", path: "/healthz", headers: &[], body: b"" },
-        Asked { method: "DELETE", path: "/", headers: &[], body: b"" },
         get("/_mock/ui", &[]),
         get("/_mock/state", &[]),
         post("/_mock/send", &[], b"{}"),
@@ -228,6 +226,38 @@ async fn every_mistake_at_the_webhook_looks_like_a_page_that_is_not_there() {
     assert_eq!(door.updates().await, 0);
     assert_eq!(door.counted("parrot", "webhook_reject_invalid_secret_token"), 6);
     assert_eq!(door.counted("__global__", "webhook_reject_unknown_bot"), 1);
+    door.close().await;
+}
+
+/// What is no secret says how it is asked; what is one for somebody says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_there_and_asked_in_another_way_says_in_which() {
+    let door = Door::open().await;
+    let ours = r#"{"detail":"Method Not Allowed"}"#;
+    let rows = [
+        ("POST", "/healthz", "GET,HEAD", ours),
+        ("DELETE", "/", "GET,HEAD", ours),
+        ("PUT", "/readyz", "GET,HEAD", ours),
+        ("OPTIONS", "/openapi.json", "GET,HEAD", ours),
+        ("TRACE", "/docs", "GET,HEAD", ours),
+        ("POST", "/metrics", "GET,HEAD", ours),
+        ("PATCH", "/api/keys", "GET,HEAD,POST", ours),
+        ("GET", "/api/v1/admin/usage/limits/x", "PUT,DELETE", ours),
+        ("GET", "/v1/chat/completions", "POST", r#""code":"method_not_supported""#),
+        ("DELETE", "/v1/messages", "POST", r#""type":"error""#),
+        ("DELETE", "/v1/models/gpt", "GET,HEAD", r#""code":"method_not_supported""#),
+        ("PUT", "/v1beta/models/gpt:generateContent", "POST", r#""status":"INVALID_ARGUMENT""#),
+        ("PUT", "/v1beta/models/gpt", "GET,HEAD", r#""status":"INVALID_ARGUMENT""#),
+    ];
+    for (method, path, allow, says) in rows {
+        let answer = door.ask(&Asked { method, path, headers: &[], body: b"" }).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, allow), "{method} {path}");
+        assert_eq!(answer.header("content-type"), "application/json", "{method} {path}");
+        assert!(answer.body.contains(says), "{method} {path}: {}", answer.body);
+    }
+    let stranger = [("X-Forwarded-For", "192.0.2.1")];
+    let answer = door.ask(&Asked { method: "POST", path: "/metrics", headers: &stranger, body: b"" }).await;
+    assert_eq!((answer.status, answer.header("allow")), (404, ""));
     door.close().await;
 }
 

@@ -7,7 +7,6 @@ mod document;
 mod pages;
 
 use axum::Json;
-use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 
 use crate::table::Table;
@@ -15,18 +14,17 @@ use crate::table::Table;
 pub use document::openapi;
 
 pub(crate) fn routes() -> Table {
-    let get = Method::GET;
     Table::default()
-        .hidden(&get, "/openapi.json", described)
-        .hidden(&get, "/docs", pages::swagger)
-        .hidden(&get, "/docs/init.js", pages::swagger_init)
-        .hidden(&get, "/docs/style.css", pages::swagger_style)
-        .hidden(&get, "/docs/swagger-ui-bundle.js", pages::swagger_asset)
-        .hidden(&get, "/docs/swagger-ui.css", pages::swagger_asset)
-        .hidden(&get, "/redoc", pages::redoc)
-        .hidden(&get, "/redoc/init.js", pages::redoc_init)
-        .hidden(&get, "/redoc/style.css", pages::redoc_style)
-        .hidden(&get, "/redoc/redoc.js", pages::redoc_asset)
+        .get("/openapi.json", described)
+        .get("/docs", pages::swagger)
+        .get("/docs/init.js", pages::swagger_init)
+        .get("/docs/style.css", pages::swagger_style)
+        .get("/docs/swagger-ui-bundle.js", pages::swagger_asset)
+        .get("/docs/swagger-ui.css", pages::swagger_asset)
+        .get("/redoc", pages::redoc)
+        .get("/redoc/init.js", pages::redoc_init)
+        .get("/redoc/style.css", pages::redoc_style)
+        .get("/redoc/redoc.js", pages::redoc_asset)
 }
 
 async fn described() -> Response {

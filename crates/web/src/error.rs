@@ -14,6 +14,11 @@ pub fn not_found() -> Response {
     plain(StatusCode::NOT_FOUND, "Not Found")
 }
 
+/// The answer for whoever asks something that is there in a way in which it is not asked. Its `Allow` says in which ways.
+pub async fn method_not_allowed() -> Response {
+    plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+}
+
 /// Come again in `seconds`.
 pub fn unavailable(seconds: u64) -> Response {
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "not available just now");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Extension, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use salon::Salon;
 use salon::catalog::KeyFrom;
@@ -170,15 +170,20 @@ pub struct Asked {
     bot: Option<String>,
 }
 
-/// Prometheus text, or the bridge's JSON for those who ask for JSON. For this machine and for bearers of the token.
+/// Prometheus text, or the bridge's JSON for those who ask for JSON. For this machine and for bearers of the token; to
+/// everybody else nothing is here, in whichever way they ask.
 pub async fn metrics(
     State(web): State<Web>,
+    method: Method,
     peer: Option<Extension<Peer>>,
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Response {
     if !may_watch(&web, peer.map(|Extension(peer)| peer), &headers) {
         return not_found();
+    }
+    if !matches!(method, Method::GET | Method::HEAD) {
+        return ([(header::ALLOW, "GET,HEAD")], error::method_not_allowed().await).into_response();
     }
     let counts = async {
         let mut tx = web.salon.store.read().await?;

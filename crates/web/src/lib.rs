@@ -224,6 +224,7 @@ pub fn origins(written: &[String]) -> Result<Vec<HeaderValue>, InvalidHeaderValu
 
 fn dressed(table: Table, web: Web) -> Router {
     let (router, _) = table.into_parts();
+    let router = router.method_not_allowed_fallback(error::method_not_allowed);
     let router = router.layer(middleware::from_fn_with_state(web.clone(), watch));
     match web.origins.is_empty() {
         true => router,
@@ -249,16 +250,15 @@ pub fn routes() -> Vec<Listed> {
 }
 
 fn table() -> Table {
-    let (get, post) = (Method::GET, Method::POST);
     let quick = Table::default()
-        .hidden(&get, "/", page::front)
-        .hidden(&get, "/assets/front.css", page::style)
-        .hidden(&get, "/healthz", health::healthz)
-        .hidden(&get, "/health", health::health)
-        .hidden(&get, "/readyz", health::readyz)
-        .hidden(&get, "/metrics", health::metrics)
-        .hidden(&post, "/telegram/webhook/{bot}/{secret}", webhook::named)
-        .hidden(&post, "/tg/{secret}", webhook::default)
+        .get("/", page::front)
+        .get("/assets/front.css", page::style)
+        .get("/healthz", health::healthz)
+        .get("/health", health::health)
+        .get("/readyz", health::readyz)
+        .any("/metrics", health::metrics)
+        .hidden_post("/telegram/webhook/{bot}/{secret}", webhook::named)
+        .hidden_post("/tg/{secret}", webhook::default)
         .merge(described::routes())
         .map(|router| router.fallback(async || error::not_found()).layer(middleware::from_fn(in_time)));
     quick.merge(relay::routes()).merge(api::routes())

@@ -12,7 +12,6 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use salon::access::{Caller, Credential};
 use salon::agents::Pass;
@@ -59,29 +58,24 @@ pub(crate) fn routes() -> Table {
         .get("/health/liveliness", alive)
         .get("/health/liveness", alive)
         .any("/health/readiness", crate::health::readyz)
-        .map(|router| router.layer(middleware::from_fn(in_door_words)))
+        .map(|router| router.method_not_allowed_fallback(wrong_method))
 }
 
 /// Whoever asks a door in another way than it is asked hears so in the door's own words.
-async fn in_door_words(request: Request, next: Next) -> Response {
-    let (id, path) = (RequestId::of(&request), request.uri().path().to_owned());
-    let response = next.run(request).await;
-    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
-        return response;
-    }
-    let wire = match &path {
+async fn wrong_method(request: Request) -> Response {
+    let (id, path) = (RequestId::of(&request), request.uri().path());
+    let wire = match path {
         path if path.contains("/messages") => Wire::Messages,
         path if path.contains("/v1beta/") || path.starts_with("/genai/") => Wire::Generate,
         _ => Wire::Chat,
     };
-    let allowed = response.headers().get(header::ALLOW).cloned();
-    let methods = allowed.as_ref().and_then(|allowed| allowed.to_str().ok()).unwrap_or("another method");
-    let refused = Refused::new(Kind::InvalidRequest, format!("This is asked by {methods}, and by nothing else."))
-        .with_code("method_not_supported")
-        .with_status(405);
+    let words = format!("This is not asked by {}; the header Allow says how it is.", request.method());
+    let refused = Refused::new(Kind::InvalidRequest, words).with_code("method_not_supported").with_status(405);
     let mut told = refusal(wire, &id, &refused);
-    if let Some(allowed) = allowed {
-        told.headers_mut().insert(header::ALLOW, allowed);
+    // A model is looked at, and its methods are called: the two have one route, whose methods would all be told.
+    if path.contains("/models/") {
+        let allowed = if is_call(path) { "POST" } else { "GET,HEAD" };
+        told.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
     told
 }
@@ -102,7 +96,7 @@ async fn alive(State(web): State<Web>) -> Response {
 
 /// `POST /v1beta/models/{model}:{method}`, and the same below `/v1`
 async fn gemini(State(web): State<Web>, request: Request) -> Response {
-    match request.uri().path().rsplit_once(':').map(|(_, method)| method) {
+    match method_of(request.uri().path()) {
         Some("generateContent" | "streamGenerateContent") => call(web, Wire::Generate, request).await,
         Some("countTokens") => count(web, Wire::Generate, request).await,
         _ => {
@@ -110,6 +104,15 @@ async fn gemini(State(web): State<Web>, request: Request) -> Response {
             refusal(Wire::Generate, &id, &Refused::new(Kind::NotFound, "There is no such method here."))
         }
     }
+}
+
+/// What stands behind the last colon of a path.
+fn method_of(path: &str) -> Option<&str> {
+    path.rsplit_once(':').map(|(_, method)| method)
+}
+
+fn is_call(path: &str) -> bool {
+    matches!(method_of(path), Some("generateContent" | "streamGenerateContent" | "countTokens"))
 }
 
 async fn count_messages(State(web): State<Web>, request: Request) -> Response {

@@ -5,7 +5,6 @@
 
 use axum::Router;
 use axum::handler::Handler;
-use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter, any, on};
 
 use crate::{Web, error};
@@ -46,14 +45,10 @@ impl Table {
         self.add("ANY", path, any(handler))
     }
 
-    /// A route that looks, asked by another method, like one that is not there. A fallback for methods would still tell,
-    /// in an `Allow` header, which ones it takes.
-    pub(crate) fn hidden<H: Handler<T, Web>, T: 'static>(self, method: &Method, path: &str, handler: H) -> Table {
-        let hidden = any(async || error::not_found());
-        match *method {
-            Method::POST => self.add("POST", path, hidden.post(handler)),
-            _ => self.add("GET", path, hidden.get(handler)),
-        }
+    /// A route that looks, asked by another method, like one that is not there: its path is a secret. A fallback for
+    /// methods would still tell, in an `Allow` header, which ones it takes.
+    pub(crate) fn hidden_post<H: Handler<T, Web>, T: 'static>(self, path: &str, handler: H) -> Table {
+        self.add("POST", path, any(async || error::not_found()).post(handler))
     }
 
     fn add(mut self, method: &'static str, path: &str, route: MethodRouter<Web>) -> Table {
