@@ -261,7 +261,8 @@ impl Zone {
             "w" => 7 * 24,
             _ => return None,
         };
-        let count = digits.parse::<u32>().ok().filter(|count| (1..=100_000).contains(count))?;
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let count = digits.parse::<u32>().ok().filter(|_| plain).filter(|count| (1..=100_000).contains(count))?;
         Some(now + Duration::from_secs(u64::from(count) * hours * 3600))
     }
 
@@ -298,7 +299,9 @@ impl Limit {
     pub fn fault(&self) -> Option<&'static str> {
         match &self.subject {
             Some(_) if self.scope == Scope::Org => Some("the pool of an organisation has no subject"),
-            Some(subject) if subject.is_empty() || subject.len() > 256 => Some("the subject has 1 to 256 bytes"),
+            Some(subject) if subject.is_empty() || subject.chars().count() > 256 => {
+                Some("the subject has 1 to 256 characters")
+            }
             _ => fault_of(self.amount, &self.thresholds),
         }
     }
@@ -510,7 +513,7 @@ mod tests {
         assert_eq!(hours("2w"), Some(336));
         // Midnight in Seoul is three in the afternoon of the day before.
         assert_eq!(hours("2026-02-03"), Some(27));
-        for bad in ["", "d", "0d", "-1d", "1y", "2026-02-30", "soon", "é"] {
+        for bad in ["", "d", "0d", "-1d", "+1d", "1y", "2026-02-30", "soon", "é"] {
             assert_eq!(hours(bad), None, "{bad}");
         }
     }

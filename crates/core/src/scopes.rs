@@ -63,8 +63,12 @@ pub trait Entry: Sized + Clone + PartialEq + fmt::Display {
 impl<T: Entry> Allowed<T> {
     /// Reads entries between commas. Nothing but blanks is a list without entries, which allows nothing.
     pub fn parse(text: &str) -> Result<Allowed<T>, BadScope> {
-        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(T::parse);
-        let entries: Vec<T> = entries.collect::<Result<_, _>>()?;
+        Allowed::of(text.split(',').map(str::trim).filter(|entry| !entry.is_empty()))
+    }
+
+    /// Reads entries one by one. None at all is a list that allows nothing.
+    pub fn of<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Allowed<T>, BadScope> {
+        let entries: Vec<T> = entries.into_iter().map(T::parse).collect::<Result<_, _>>()?;
         if entries.len() > MAX_ENTRIES {
             return Err(BadScope::TooMany);
         }
@@ -241,6 +245,16 @@ mod tests {
         assert!(scopes.allow_model("gpt-4o") && scopes.allow_model("claude-opus"));
         assert!(!scopes.allow_model("gpt-4o-mini") && !scopes.allow_model("GPT-4o"));
         assert!(Scopes::default().allow_model("anything") && !Scopes::default().allow_nothing());
+    }
+
+    #[test]
+    fn what_comes_as_a_list_is_not_cut_again() {
+        let of = |entries: &[&str]| Allowed::<Pattern>::of(entries.iter().copied());
+        assert_eq!(of(&["gpt-4o", "claude-*"]), Allowed::parse(" gpt-4o, claude-*"));
+        for bad in ["", " ", "gpt-4o,claude-*", " gpt-4o"] {
+            assert_eq!(of(&[bad]), Err(BadScope::Pattern(bad.to_owned())));
+        }
+        assert_eq!(of(&["a"; MAX_ENTRIES + 1]), Err(BadScope::TooMany));
     }
 
     #[test]

@@ -33,7 +33,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use salon_core::limit::{Amounts, Measure};
 use salon_core::{CallId, Micros, Owner, Tokens, TurnId};
-use salon_engine::wire::{Changes, Head};
+use salon_engine::wire::{BadAsk, Changes, Head};
 use serde_json::json;
 
 use crate::Salon;
@@ -305,6 +305,10 @@ impl Relay {
     /// Says how many tokens a question has. It costs nothing and asks nobody: our own estimate.
     pub async fn count(&self, ask: Ask) -> Result<Count, Refused> {
         let mut head = Self::read(&ask)?;
+        // Nobody else looks at it, and nothing has no tokens.
+        if ask.wire == Wire::Messages && head.talk().is_none() {
+            return Err(BadAsk::Missing("messages").into());
+        }
         if panel::named(&head).is_none() {
             (head, _) = self.understand(&ask, head)?;
         }

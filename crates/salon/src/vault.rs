@@ -423,7 +423,8 @@ fn told(action: Action, org: &OrgId, sealed: &Sealed) -> Deed {
     }))
 }
 
-fn check_provider(provider: &str) -> Result<(), VaultError> {
+/// Refuses what no provider is called.
+pub fn check_provider(provider: &str) -> Result<(), VaultError> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let good = !provider.is_empty() && provider.len() <= 64 && provider.bytes().all(known);
     if good { Ok(()) } else { Err(VaultError::BadProvider(provider.chars().take(64).collect())) }

@@ -173,7 +173,15 @@ async fn long_bytes(web: &Web, head: &Parts, body: Body) -> Result<Bytes, No> {
 
 /// What a body says. What is in it and unknown is refused: it was meant to do something.
 fn parse<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, No> {
+    if !is_object(bytes) {
+        return Err(No::bad("the body is not a JSON object"));
+    }
     serde_json::from_slice(bytes).map_err(|error| No::bad(format!("the body cannot be understood: {error}")))
+}
+
+/// Whether JSON begins as an object does. A list of the fields' values would be taken for one, too.
+pub(crate) fn is_object(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().first() == Some(&b'{')
 }
 
 /// What stands behind the `?`.

@@ -98,6 +98,8 @@ async fn a_key_is_made_shown_once_used_and_revoked() {
     for bad in [
         json!({}),
         json!({ "name": "x", "models": [] }),
+        json!({ "name": "x", "models": ["gpt-4o,claude-*"] }),
+        json!(["x", null, null, null, null, null, null, null]),
         json!({ "name": "x", "maker_id": "alice" }),
         json!({ "name": "x", "expires": "soon" }),
         json!({ "name": "x", "limits": [{ "measure": "micros", "period": "day", "amount": 1.5 }] }),

@@ -53,7 +53,7 @@ impl Form {
         if !self.has(name) {
             return None;
         }
-        match self.fields[name].as_i64() {
+        match whole(&self.fields[name]) {
             None => self.wrong(name, "int_type", "Input should be a valid integer"),
             Some(count) if count < least => {
                 self.wrong(name, "greater_than_equal", &format!("Input should be greater than or equal to {least}"));
@@ -138,6 +138,41 @@ impl Form {
     }
 }
 
+/// A whole number, as far as every program has it exactly. It may be written with a fraction of nothing, as those do that
+/// know no other numbers.
+pub(super) fn whole(value: &Value) -> Option<i64> {
+    const EXACT: i64 = (1 << 53) - 1;
+    let float = || value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= EXACT as f64);
+    let read = value.as_i64().or_else(|| float().map(|number| number as i64))?;
+    (-EXACT..=EXACT).contains(&read).then_some(read)
+}
+
 fn list(wrong: Vec<Value>) -> No {
     No::Listed(StatusCode::UNPROCESSABLE_ENTITY, wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_those_that_every_program_has_exactly() {
+        let most = (1_i64 << 53) - 1;
+        for (text, read) in [
+            ("0", Some(0)),
+            ("-3", Some(-3)),
+            ("80.0", Some(80)),
+            ("1e3", Some(1000)),
+            ("9007199254740991", Some(most)),
+            ("9007199254740992", None),
+            ("9007199254740992.0", None),
+            ("1e30", None),
+            ("0.5", None),
+            ("\"1\"", None),
+            ("null", None),
+        ] {
+            let value = serde_json::from_str(text).expect("JSON");
+            assert_eq!(whole(&value), read, "{text}");
+        }
+    }
 }

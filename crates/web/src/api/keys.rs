@@ -144,7 +144,7 @@ async fn whose(web: &Web, caller: &Caller, user: Option<String>) -> Result<UserI
 
 fn allowed<T: Entry>(entries: Option<Vec<String>>) -> Result<Allowed<T>, No> {
     match entries {
-        Some(entries) => Allowed::parse(&entries.join(",")).map_err(|error| No::bad(error.to_string())),
+        Some(entries) => Allowed::of(entries.iter().map(String::as_str)).map_err(|error| No::bad(error.to_string())),
         None => Ok(Allowed::All),
     }
 }

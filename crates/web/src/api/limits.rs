@@ -14,6 +14,7 @@ use salon_store::ledger::{Account, LimitUse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::form::whole;
 use super::{Done, No, Said, bytes, caller, once, parse, split, told};
 use crate::Web;
 
@@ -32,7 +33,7 @@ struct Entered {
     period: String,
     amount: Value,
     policy: Option<String>,
-    thresholds: Option<Vec<i64>>,
+    thresholds: Option<Vec<Value>>,
 }
 
 /// A limit that a key is made with.
@@ -43,7 +44,7 @@ pub(super) struct EnteredOfKey {
     period: String,
     amount: Value,
     policy: Option<String>,
-    thresholds: Option<Vec<i64>>,
+    thresholds: Option<Vec<Value>>,
 }
 
 impl EnteredOfKey {
@@ -52,7 +53,7 @@ impl EnteredOfKey {
         let terms = Terms {
             amount: amount(measure, &self.amount)?,
             policy: policy(self.policy.as_deref())?.unwrap_or(Policy::Block),
-            thresholds: self.thresholds.unwrap_or_else(|| THRESHOLDS.to_vec()),
+            thresholds: thresholds(self.thresholds.as_deref())?.unwrap_or_else(|| THRESHOLDS.to_vec()),
         };
         let period = known(Period::parse(&self.period), "period", "day, week, month or total")?;
         Ok(OwnLimit { measure, period, terms })
@@ -65,7 +66,7 @@ impl EnteredOfKey {
 struct Changed {
     amount: Option<Value>,
     policy: Option<String>,
-    thresholds: Option<Vec<i64>>,
+    thresholds: Option<Vec<Value>>,
 }
 
 /// `GET /api/admin/usage/limits`
@@ -99,7 +100,7 @@ pub(super) async fn add(State(web): State<Web>, request: Request) -> Response {
             period: known(Period::parse(&entered.period), "period", "day, week, month or total")?,
             amount: amount(measure, &entered.amount)?,
             policy: policy(entered.policy.as_deref())?.unwrap_or(Policy::Block),
-            thresholds: entered.thresholds.unwrap_or_else(|| THRESHOLDS.to_vec()),
+            thresholds: thresholds(entered.thresholds.as_deref())?.unwrap_or_else(|| THRESHOLDS.to_vec()),
         };
         if let Some(fault) = limit.fault() {
             return Err(No::bad(fault));
@@ -128,7 +129,7 @@ pub(super) async fn change(State(web): State<Web>, Path(limit): Path<String>, re
             known.amount = amount(known.measure, entered)?;
         }
         known.policy = policy(changed.policy.as_deref())?.unwrap_or(known.policy);
-        known.thresholds = changed.thresholds.unwrap_or(known.thresholds);
+        known.thresholds = thresholds(changed.thresholds.as_deref())?.unwrap_or(known.thresholds);
         if let Some(fault) = known.fault() {
             return Err(No::bad(fault));
         }
@@ -287,12 +288,17 @@ fn amount(measure: Measure, entered: &Value) -> Result<i64, No> {
     let read = match (measure, entered) {
         (Measure::Micros, Value::String(dollars)) => measure.parse_amount(dollars),
         (Measure::Micros, _) => None,
-        (_, number) => number.as_i64(),
+        (_, number) => whole(number),
     };
     read.ok_or_else(|| match measure {
         Measure::Micros => No::bad("amount is in dollars, as text, such as \"12.50\""),
         Measure::Tokens | Measure::Requests => No::bad("amount is a whole number"),
     })
+}
+
+fn thresholds(entered: Option<&[Value]>) -> Result<Option<Vec<i64>>, No> {
+    let read = entered.map(|percents| percents.iter().map(whole).collect::<Option<Vec<i64>>>());
+    read.map(|read| read.ok_or_else(|| No::bad("thresholds are whole numbers"))).transpose()
 }
 
 fn policy(word: Option<&str>) -> Result<Option<Policy>, No> {

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use salon::access::Caller;
 use salon::catalog::{KeyPlace, Tried};
 use salon::relay::{Kind, Refused};
-use salon::vault::{Listed, Origin, Secret, VaultError};
+use salon::vault::{Listed, Origin, Secret, VaultError, check_provider};
 use salon_core::Owner;
 use salon_core::people::Role;
 use serde::Deserialize;
@@ -115,6 +115,7 @@ async fn find(web: Web, whose: Whose, provider: String, request: Request) -> Res
     let said: Said = async {
         let (_, owner) = whose.admit(&web, &head).await?;
         let provider = named(&provider);
+        check_provider(provider).map_err(no)?;
         let keys = web.salon.vault.list_keys(Some(&owner)).await.map_err(no)?;
         let keys: Vec<Value> =
             keys.iter().filter(|key| key.provider == provider).map(|key| shown(key, whose)).collect();

@@ -94,6 +94,10 @@ fn mark(last: &Session) -> String {
 
 fn place(mark: &str) -> Option<(Time, &str)> {
     let (at, id) = mark.split_once('.')?;
+    let plain = at.bytes().all(|byte| byte.is_ascii_digit()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if !plain || id.len() != 26 {
+        return None;
+    }
     Some((Time(at.parse().ok()?), id))
 }
 
@@ -250,5 +254,19 @@ impl<'a> Message<'a> {
             "created_at": self.at().iso(),
             "token_usage": self.usage(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_begins_where_another_one_ended() {
+        let id = "01KGC7N3E00000000000000000";
+        assert_eq!(place(&format!("1769947200000.{id}")), Some((Time(1_769_947_200_000), id)));
+        for bad in ["", "0.5", "1769947200000", &format!("-1.{id}"), &format!("+1.{id}"), &format!("1.{id}x")] {
+            assert_eq!(place(bad), None, "{bad}");
+        }
     }
 }

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::bots::{self, NotTended};
 use super::settings::{self, Unfit};
+use crate::api::is_object;
 use crate::site::visitor::visit;
 use crate::{BotDeed, BotFault, Web, error};
 
@@ -72,7 +73,8 @@ async fn read<T: DeserializeOwned + Default>(request: Request) -> Result<T, Resp
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
-    serde_json::from_slice(&body).map_err(|_| say(StatusCode::UNPROCESSABLE_ENTITY, "the body cannot be understood"))
+    let read = if is_object(&body) { serde_json::from_slice(&body).ok() } else { None };
+    read.ok_or_else(|| say(StatusCode::UNPROCESSABLE_ENTITY, "the body cannot be understood"))
 }
 
 fn bot_of(web: &Web, which: &Which) -> Result<String, Response> {
