@@ -1,5 +1,6 @@
-//! The bots of other libraries in `e2e/clients/`, and the official SDKs in `e2e/sdks/`: builds Salon, finds Node and
-//! Python, fetches the libraries, and runs what `package.json` there calls `test`.
+//! The bots of other libraries in `e2e/clients/`, the official SDKs in `e2e/sdks/`, and schemathesis in `e2e/schema/`:
+//! builds Salon, finds Node and Python, fetches the libraries, and runs what `package.json` there calls `test`, or
+//! `run.py`.
 
 use std::fs;
 use std::ops::RangeInclusive;
@@ -36,6 +37,19 @@ pub fn test_sdks() -> Result<()> {
     let litellm = python_with_packages("sdks-litellm-venv", &folder.join("litellm/requirements.txt"))?;
     let mut tests = node::npm_with_packages(&node, &folder)?;
     tests.arg("test").env("SALON_BIN", salon).env("SDKS_PYTHON", python).env("SDKS_LITELLM_PYTHON", litellm);
+    run::run(&mut tests)
+}
+
+/// The description of the API against the real program, as each role, in `e2e/schema/`.
+pub fn test_schema(long: bool) -> Result<()> {
+    let folder = run::root().join("e2e/schema");
+    let salon = run::build_salon()?;
+    let python = python_with_packages("schema-venv", &folder.join("requirements.txt"))?;
+    let mut tests = program(&python);
+    tests.arg(folder.join("run.py")).env("SALON_BIN", salon);
+    if long {
+        tests.arg("--long");
+    }
     run::run(&mut tests)
 }
 

@@ -9,7 +9,7 @@
 //! | `run` | starts programs: the only door to the outside |
 //! | `postgres` | a real PostgreSQL in a scratch folder, stopped whatever happens to us |
 //! | `browser` | the browser tests in `e2e/`, with Node and Chromium |
-//! | `clients` | the bots of other libraries in `e2e/clients/`, the SDKs in `e2e/sdks/`, with Node and Python, and signing on in `e2e/oidc/` |
+//! | `clients` | the bots of other libraries in `e2e/clients/`, the SDKs in `e2e/sdks/` and schemathesis in `e2e/schema/`, with Node and Python, and signing on in `e2e/oidc/` |
 //! | `node` | a Node that is new enough, and the packages of a folder |
 
 mod browser;
@@ -27,8 +27,8 @@ use anyhow::{Context, Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask test [--only STEP]... [--long] [--keep] [-- ARGS]
 
-steps  fmt clippy rust e2e clients sdks oidc   run by default, in this order
-       deny                                    only when asked for: needs cargo-deny
+steps  fmt clippy rust e2e clients sdks schema oidc   run by default, in this order
+       deny                                           only when asked for: needs cargo-deny
 
 --only STEP   run this step; may be repeated
 --long        run the longer versions of the tests (sets SALON_LONG=1)
@@ -49,6 +49,7 @@ const STEPS: &[Step] = &[
     Step { name: "e2e", by_default: true, run: |plan| browser::test(plan.long) },
     Step { name: "clients", by_default: true, run: |_| clients::test() },
     Step { name: "sdks", by_default: true, run: |_| clients::test_sdks() },
+    Step { name: "schema", by_default: true, run: |plan| clients::test_schema(plan.long) },
     Step { name: "oidc", by_default: true, run: |_| clients::test_oidc() },
     Step { name: "deny", by_default: false, run: deny },
 ];
@@ -205,7 +206,7 @@ mod tests {
     #[test]
     fn a_bare_test_runs_every_default_step() {
         let plan = parse("test").unwrap();
-        assert_eq!(names(&plan), ["fmt", "clippy", "rust", "e2e", "clients", "sdks", "oidc"]);
+        assert_eq!(names(&plan), ["fmt", "clippy", "rust", "e2e", "clients", "sdks", "schema", "oidc"]);
         assert!(!plan.long && !plan.keep && plan.rust_args.is_empty());
     }
 
