@@ -122,6 +122,8 @@ EXCUSED = {
     # Who answers, and where providers are, is for the house to say; and what may be asked from here.
     "there is no engine or model": {"makeSession", "chat", "chatStream"},
     "Where this provider is is not known here.": PLACES,
+    "This address cannot be used: it has to be https": PLACES,
+    "is no base address, such as": PLACES,
     "a webhook needs an https address": {"startWebhook"},
     "there is no such bot": {"startPolling", "startWebhook", "stopBot", "togglePause"},
     # A schema takes 1.0 for a whole number; Telegram writes 1.
