@@ -135,7 +135,7 @@ EXCUSED = {
     "A key cannot expire in the past.": {"makeKey"},
     "is no network": {"makeKey"},
     # What one protocol can say and another cannot, what has to be whole to be translated, and what the upstream wants.
-    "cannot be carried to this model": RELAYED,
+    "cannot be carried to this model": RELAYED | {"chat"},
     " must be one of ": RELAYED,
     " is missing.": RELAYED,
     "is not served over this protocol": RELAYED,

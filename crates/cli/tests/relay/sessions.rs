@@ -191,6 +191,11 @@ async fn what_is_wrong_is_said_as_this_family_says_it() {
     assert_eq!(lost.status(), 200, "streams' clients read nothing but the stream");
     assert_eq!(frames(&lost.text().await.unwrap())[0].1, r#"{"type":"error","message":"Session nope not found"}"#);
 
+    let hot = json!({ "session_id": id, "message": "hi", "model": "anthropic:mock-claude", "temperature": 1.5 });
+    let (status, refused) = stage.said("/api/chat", hot).await;
+    assert_eq!(status, 422, "{refused}");
+    assert!(refused["detail"].as_str().unwrap().contains("cannot be carried to this model"), "{refused}");
+
     let ask = |message: &str| json!({ "session_id": id, "message": message });
     // What becomes of a turn whose model fails, in all the ways in which models do.
     for (mode, begun) in [

@@ -81,6 +81,8 @@ fn failed(code: &str, message: &str) -> No {
             No::Said(StatusCode::TOO_MANY_REQUESTS, message.to_owned())
         }
         "model_not_found" => No::Said(StatusCode::NOT_FOUND, message.to_owned()),
+        // The question asks for what this model does not take; nobody was asked.
+        "unsupported_parameter" => No::bad(message),
         _ => No::Said(StatusCode::INTERNAL_SERVER_ERROR, format!("Chat processing failed: {message}")),
     }
 }
