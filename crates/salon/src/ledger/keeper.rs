@@ -76,6 +76,10 @@ impl Task {
     }
 }
 
+/// A group that need not be looked at: its steps, the places of those that belong together, and how many calls go into one
+/// statement.
+type Wholes = (Arc<Post>, Vec<(usize, usize)>, usize);
+
 /// A task whose step stands among the group's.
 struct Told {
     /// Its place there.
@@ -403,7 +407,7 @@ impl Keeper {
         let most = store.most_wholes();
         let single = pairs.len() <= most;
         let args = (request, pairs, most);
-        let write: Operation<(Arc<Post>, Vec<(usize, usize)>, usize), _> =
+        let write: Operation<Wholes, _> =
             |tx, (request, pairs, most)| Box::pin(whole::write(tx, request, pairs, *most));
         match single {
             true => store.write_statement(args, write).await,
