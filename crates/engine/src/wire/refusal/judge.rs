@@ -136,9 +136,10 @@ pub(super) fn scrub(text: &str) -> String {
     let mut rest = text;
     let mut before = None;
     while !rest.is_empty() {
-        // A key does not begin in the middle of a word: a task- is no sk-.
-        let starts_here = !before.is_some_and(|before: char| before.is_ascii_alphanumeric());
-        if let Some((prefix, key)) = starts_here.then(|| key_at(rest)).flatten() {
+        // A key does not begin in the middle of a word, a task- is no sk-; but if what follows can be nothing else, it does.
+        let within = before.is_some_and(|before: char| before.is_ascii_alphanumeric());
+        let found = key_at(rest).filter(|(prefix, key)| !within || is_no_word(&rest[prefix.len()..][..*key]));
+        if let Some((prefix, key)) = found {
             clean.push_str(prefix);
             clean.push_str("[key]");
             rest = &rest[prefix.len() + key..];
@@ -151,6 +152,10 @@ pub(super) fn scrub(text: &str) -> String {
         rest = &rest[char.len_utf8()..];
     }
     clean
+}
+
+fn is_no_word(key: &str) -> bool {
+    key.len() >= 16 && key.contains(|char: char| char.is_ascii_digit())
 }
 
 /// The key that a text begins with: what of its beginning may stay, and how long the rest is.

@@ -328,6 +328,8 @@ fn keys_are_scrubbed_and_words_are_not() {
         ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc", "[key]"),
         ("the task-force asked for sk- and Bearer of", "the task-force asked for sk- and Bearer of"),
         ("org-wide, monkey=banana, keyboard", "org-wide, monkey=banana, keyboard"),
+        ("'max_tokens':2sk-live-0123456789abcdef", "'max_tokens':2[key]"),
+        ("xAIzaSyA1234567890", "x[key]"),
         ("앵무새 sk-1234567890 🦜", "앵무새 [key] 🦜"),
         ("", ""),
     ] {
