@@ -119,6 +119,9 @@ EXCUSED = {
     "amount is in dollars, as text": {"changeLimit"},
     "amount is a whole number": {"changeLimit"},
     "the pool of an organisation has no subject": {"addLimit"},
+    # Which organisations there are, and whom they can choose.
+    'there is no setting "default_engine.': {"changeSettings"},
+    "the setting default_engine": {"changeSettings"},
     # Who answers, and where providers are, is for the house to say; and what may be asked from here.
     "there is no engine or model": {"makeSession", "chat", "chatStream"},
     "Where this provider is is not known here.": PLACES,
