@@ -4,6 +4,8 @@
 //! for lingers a few milliseconds for company; a reservation that was passed lets groups go by for so long, because the
 //! call may have ended meanwhile, and then it is written once instead of twice. A group that the database does not take
 //! is tried again without those who were told so; only a reservation that was passed, and what ends a call, stay.
+//!
+//! Where there is a journal, its lines are taken together, before anything else that is said of the same calls.
 
 use std::collections::BTreeMap;
 use std::mem;

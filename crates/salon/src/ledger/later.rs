@@ -35,7 +35,7 @@ impl Later {
     pub fn call_up(&mut self, call: &CallId) -> Option<Task> {
         let place = self.places.remove(call)?;
         let (_, task) = self.queue.get_mut(place - self.left)?.take()?;
-        self.skip();
+        self.close_up();
         Some(task)
     }
 
@@ -55,13 +55,13 @@ impl Later {
                 self.places.remove(call);
             }
             ripe.push(task);
-            self.skip();
+            self.close_up();
         }
         ripe
     }
 
     /// Keeps one at the front, as long as there are any.
-    fn skip(&mut self) {
+    fn close_up(&mut self) {
         while let Some(None) = self.queue.front() {
             self.queue.pop_front();
             self.left += 1;
