@@ -284,22 +284,44 @@ fn names(text: &str) -> Vec<String> {
     text.split(',').filter_map(said).collect()
 }
 
-/// Why an edit was not taken, in a sentence; or a page, if it is not about what was entered.
-pub(super) fn why(desk: &Desk, shell: &Shell, error: EditError) -> Result<String, Response> {
-    match error {
-        EditError::Store(error) => Err(desk.broken(&error)),
-        error => {
-            let (code, about) = error.code();
+/// How an edit ended: with the word for what was done, or with a sentence for what is wrong; or with a page, if it is not
+/// about what was entered. `false` says that there is nothing of that name.
+pub(super) fn outcome(
+    desk: &Desk,
+    done: &'static str,
+    edit: Result<bool, EditError>,
+) -> Result<Result<&'static str, String>, Response> {
+    match edit {
+        Ok(true) => Ok(Ok(done)),
+        Ok(false) => Err(desk.missing()),
+        Err(EditError::Store(error)) => Err(desk.broken(&error)),
+        Err(error) => {
+            let (shell, (code, about)) = (desk.shell("models"), error.code());
             let said = shell.lang.find(&format!("page.catalog.{code}"), &[("name", about)]);
-            Ok(said.unwrap_or_else(|| shell.t1("desk.wrong.catalog", "why", error)))
+            Ok(Err(said.unwrap_or_else(|| shell.t1("desk.wrong.catalog", "why", error))))
         }
     }
+}
+
+/// What follows an edit: the list, or the page again with what `tell` puts on it.
+pub(super) fn edited(
+    web: &Web,
+    desk: &Desk,
+    edit: Result<&'static str, String>,
+    tell: impl FnOnce(&mut ModelsPage, String),
+) -> Said {
+    let wrong = match edit {
+        Ok(done) => return Ok(see(&format!("/admin/models?done={done}"))),
+        Err(wrong) => wrong,
+    };
+    let mut page = look(web, desk.shell("models"));
+    tell(&mut page, wrong);
+    Ok(page_as(StatusCode::UNPROCESSABLE_ENTITY, &page))
 }
 
 pub(crate) async fn set_upstream(State(web): State<Web>, Filled(desk, form): Filled<Desk, UpstreamForm>) -> Said {
     desk.wide()?;
     desk.proven("/admin/models")?;
-    let shell = desk.shell("models");
     let name = form.name.trim();
     // What this form does not ask for stays as it is.
     let mut spec = web.relay.catalog.find_upstream_spec(name).unwrap_or_default();
@@ -314,27 +336,17 @@ pub(crate) async fn set_upstream(State(web): State<Web>, Filled(desk, form): Fil
     spec.any_model = if form.any_model == "on" { None } else { Some(false) };
     spec.catch_all = form.catch_all == "on";
     spec.off = form.off == "on";
-    let wrong = match web.relay.catalog.set_upstream(&desk.pen(&web), name, &spec).await {
-        Ok(()) => return Ok(see("/admin/models?done=saved")),
-        Err(error) => why(&desk, &shell, error)?,
-    };
-    let mut page = look(&web, shell);
-    (page.upstream, page.upstream_wrong) = (form, Some(wrong));
-    Ok(page_as(StatusCode::UNPROCESSABLE_ENTITY, &page))
+    let edit = web.relay.catalog.set_upstream(&desk.pen(&web), name, &spec).await.map(|()| true);
+    let edit = outcome(&desk, "saved", edit)?;
+    edited(&web, &desk, edit, |page, wrong| (page.upstream, page.upstream_wrong) = (form, Some(wrong)))
 }
 
 pub(crate) async fn remove_upstream(State(web): State<Web>, Filled(desk, form): Filled<Desk, NameForm>) -> Said {
     desk.wide()?;
     desk.proven("/admin/models")?;
-    let shell = desk.shell("models");
-    let wrong = match web.relay.catalog.remove_upstream(&desk.pen(&web), &form.name).await {
-        Ok(true) => return Ok(see("/admin/models?done=removed")),
-        Ok(false) => return Err(desk.missing()),
-        Err(error) => why(&desk, &shell, error)?,
-    };
-    let mut page = look(&web, shell);
-    page.upstream_wrong = Some(wrong);
-    Ok(page_as(StatusCode::UNPROCESSABLE_ENTITY, &page))
+    let edit = web.relay.catalog.remove_upstream(&desk.pen(&web), &form.name).await;
+    let edit = outcome(&desk, "removed", edit)?;
+    edited(&web, &desk, edit, |page, wrong| page.upstream_wrong = Some(wrong))
 }
 
 /// Asks an upstream for its models, with the house's key.
@@ -370,19 +382,16 @@ pub(crate) async fn test(State(web): State<Web>, Filled(desk, form): Filled<Desk
 pub(crate) async fn set_model(State(web): State<Web>, Filled(desk, form): Filled<Desk, ModelForm>) -> Said {
     desk.wide()?;
     desk.proven("/admin/models")?;
-    let shell = desk.shell("models");
     let name = form.name.trim();
     let mut spec = web.relay.catalog.find_model_spec(name).unwrap_or_default();
-    let wrong = match fill(&mut spec, &form) {
-        Some(key) => shell.t(key),
-        None => match web.relay.catalog.set_model(&desk.pen(&web), name, &spec).await {
-            Ok(()) => return Ok(see("/admin/models?done=saved")),
-            Err(error) => why(&desk, &shell, error)?,
-        },
+    let edit = match fill(&mut spec, &form) {
+        Some(key) => Err(desk.shell("models").t(key)),
+        None => {
+            let edit = web.relay.catalog.set_model(&desk.pen(&web), name, &spec).await.map(|()| true);
+            outcome(&desk, "saved", edit)?
+        }
     };
-    let mut page = look(&web, shell);
-    (page.model, page.model_wrong) = (form, Some(wrong));
-    Ok(page_as(StatusCode::UNPROCESSABLE_ENTITY, &page))
+    edited(&web, &desk, edit, |page, wrong| (page.model, page.model_wrong) = (form, Some(wrong)))
 }
 
 /// Fills in what the form says; or answers what is wrong with it.
@@ -428,15 +437,9 @@ fn place(text: &str) -> Option<DeploymentSpec> {
 pub(crate) async fn remove_model(State(web): State<Web>, Filled(desk, form): Filled<Desk, NameForm>) -> Said {
     desk.wide()?;
     desk.proven("/admin/models")?;
-    let shell = desk.shell("models");
-    let wrong = match web.relay.catalog.remove_model(&desk.pen(&web), &form.name).await {
-        Ok(true) => return Ok(see("/admin/models?done=removed")),
-        Ok(false) => return Err(desk.missing()),
-        Err(error) => why(&desk, &shell, error)?,
-    };
-    let mut page = look(&web, shell);
-    page.model_wrong = Some(wrong);
-    Ok(page_as(StatusCode::UNPROCESSABLE_ENTITY, &page))
+    let edit = web.relay.catalog.remove_model(&desk.pen(&web), &form.name).await;
+    let edit = outcome(&desk, "removed", edit)?;
+    edited(&web, &desk, edit, |page, wrong| page.model_wrong = Some(wrong))
 }
 
 #[cfg(test)]

@@ -2,18 +2,15 @@
 //! reads very much.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use salon::catalog::{DatedPrice, LongSpec, RatesSpec};
 use salon_core::Micros;
 use salon_core::money::Rates;
 use serde::Deserialize;
 
 use super::Said;
-use super::catalog::{look, said, why};
+use super::catalog::{edited, outcome, said};
 use super::clerk::Desk;
 use crate::Web;
-use crate::site::see;
-use crate::site::shell::page_as;
 use crate::site::visitor::Filled;
 
 /// A line of the list: the prices of a model from a day on, or those beyond its border.
@@ -211,34 +208,24 @@ pub(super) fn form(web: &Web, provider: &str, model: &str, from: &str) -> Option
 pub(crate) async fn set(State(web): State<Web>, Filled(desk, form): Filled<Desk, PriceForm>) -> Said {
     desk.wide()?;
     desk.proven("/admin/models")?;
-    let shell = desk.shell("models");
     let (provider, model, from) = (form.provider.trim(), form.model.trim(), form.valid_from.trim());
-    let wrong = match form.rates.spec() {
-        Err(key) => shell.t(key),
-        Ok(None) => shell.t("desk.wrong.price"),
-        Ok(Some(rates)) => match web.relay.catalog.set_price(&desk.pen(&web), provider, model, from, &rates).await {
-            Ok(()) => return Ok(see("/admin/models?done=saved")),
-            Err(error) => why(&desk, &shell, error)?,
-        },
+    let edit = match form.rates.spec().and_then(|rates| rates.ok_or("desk.wrong.price")) {
+        Err(key) => Err(desk.shell("models").t(key)),
+        Ok(rates) => {
+            let edit = web.relay.catalog.set_price(&desk.pen(&web), provider, model, from, &rates).await;
+            outcome(&desk, "saved", edit.map(|()| true))?
+        }
     };
-    let mut page = look(&web, shell);
-    (page.price, page.price_wrong) = (form, Some(wrong));
-    Ok(page_as(StatusCode::UNPROCESSABLE_ENTITY, &page))
+    edited(&web, &desk, edit, |page, wrong| (page.price, page.price_wrong) = (form, Some(wrong)))
 }
 
 pub(crate) async fn remove(State(web): State<Web>, Filled(desk, form): Filled<Desk, WhichForm>) -> Said {
     desk.wide()?;
     desk.proven("/admin/models")?;
-    let shell = desk.shell("models");
     let catalog = &web.relay.catalog;
-    let wrong = match catalog.remove_price(&desk.pen(&web), &form.provider, &form.model, &form.valid_from).await {
-        Ok(true) => return Ok(see("/admin/models?done=removed")),
-        Ok(false) => return Err(desk.missing()),
-        Err(error) => why(&desk, &shell, error)?,
-    };
-    let mut page = look(&web, shell);
-    page.price_wrong = Some(wrong);
-    Ok(page_as(StatusCode::UNPROCESSABLE_ENTITY, &page))
+    let edit = catalog.remove_price(&desk.pen(&web), &form.provider, &form.model, &form.valid_from).await;
+    let edit = outcome(&desk, "removed", edit)?;
+    edited(&web, &desk, edit, |page, wrong| page.price_wrong = Some(wrong))
 }
 
 #[cfg(test)]
