@@ -12,13 +12,15 @@ use salon_store::ledger::{DayUsage, ModelUsage, Usage, UsageFilter, UserUsage};
 use super::Said;
 use super::clerk::Desk;
 use crate::Web;
-use crate::site::chart::{Bar, bars};
+use crate::site::chart::{Bar, bars, ranks};
 use crate::site::shell::{Shell, grouped, page as shown};
 use crate::site::usage::{Asked, Span, used_by_day};
 
 const LISTED: i64 = 200;
 /// Bars of a chart that is not by day.
 const CHARTED: usize = 10;
+/// Characters of a name in a chart.
+const NAME: usize = 40;
 
 #[derive(Template)]
 #[template(path = "desk/stats.html")]
@@ -65,12 +67,12 @@ pub(crate) async fn page(State(web): State<Web>, Query(asked): Query<Asked>, des
         let by_money = used.micros > 0;
         let value = if by_money { usage.micros } else { usage.tokens.total() };
         let shown = if by_money { format!("${}", Micros(value)) } else { grouped(value) };
-        Bar { label: label.chars().take(14).collect(), value, shown }
+        Bar { label: label.chars().take(NAME).collect(), value, shown }
     };
     let of_models: Vec<Bar> = models.iter().take(CHARTED).map(|model| of(&model.model, &model.usage)).collect();
     let of_people: Vec<Bar> =
         people.iter().take(CHARTED).map(|(used, name)| of(name.as_deref().unwrap_or("–"), &used.usage)).collect();
-    let by_model = bars(&of_models, &shell.t("usage.models"));
-    let by_person = bars(&of_people, &shell.t("desk.stats.people"));
+    let by_model = ranks(&of_models, &shell.t("usage.models"));
+    let by_person = ranks(&of_people, &shell.t("desk.stats.people"));
     Ok(shown(&StatsPage { shell, span, counts, used, days, models, people, by_day, calls_by_day, by_model, by_person }))
 }

@@ -15,8 +15,10 @@ const WIDEST: usize = 64;
 const HEIGHT: usize = 180;
 const BELOW: usize = 24;
 const ABOVE: usize = 18;
-/// How wide a label is.
-const LABEL: usize = 38;
+/// How wide a label is, in the larger letters of a card or a phone.
+const LABEL: usize = 56;
+/// A name with the line below it.
+const ROW: usize = 40;
 
 /// Bars beside each other. `title` says what they are to whoever does not see them.
 pub(crate) fn bars(bars: &[Bar], title: &str) -> String {
@@ -52,6 +54,30 @@ pub(crate) fn bars(bars: &[Bar], title: &str) -> String {
             out.push_str(&format!("<text x=\"{middle}\" y=\"{}\">{label}</text>", HEIGHT - 7));
         }
         out.push_str("</g>");
+    }
+    out.push_str("</svg>");
+    out
+}
+
+/// A line for each of what has a name, the names above: they are longer than what stands below a bar.
+pub(crate) fn ranks(bars: &[Bar], title: &str) -> String {
+    let most = bars.iter().map(|bar| bar.value).max().unwrap_or(0).max(1);
+    let height = bars.len() * ROW;
+    let mut out = format!(
+        "<svg class=\"chart ranks\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{}\">",
+        escaped(title)
+    );
+    for (at, bar) in bars.iter().enumerate() {
+        let (text, line) = (at * ROW + 18, at * ROW + 24);
+        let long = usize::try_from(bar.value.max(0) as i128 * WIDTH as i128 / i128::from(most)).unwrap_or(0);
+        let long = if bar.value > 0 { long.max(2) } else { 0 };
+        out.push_str(&format!(
+            "<text x=\"0\" y=\"{text}\">{}</text><text class=\"shown\" x=\"{WIDTH}\" y=\"{text}\">{}</text>\
+             <rect class=\"all\" y=\"{line}\" width=\"{WIDTH}\" height=\"6\" rx=\"3\"/>\
+             <rect class=\"bar\" y=\"{line}\" width=\"{long}\" height=\"6\" rx=\"3\"/>",
+            escaped(&bar.label),
+            escaped(&bar.shown)
+        ));
     }
     out.push_str("</svg>");
     out
@@ -99,6 +125,22 @@ mod tests {
         let svg = bars(&[bar("<b>", 1)], "\"x\"");
         assert!(!svg.contains("<b>") && svg.contains("&lt;b&gt;") && svg.contains("&quot;x&quot;"));
         assert!(bars(&[], "none").ends_with("</svg>"));
+    }
+
+    #[test]
+    fn ranks_show_whole_names_and_lines_by_their_share() {
+        let svg = ranks(&[bar("a-model-with-a-long-name", 10), bar("<b>", 5), bar("c", 0)], "models");
+        assert!(
+            svg.contains(">a-model-with-a-long-name<") && svg.contains("&lt;b&gt;") && !svg.contains("<b>"),
+            "{svg}"
+        );
+        for width in [
+            "width=\"640\" height=\"6\" rx=\"3\"/><rect class=\"bar\" y=\"24\" width=\"640\"",
+            "width=\"320\"",
+            "width=\"0\"",
+        ] {
+            assert!(svg.contains(width), "{width} in {svg}");
+        }
     }
 
     #[test]
