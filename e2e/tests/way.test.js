@@ -112,6 +112,16 @@ test("two people go the whole way, from the first run to the block", async () =>
     assert.ok(last.key.endsWith(KEY), "he asks with his own key");
     for (const words of ["a word from Telegram", "Storks say it with their beaks.", "and here?"]) assert.ok(last.body.includes(words), `its model is told ${words}`);
 
+    // What could be asked next is suggested by the model when he wants it; it fills the box, and is not sent.
+    await page.getByRole("button", { name: "Suggest questions" }).click();
+    await page.getByRole("button", { name: "Here as well.", exact: true }).click();
+    assert.equal(await page.getByLabel("Write something").inputValue(), "Here as well.");
+    assert.equal(await turns(page).count(), 2, "nothing was sent");
+    await page.getByLabel("Write something").fill("");
+    await shoot(page, "way-suggestions");
+    await examine(page, "what could be asked next");
+    assert.match((await house.asked()).at(-1).body, /"max_tokens":150\b/);
+
     // A panel of his own: a gate and four voices, each another model.
     await page.getByRole("link", { name: "Panels" }).click();
     await page.getByRole("link", { name: "New panel" }).click();

@@ -1,6 +1,8 @@
 //! The pages as browsers ask for them, without a script: coming in, conversations, keys, and what strangers must not get.
 
 mod house;
+#[path = "site/suggest.rs"]
+mod suggest;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use salon::audit::Actor;
 use salon::logins::passes::{Linking, link};
 use salon::logins::{REGISTRATION, Shown};
 use salon::people::{UserChange, set_user};
+use salon_cli::config::Config;
 use salon_cli::house::House;
 use salon_core::{Time, UserId};
 use salon_store::{Place, Realm};
@@ -30,11 +33,17 @@ struct Stage {
 
 impl Stage {
     async fn open() -> Stage {
+        Stage::with(|_| {}).await
+    }
+
+    /// A house with changes to its configuration.
+    async fn with(change: impl FnOnce(&mut Config)) -> Stage {
         rustls::crypto::ring::default_provider().install_default().ok();
         let folder = tempfile::tempdir().expect("a folder");
         let place = Place::Folder(folder.path().join("data"));
         let mut config = house::config(folder.path(), place, "http://127.0.0.1:9");
         config.sessions.engine = "parrot".to_owned();
+        change(&mut config);
         let house = House::open(&config).await.expect("a house");
         let base = format!("http://{}", house.address.expect("a listener"));
         let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().redirect(Policy::none()).build();
@@ -129,6 +138,11 @@ impl Browser<'_> {
             request = request.header(*name, *value);
         }
         self.send(request).await
+    }
+
+    /// Another window of the same browser.
+    fn again(&self) -> Self {
+        Browser { stage: self.stage, cookies: self.cookies.clone(), seal: self.seal.clone() }
     }
 
     fn cookie(&self) -> String {

@@ -22,6 +22,7 @@
 //! | Panel | several models that answer together, and the rules of when who is asked | [`panel`] |
 //! | Failure | how an agent's run failed, in every language | [`failure`] |
 //! | Overrun | why a limit has no room for a question | [`overrun`] |
+//! | Suggestion | what could be asked next, as a model says it | [`suggest`] |
 //! | Refusal | the ways we say no, each with a code and a sentence | [`error`] |
 //!
 //! Types are not `Serialize`, with one exception: [`Event`], which is our own durable format.
@@ -41,6 +42,7 @@ pub mod panel;
 pub mod people;
 pub mod scopes;
 pub mod style;
+pub mod suggest;
 pub mod summary;
 pub mod time;
 pub mod turn;

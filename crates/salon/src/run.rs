@@ -9,6 +9,7 @@ mod fare;
 mod model;
 mod named;
 pub(crate) mod panel;
+pub mod suggest;
 
 use std::sync::Arc;
 use std::time::Duration;

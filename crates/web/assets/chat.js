@@ -130,8 +130,12 @@ function complain(error) {
   line.textContent = error.message || words.broken;
 }
 
+// What can be suggested before anybody was asked for more.
+const usual = composer.querySelector(".suggest")?.cloneNode(true);
+
 function add(html) {
   turns.querySelector(".welcome")?.remove();
+  if (usual) composer.querySelector(".suggest").replaceWith(usual.cloneNode(true));
   const article = element(html);
   turns.append(article);
   if (article.dataset.stream) follow(article);
@@ -231,10 +235,28 @@ document.querySelector("form.halt")?.addEventListener("submit", async (event) =>
   await send(event.target.action, { seal }, { quiet: true });
 });
 
-document.querySelector(".suggest")?.addEventListener("click", (event) => {
-  if (event.target.tagName !== "BUTTON") return;
-  box.value = event.target.textContent;
-  composer.requestSubmit();
+// What could be asked next fills the box; whoever wants it sends it.
+composer.addEventListener("click", (event) => {
+  const button = event.target.closest(".suggest button[name=q]");
+  if (!button) return;
+  event.preventDefault();
+  box.value = button.value;
+  working();
+  box.focus();
+});
+
+document.getElementById("suggest")?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const button = event.submitter;
+  button.disabled = true;
+  const response = await send(event.target.action, { seal }, { quiet: true }).catch(() => null);
+  button.disabled = false;
+  const type = response?.headers.get("content-type") ?? "";
+  // Another question may have been asked meanwhile: then there is no such button any more.
+  if (!response || !type.startsWith("text/html") || !button.isConnected) return;
+  composer.querySelector(".suggest").replaceWith(element(await response.text()));
+  working();
+  composer.querySelector(".suggest:not([hidden]) button")?.focus();
 });
 
 for (const article of turns.querySelectorAll("[data-stream]")) follow(article);

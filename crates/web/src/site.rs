@@ -74,6 +74,7 @@ fn pages() -> Table {
         .post("/dialogs/{dialog}/engine", chat::choose)
         .post("/dialogs/{dialog}/stop", chat::stop)
         .post("/dialogs/{dialog}/turns", chat::say)
+        .post("/dialogs/{dialog}/suggestions", chat::suggest::suggest)
         .get("/dialogs/{dialog}/turns/{turn}/stream", chat::stream::stream)
         .post("/dialogs/{dialog}/turns/{turn}/again", chat::again)
         .post("/dialogs/{dialog}/turns/{turn}/instead", chat::instead)

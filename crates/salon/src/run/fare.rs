@@ -48,11 +48,7 @@ impl Asker {
                 own.unwrap_or_else(|| CallId::new(format!("{}.{later}", turn.id)))
             }
         };
-        let chat = match &dialog.channel {
-            Channel::Telegram { bot, chat } => Some(format!("{bot}:{chat}")),
-            Channel::Api => None,
-        };
-        let asking = Asking { turn: turn.id.clone(), chat, run: false };
+        let asking = Asking { turn: turn.id.clone(), chat: chat_of(dialog), run: false };
         Ok(Asker { caller: Arc::new(caller(salon, payload, turn).await?), asking, call })
     }
 
@@ -62,6 +58,14 @@ impl Asker {
             self.caller = Arc::new(Caller { scopes: Scopes::default(), ..(*self.caller).clone() });
         }
         self
+    }
+}
+
+/// The chat that a dialog is held in, as limits know it.
+pub(super) fn chat_of(dialog: &Dialog) -> Option<String> {
+    match &dialog.channel {
+        Channel::Telegram { bot, chat } => Some(format!("{bot}:{chat}")),
+        Channel::Api => None,
     }
 }
 

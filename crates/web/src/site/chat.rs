@@ -4,6 +4,7 @@
 //! [`stream`] goes on with it live.
 
 pub(crate) mod stream;
+pub(crate) mod suggest;
 
 use std::collections::BTreeMap;
 
@@ -31,6 +32,7 @@ use super::shell::{Shell, grouped, page as shown, page_as};
 use super::visitor::{Filled, Visitor, is_seal, stale};
 use super::{broken, missing, refuse, see};
 use crate::Web;
+use suggest::Next;
 
 /// Turns on one page.
 const PAGE: i64 = 30;
@@ -57,8 +59,18 @@ struct ChatPage {
     request: String,
     draft: String,
     wrong: Option<String>,
+    /// HTML: what could be asked next.
+    next: String,
     script: &'static str,
     cost: i64,
+}
+
+/// What a page has of the form that came before it.
+#[derive(Default)]
+struct Kept {
+    draft: String,
+    wrong: Option<String>,
+    next: Option<Next>,
 }
 
 impl ChatPage {
@@ -68,10 +80,6 @@ impl ChatPage {
 
     fn styles(&self) -> [&'static str; 3] {
         Style::ALL.map(Style::as_str)
-    }
-
-    fn suggestions(&self) -> [String; 3] {
-        ["simpler", "example", "short"].map(|word| self.shell.t(&format!("chat.suggest.{word}")))
     }
 }
 
@@ -261,6 +269,7 @@ async fn empty(
         request: web.salon.clock.id(),
         draft,
         wrong,
+        next: String::new(),
         script: &super::assets::CHAT.path,
         cost: 0,
         shell,
@@ -276,7 +285,8 @@ pub(crate) async fn page(
     Visitor(visit): Visitor,
 ) -> Response {
     let shell = shell_of(&web, &visit, &headers).noticing(place.done.as_deref());
-    show(&web, &visit, shell, &DialogId::new(dialog), place.before, StatusCode::OK, (String::new(), None)).await
+    let kept = Kept { draft: place.q.unwrap_or_default(), ..Kept::default() };
+    show(&web, &visit, shell, &DialogId::new(dialog), place.before, StatusCode::OK, kept).await
 }
 
 async fn show(
@@ -286,12 +296,12 @@ async fn show(
     id: &DialogId,
     before: Option<i64>,
     status: StatusCode,
-    (draft, wrong): (String, Option<String>),
+    kept: Kept,
 ) -> Response {
     let refused = shell.clone();
     let made = async {
         let Some(shelved) = web.salon.find_shelved(&visit.caller, id).await? else { return Ok(None) };
-        let page = compose(web, visit, shell, shelved, before, draft, wrong).await?;
+        let page = compose(web, visit, shell, shelved, before, kept).await?;
         Ok(Some(page))
     };
     match made.await {
@@ -307,8 +317,7 @@ async fn compose(
     shell: Shell,
     shelved: Shelved,
     before: Option<i64>,
-    draft: String,
-    wrong: Option<String>,
+    Kept { draft, wrong, next }: Kept,
 ) -> salon_store::Result<ChatPage> {
     let dialog = &shelved.dialog;
     let mut tx = web.salon.store.read().await?;
@@ -325,6 +334,7 @@ async fn compose(
         shown.push(Shown { brought: with.collect(), others, ..turn_shown(&shell, turn, &reply, cost) });
     }
     drop(tx);
+    let is_working = shown.iter().any(|turn: &Shown| turn.is_open);
     let mut engines = engines(web, visit).await;
     if !engines.contains(&dialog.engine) {
         // It may be gone, and still is what answers here until somebody chooses.
@@ -345,6 +355,7 @@ async fn compose(
         request: web.salon.clock.id(),
         draft,
         wrong,
+        next: next.unwrap_or_default().shown(&shell, &web.salon, dialog, is_working),
         script: &super::assets::CHAT.path,
         cost: costs.iter().map(|(_, micros)| micros).sum(),
         shell,
@@ -399,17 +410,19 @@ fn failure(shell: &Shell, turn: &Turn, reply: &Reply) -> Option<String> {
     match turn.state {
         TurnState::Stopped => Some(shell.t("chat.stopped")),
         TurnState::Failed => Some(match &reply.state {
-            ReplyState::Failed { code, message } => match Overrun::parse(message) {
-                Some(overrun) => over_limit(shell, &overrun),
-                None => salon_core::failure::said(shell.lang, code, message),
-            },
-            // What has failed before its page is made is shown without its log.
-            _ => match turn.error.as_deref().and_then(Overrun::parse) {
-                Some(overrun) => over_limit(shell, &overrun),
-                None => turn.error.clone().unwrap_or_else(|| shell.t("chat.failed")),
-            },
+            ReplyState::Failed { code, message } => failed_with(shell, code, message),
+            // Its log could not be read.
+            _ => shell.t("chat.failed"),
         }),
         _ => None,
+    }
+}
+
+/// A failure in the reader's language.
+fn failed_with(shell: &Shell, code: &str, message: &str) -> String {
+    match Overrun::parse(message) {
+        Some(overrun) => over_limit(shell, &overrun),
+        None => salon_core::failure::said(shell.lang, code, message),
     }
 }
 
@@ -494,8 +507,8 @@ pub(crate) async fn say(
         Ok(question) => question,
         Err(why) if wants_part(&headers) => return crate::error::plain(StatusCode::UNPROCESSABLE_ENTITY, &why),
         Err(why) => {
-            let wrong = (saying.text, Some(why));
-            return show(&web, &visit, shell, &id, None, StatusCode::UNPROCESSABLE_ENTITY, wrong).await;
+            let kept = Kept { draft: saying.text, wrong: Some(why), next: None };
+            return show(&web, &visit, shell, &id, None, StatusCode::UNPROCESSABLE_ENTITY, kept).await;
         }
     };
     said(&web, &visit, shell, &headers, &id, question).await
@@ -526,7 +539,7 @@ async fn said(
     if wants_part(headers) {
         return crate::error::plain(status, &why);
     }
-    show(web, visit, shell, id, None, status, (draft, Some(why))).await
+    show(web, visit, shell, id, None, status, Kept { draft, wrong: Some(why), next: None }).await
 }
 
 /// A question with its files, or what is wrong with it.
@@ -740,8 +753,8 @@ pub(crate) async fn branch(
     let shell = shell_of(&web, &visit, &headers);
     let id = DialogId::new(dialog);
     if let Some(code) = fault(&saying.text) {
-        let wrong = (saying.text, Some(shell.wrong(code)));
-        return show(&web, &visit, shell, &id, None, StatusCode::UNPROCESSABLE_ENTITY, wrong).await;
+        let kept = Kept { draft: saying.text, wrong: Some(shell.wrong(code)), next: None };
+        return show(&web, &visit, shell, &id, None, StatusCode::UNPROCESSABLE_ENTITY, kept).await;
     }
     let new = async {
         let Some(turn) = web.salon.find_turn_of(&visit.caller, &id, &TurnId::new(turn)).await? else { return Ok(None) };
