@@ -398,6 +398,31 @@ async fn where_nobody_stands_behind_an_engine_a_button_asks_somebody_else_the_sa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_failed_before_its_page_is_made_is_told_in_ones_language() {
+    let stage = Stage::open().await;
+    let mut alice = stage.alice().await;
+    let path = alice.says("hello").await;
+    assert_eq!(alice.post(&format!("{path}/engine"), &[("engine", "claude")]).await.status, 303);
+    let turns = format!("{path}/turns");
+    let form = [("text", "Where do storks fly?"), ("request", "01J00000000000000000000001")];
+    assert_eq!(alice.post(&turns, &form).await.status, 303);
+    alice.answered(&path).await;
+    // The script sends it once more, and is given the turn that has failed meanwhile.
+    let seal = alice.seal.clone();
+    let form = [form[0], form[1], ("seal", &seal)];
+    let part = [("sec-fetch-site", "same-origin"), ("x-salon-part", "1")];
+    for (lang, word) in [("ru", "песочницы"), ("ko", "샌드박스"), ("en", "not run without a sandbox")] {
+        assert_eq!(alice.post("/account/taste", &[("lang", lang)]).await.status, 303);
+        let part = alice.post_as(&turns, &form, &part).await;
+        assert_eq!(part.status, 200, "{}", part.body);
+        assert!(part.body.contains(word), "{lang}: {}", part.body);
+        assert_eq!(part.body.contains("installed"), lang == "en", "{lang}: {}", part.body);
+        assert!(part.body.contains("value=\"parrot\""), "somebody else can be asked: {}", part.body);
+    }
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_somebody_elses_looks_like_nothing() {
     let stage = Stage::open().await;
     let mut alice = stage.alice().await;

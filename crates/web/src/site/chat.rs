@@ -645,8 +645,10 @@ fn wants_part(headers: &HeaderMap) -> bool {
 async fn part(web: &Web, visit: &Visit, shell: &Shell, id: &DialogId, turn: &TurnId) -> Response {
     match web.salon.find_turn_of(&visit.caller, id, turn).await {
         Ok(Some(turn)) => {
-            let brought = brought(web, &turn.id).await;
-            let shown = Shown { brought, ..turn_shown(shell, turn, &Reply::default(), 0) };
+            // It may have failed already, and only its log says how.
+            let reply = replied(web, &turn.id).await;
+            let (brought, others) = (brought(web, &turn.id).await, others(web, visit, &turn, &reply));
+            let shown = Shown { brought, others, ..turn_shown(shell, turn, &reply, 0) };
             let place = HeaderValue::from_str(&format!("/dialogs/{id}"));
             let mut response = Html(shown.render().unwrap_or_default()).into_response();
             if let Ok(place) = place {
@@ -657,6 +659,12 @@ async fn part(web: &Web, visit: &Visit, shell: &Shell, id: &DialogId, turn: &Tur
         Ok(None) => missing(shell),
         Err(error) => broken(shell, &error),
     }
+}
+
+/// What a turn's log says so far; nothing if it cannot be read.
+async fn replied(web: &Web, turn: &TurnId) -> Reply {
+    let events = async { web.salon.store.read().await?.list_events(turn, 0, i64::from(u16::MAX)).await };
+    Reply::fold(&events.await.unwrap_or_default())
 }
 
 /// The pictures that came with a question; an answer is shown without them if they cannot be had.
