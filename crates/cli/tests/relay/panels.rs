@@ -356,6 +356,46 @@ async fn a_turns_voices_stand_in_its_log_with_what_they_cost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_told_the_voices_beside_the_answer() {
+    let stage = stage().await;
+    let open = json!({ "metadata": {} });
+    let session: Value = stage.post("/api/sessions", &open).await.json().await.unwrap();
+    let ask = |text: &str| json!({ "session_id": session["session_id"], "message": text, "model": "panel:always" });
+    let told = async |query: &str| {
+        let text = stage.post(&format!("/api/chat/stream{query}"), &ask("Hi [[words=9]]")).await.text().await.unwrap();
+        text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect::<Vec<Value>>()
+    };
+    let frames = told("").await;
+    let of = |kind: &'static str| frames.iter().filter(move |frame| frame["type"] == kind);
+    let seats: Vec<_> = of("seated").flat_map(|frame| frame["seats"].as_array().unwrap()).collect();
+    assert_eq!((seats.len(), &seats[1]["part"]), (4, &json!("critic")), "{frames:?}");
+    let mut ended: Vec<_> = of("voice_ended").map(|frame| frame["speaker"].as_str().unwrap()).collect();
+    ended[1..3].sort_unstable();
+    assert_eq!(ended, ["Solver", "Checker", "Critic", "Synth"]);
+    assert!(of("voice_ended").all(|frame| frame["micros"].as_i64().unwrap() > 0), "{frames:?}");
+    let of_critic = of("voice_text").filter(|frame| frame["speaker"] == "Critic");
+    let said: String = of_critic.filter_map(|frame| frame["content"].as_str()).collect();
+    assert_eq!(said.split_whitespace().count(), 9, "{frames:?}");
+    let answer: String = of("token").filter_map(|frame| frame["content"].as_str()).collect();
+    assert_eq!(answer.split_whitespace().count(), 9, "the answer alone is its words: {frames:?}");
+
+    let mut kinds: Vec<_> = told("?frames=chunk").await.iter().map(|frame| frame["type"].to_string()).collect();
+    kinds.dedup();
+    assert_eq!(kinds, ["\"start\"", "\"chunk\"", "\"complete\""], "the oldest clients are told what they know");
+
+    let whole: Value = stage.post("/api/chat", &ask("Hi [[words=9]]")).await.json().await.unwrap();
+    let voices = whole["voices"].as_array().unwrap();
+    assert_eq!(voices.len(), 4, "{whole}");
+    let synth = voices.iter().find(|voice| voice["part"] == "synth").unwrap();
+    assert_eq!((&synth["answers"], &synth["content"]), (&json!(true), &json!("")));
+    let critic = voices.iter().find(|voice| voice["part"] == "critic").unwrap();
+    assert_eq!(critic["content"].as_str().unwrap().split_whitespace().count(), 9, "{whole}");
+    let plain = json!({ "session_id": session["session_id"], "message": "Hi", "model": "gpt" });
+    let plain: Value = stage.post("/api/chat", &plain).await.json().await.unwrap();
+    assert_eq!(plain.get("voices"), None, "{plain}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_identifies_people_does_not_leave_where_the_team_says_so() {
     let (mock, stage) = with_a_bot("gpt").await;
     let store = &stage.house.salon.store;

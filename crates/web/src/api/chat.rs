@@ -11,7 +11,7 @@ use salon::idempotency::Key;
 use salon::relay::Refused;
 use salon::sessions::{Asked, Frames, Question};
 use salon_core::people::Role;
-use salon_core::{DialogId, Refusal, Reply, ReplyState, TurnId, Wishes};
+use salon_core::{DialogId, Refusal, Reply, ReplyState, TurnId, Voice, VoiceState, Wishes};
 use salon_store::Request as Named;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ async fn answered(web: &Web, turn: &TurnId) -> Said {
     // Its session was deleted while it was being answered.
     let turn = turn.ok_or_else(|| No::missing("answer any more"))?;
     let answer = Message::answer(&turn);
-    let shown = json!({
+    let mut shown = json!({
         "message_id": answer.id(),
         "role": "assistant",
         "content": reply.text,
@@ -71,7 +71,30 @@ async fn answered(web: &Web, turn: &TurnId) -> Said {
         "token_usage": answer.usage(),
         "rag_context": null,
     });
+    if !reply.voices.is_empty() {
+        shown["voices"] = reply.voices.iter().map(voice).collect();
+    }
     Ok(Json(shown).into_response())
+}
+
+/// What somebody of a panel said, and what it took. Whoever gave the answer has no words here.
+fn voice(voice: &Voice) -> Value {
+    let failed = match &voice.state {
+        VoiceState::Failed(why) => Some(why),
+        VoiceState::Speaking | VoiceState::Spoke => None,
+    };
+    json!({
+        "speaker": voice.speaker,
+        "part": voice.part,
+        "model": voice.model,
+        "round": voice.round,
+        "content": voice.text,
+        "answers": voice.answers,
+        "tokens_in": voice.tokens_in,
+        "tokens_out": voice.tokens_out,
+        "micros": voice.micros,
+        "failed": failed,
+    })
 }
 
 /// What a failed turn is to whoever waits for it.

@@ -11,7 +11,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use salon::sessions::Frames as Dialect;
-use salon_core::{Event, Note, Reply, Stamped, TurnId};
+use salon_core::{Event, Note, Reply, Seat, Stamped, TurnId};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -170,12 +170,41 @@ impl Teller {
             Event::Note(Note::Steered { steer, text }) => {
                 Some(json!({ "type": "steered", "steer": steer, "text": text }))
             }
-            Event::Note(_) | Event::Thread { .. } | Event::Usage(_) => None,
+            Event::Note(note) => self.of_panel(note),
+            Event::Thread { .. } | Event::Usage(_) => None,
         };
         match frame.filter(|_| stamped.seq > self.after) {
             Some(frame) => format!("id: {}-{}\ndata: {frame}\n\n", self.turn, stamped.seq).into_bytes(),
             None => Vec::new(),
         }
+    }
+
+    /// What a panel tells beside its answer. The clients that read chunks are the oldest, and are told what they know.
+    fn of_panel(&self, note: &Note) -> Option<Value> {
+        if self.dialect == Dialect::Chunk {
+            return None;
+        }
+        Some(match note {
+            Note::Seated { panel, seats, most_micros, ceiling_micros } => json!({
+                "type": "seated", "panel": panel, "most_micros": most_micros, "ceiling_micros": ceiling_micros,
+                "seats": seats.iter().map(|Seat { speaker, part, model }| {
+                    json!({ "speaker": speaker, "part": part, "model": model })
+                }).collect::<Vec<_>>(),
+            }),
+            Note::Gate { several, why } => json!({ "type": "gate", "several": several, "why": why }),
+            Note::VoiceBegan { speaker, round, model } => {
+                json!({ "type": "voice_began", "speaker": speaker, "round": round, "model": model })
+            }
+            Note::VoiceText { speaker, round, text } => {
+                json!({ "type": "voice_text", "speaker": speaker, "round": round, "content": text })
+            }
+            Note::VoiceEnded { speaker, round, tokens_in, tokens_out, micros, answers, failed } => json!({
+                "type": "voice_ended", "speaker": speaker, "round": round, "tokens_in": tokens_in,
+                "tokens_out": tokens_out, "micros": micros, "answers": answers, "failed": failed,
+            }),
+            Note::CutShort { why } => json!({ "type": "cut_short", "why": why }),
+            _ => return None,
+        })
     }
 
     fn piece(&self, text: &str) -> Value {
@@ -298,6 +327,52 @@ mod tests {
             told(0, Dialect::Token, &[(1, started()), (1, steered)]),
             [r#"id: t-2 data: {"type":"steered","steer":"01J","text":"and south"}"#]
         );
+    }
+
+    #[test]
+    fn voices_are_frames_of_their_own_and_the_oldest_clients_have_none() {
+        let speaker = || "Critic".to_owned();
+        let seats = vec![Seat { speaker: speaker(), part: "critic".to_owned(), model: "claude".to_owned() }];
+        let notes = [
+            Note::Seated { panel: "council".to_owned(), seats, most_micros: 9, ceiling_micros: 20 },
+            Note::Gate { several: true, why: "risk".to_owned() },
+            Note::VoiceBegan { speaker: speaker(), round: 1, model: "claude".to_owned() },
+            Note::VoiceText { speaker: speaker(), round: 1, text: "no\n\ndata: x".to_owned() },
+            Note::VoiceEnded {
+                speaker: speaker(),
+                round: 1,
+                tokens_in: 3,
+                tokens_out: 4,
+                micros: 5,
+                answers: false,
+                failed: None,
+            },
+            Note::CutShort { why: "ceiling".to_owned() },
+        ];
+        let mut log = vec![(1, started())];
+        log.extend(notes.map(|note| (1, Event::Note(note))));
+        log.extend([(1, text("two")), (1, Event::Done)]);
+        let told_to_others = told(0, Dialect::Token, &log);
+        assert_eq!(
+            told_to_others[..6],
+            [
+                r#"id: t-2 data: {"type":"seated","panel":"council","most_micros":9,"ceiling_micros":20,"seats":[{"speaker":"Critic","part":"critic","model":"claude"}]}"#,
+                r#"id: t-3 data: {"type":"gate","several":true,"why":"risk"}"#,
+                r#"id: t-4 data: {"type":"voice_began","speaker":"Critic","round":1,"model":"claude"}"#,
+                r#"id: t-5 data: {"type":"voice_text","speaker":"Critic","round":1,"content":"no\n\ndata: x"}"#,
+                r#"id: t-6 data: {"type":"voice_ended","speaker":"Critic","round":1,"tokens_in":3,"tokens_out":4,"micros":5,"answers":false,"failed":null}"#,
+                r#"id: t-7 data: {"type":"cut_short","why":"ceiling"}"#,
+            ]
+        );
+        assert_eq!(told_to_others.len(), 8);
+        assert_eq!(
+            told(0, Dialect::Chunk, &log),
+            [
+                r#"id: t-8 data: {"type":"chunk","content":"two","accumulated":"two","token_count":1}"#,
+                r#"id: t-9 data: {"type":"complete","full_response":"two","total_tokens":1}"#,
+            ]
+        );
+        assert_eq!(told(6, Dialect::Token, &log)[0], told_to_others[5], "whoever comes back is not told again");
     }
 
     #[test]
