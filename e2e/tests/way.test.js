@@ -174,6 +174,7 @@ test("two people go the whole way, from the first run to the block", async () =>
     }
     assert.ok(said.every((words) => words.trim().split(/\s+/).length === 24), `each says what it was asked for: ${said.join(" | ")}`);
     assert.equal(new Set(said).size, VOICES.length, "each says something of its own");
+    await panel.locator(".voice", { has: page.getByText("Deciding who is asked", { exact: true }) }).getByText(/^gate · /).waitFor();
     const asked = (await house.asked()).slice(before);
     assert.deepEqual(asked.map(({ model }) => model).sort(), ["mock-checker", "mock-critic", "mock-gate", "mock-solver", "mock-synth"]);
     assert.ok(asked.every(({ key }) => key.endsWith(KEY)));

@@ -12,7 +12,8 @@ pub(super) fn at_work(reply: &Reply, lang: Lang) -> Option<String> {
     // Whoever writes the answer is seen to write it.
     let panel = reply.panel.as_ref().filter(|_| reply.text.is_empty() && !reply.voices.is_empty())?;
     let line = |voice: &Voice| {
-        let holes = [("speaker", voice.speaker.as_str())];
+        let name = name(voice, lang);
+        let holes = [("speaker", name.as_str())];
         match &voice.state {
             VoiceState::Speaking => lang.say("reply.voice.speaking", &holes),
             VoiceState::Spoke => lang.say("reply.voice.spoke", &holes),
@@ -31,7 +32,7 @@ pub(super) fn at_work(reply: &Reply, lang: Lang) -> Option<String> {
 pub(super) fn append(answer: &mut Formatted, reply: &Reply, lang: Lang) {
     let Some(panel) = reply.panel.as_ref().filter(|_| reply.voices.len() > 1) else { return };
     let total: i64 = reply.voices.iter().map(|voice| voice.micros).sum();
-    let each = reply.voices.iter().map(|voice| format!("{} {}", voice.speaker, cost(voice.micros)));
+    let each = reply.voices.iter().map(|voice| format!("{} {}", name(voice, lang), cost(voice.micros)));
     let each = each.collect::<Vec<_>>().join(" · ");
     let mut line = lang.say("reply.voices", &[("panel", &panel.panel), ("each", &each), ("total", &cost(total))]);
     if let Some(why) = panel.cut_short.as_ref().and_then(|why| lang.find(&format!("reply.cut_short.{why}"), &[])) {
@@ -48,7 +49,7 @@ pub(super) fn append(answer: &mut Formatted, reply: &Reply, lang: Lang) {
         if short.len() < text.len() {
             short.push('…');
         }
-        format!("{}: {short}", voice.speaker)
+        format!("{}: {short}", name(voice, lang))
     });
     let said = said.collect::<Vec<_>>().join("\n\n");
     let mut quoted = Formatted::default();
@@ -60,6 +61,14 @@ pub(super) fn append(answer: &mut Formatted, reply: &Reply, lang: Lang) {
     let (offset, length) = (answer.len_utf16() as i64, len_utf16(&quoted.text) as i64);
     answer.text.push_str(&quoted.text);
     answer.entities.push(Entity::new(EntityKind::ExpandableBlockquote, offset, length));
+}
+
+/// What somebody is called. Whoever decides has no name of its own, and perhaps a model that is called gate.
+fn name(voice: &Voice, lang: Lang) -> String {
+    match voice.part.as_str() {
+        "gate" => lang.say("reply.voice.gate", &[]),
+        _ => voice.speaker.clone(),
+    }
 }
 
 fn cost(micros: i64) -> String {
@@ -101,6 +110,8 @@ mod tests {
         ]);
         let lines = "👥 law: at most $0.02\n✅ Ann\n💬 Ben is at it …\n⚠️ Eve";
         assert_eq!(at_work(&reply, Lang::En).as_deref(), Some(lines));
+        reply.voices = vec![Voice { part: "gate".into(), ..voice("gate", VoiceState::Spoke, "MULTI") }];
+        assert_eq!(at_work(&reply, Lang::En).as_deref(), Some("👥 law: at most $0.02\n✅ Who is asked"));
         reply.text.push('4');
         assert_eq!(at_work(&reply, Lang::En), None);
     }

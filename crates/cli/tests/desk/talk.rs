@@ -147,5 +147,6 @@ async fn what_was_said_is_looked_through_exported_and_closed() {
     admin.get("/admin?start=2030-01-01&end=2020-01-01").await.is(200);
     admin.get("/admin?days=many").await.is(200);
     admin.get("/admin/stats?period=day").await.is(200);
+    admin.get("/admin").await.is(200).says("<h1>Overview of ");
     stage.close().await;
 }

@@ -14,7 +14,7 @@ use super::clerk::Desk;
 use crate::Web;
 use crate::site::chart::{Bar, bars, ranks};
 use crate::site::shell::{Shell, grouped, page as shown};
-use crate::site::usage::{Asked, Span, used_by_day};
+use crate::site::usage::{Asked, Span, calls_by_day, used_by_day};
 
 const LISTED: i64 = 200;
 /// Bars of a chart that is not by day.
@@ -57,12 +57,7 @@ pub(crate) async fn page(State(web): State<Web>, Query(asked): Query<Asked>, des
     let people: Vec<(UserUsage, Option<String>)> =
         people.into_iter().map(|used| (used.clone(), names.get(&used.user).cloned())).collect();
     let by_day = used_by_day(&days, &span, &desk.caller.zone, &shell.t("usage.chart"));
-    let calls = days.iter().map(|day| Bar {
-        label: day.day[5..].to_owned(),
-        value: day.usage.calls,
-        shown: grouped(day.usage.calls),
-    });
-    let calls_by_day = bars(&calls.collect::<Vec<_>>(), &shell.t("desk.stats.calls_chart"));
+    let calls_by_day = calls_by_day(&days, &span, &desk.caller.zone, &shell.t("desk.stats.calls_chart"));
     let of = |label: &str, usage: &Usage| {
         let by_money = used.micros > 0;
         let value = if by_money { usage.micros } else { usage.tokens.total() };

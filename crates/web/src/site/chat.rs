@@ -120,6 +120,11 @@ impl Voices<'_> {
         self.reply.voices.iter().map(|voice| (voice, blocks(&voice.text).concat())).collect()
     }
 
+    /// Whoever decides has no name of its own, and perhaps a model that is called gate.
+    fn name(&self, voice: &Voice) -> String {
+        if voice.part == "gate" { self.shell.t("part.gate") } else { voice.speaker.clone() }
+    }
+
     fn speaks(&self, voice: &Voice) -> bool {
         voice.state == VoiceState::Speaking
     }

@@ -5,7 +5,7 @@ use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use salon::logins::Visit;
-use salon_core::limit::{Measure, Period, Scope, Window};
+use salon_core::limit::{Measure, Period, Scope, Window, Zone};
 use salon_core::{Micros, Time};
 use salon_store::ledger::{DayUsage, ModelUsage, Usage, UsageFilter};
 use serde::Deserialize;
@@ -131,8 +131,30 @@ async fn look(web: &Web, visit: &Visit, shell: Shell, span: Span) -> salon_store
     Ok(UsagePage { shell, span, used, models, days, chart, limits })
 }
 
-/// A bar for every day of a span, the newest days if there are too many: what was spent, or else how many tokens.
-pub(crate) fn used_by_day(days: &[DayUsage], span: &Span, zone: &salon_core::limit::Zone, title: &str) -> String {
+/// A bar for every day of a span: what was spent, or else how many tokens.
+pub(crate) fn used_by_day(days: &[DayUsage], span: &Span, zone: &Zone, title: &str) -> String {
+    // Where nothing costs anything, tokens tell more.
+    let by_money = days.iter().any(|day| day.usage.micros > 0);
+    let told = |usage: &Usage| match by_money {
+        true => (usage.micros, format!("${}", Micros(usage.micros))),
+        false => (usage.tokens.total(), super::shell::grouped(usage.tokens.total())),
+    };
+    every_day(days, span, zone, title, told)
+}
+
+/// The same: how many calls.
+pub(crate) fn calls_by_day(days: &[DayUsage], span: &Span, zone: &Zone, title: &str) -> String {
+    every_day(days, span, zone, title, |usage| (usage.calls, super::shell::grouped(usage.calls)))
+}
+
+/// A bar for every day of a span, also for those on which nothing was used; the newest days if there are too many.
+fn every_day(
+    days: &[DayUsage],
+    span: &Span,
+    zone: &Zone,
+    title: &str,
+    told: impl Fn(&Usage) -> (i64, String),
+) -> String {
     let mut all = Vec::new();
     let mut at = span.window.end;
     while at > span.window.start && all.len() < CHARTED {
@@ -141,14 +163,9 @@ pub(crate) fn used_by_day(days: &[DayUsage], span: &Span, zone: &salon_core::lim
         all.push(day);
     }
     all.reverse();
-    // Where nothing costs anything, tokens tell more.
-    let by_money = days.iter().any(|day| day.usage.micros > 0);
     let bar = |day: &String| {
         let usage = days.iter().find(|known| known.day == *day).map(|known| known.usage).unwrap_or_default();
-        let (value, shown) = match by_money {
-            true => (usage.micros, format!("${}", Micros(usage.micros))),
-            false => (usage.tokens.total(), super::shell::grouped(usage.tokens.total())),
-        };
+        let (value, shown) = told(&usage);
         Bar { label: day[5..].to_owned(), value, shown }
     };
     bars(&all.iter().map(bar).collect::<Vec<_>>(), title)
@@ -191,8 +208,6 @@ pub(crate) fn quantity(measure: Measure, amount: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use salon_core::limit::Zone;
-
     use super::*;
 
     const NOON: Time = Time(1_769_860_800_000); // 2026-01-31 12:00 in UTC.
@@ -219,5 +234,9 @@ mod tests {
         let asked = Asked { days: Some("7".to_owned()), ..Asked::default() };
         let svg = used_by_day(&[], &asked.span(&Zone::utc(), NOON), &Zone::utc(), "x");
         assert_eq!(svg.matches("class=\"bar\"").count(), 7);
+        let used = DayUsage { day: "2026-01-29".to_owned(), usage: Usage { calls: 5, ..Usage::default() } };
+        let svg = calls_by_day(&[used], &asked.span(&Zone::utc(), NOON), &Zone::utc(), "x");
+        assert_eq!(svg.matches("class=\"bar\"").count(), 7);
+        assert!(svg.contains("<title>01-29: 5</title>") && svg.contains("<title>01-30: 0</title>"), "{svg}");
     }
 }
