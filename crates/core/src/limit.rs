@@ -73,6 +73,24 @@ impl Amounts {
     }
 }
 
+impl std::ops::Add for Amounts {
+    type Output = Amounts;
+
+    fn add(self, other: Amounts) -> Amounts {
+        Amounts {
+            micros: self.micros.saturating_add(other.micros),
+            tokens: self.tokens.saturating_add(other.tokens),
+            requests: self.requests.saturating_add(other.requests),
+        }
+    }
+}
+
+impl std::iter::Sum for Amounts {
+    fn sum<I: Iterator<Item = Amounts>>(all: I) -> Amounts {
+        all.fold(Amounts::default(), std::ops::Add::add)
+    }
+}
+
 /// Whose use a limit is about. The order is the one in which limits are asked, the narrowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {

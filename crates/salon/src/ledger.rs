@@ -117,6 +117,27 @@ pub struct Quote {
     pub deadline: Time,
     /// What will be asked first. It is written down in the same commit, so that there is one before the first byte.
     pub first: Option<Attempt>,
+    /// What it is a share of, if several calls are agreed to as one.
+    #[serde(default)]
+    pub share: Option<Box<Share>>,
+}
+
+/// A call's place among several to which an administrator agrees, or not, as to one: those of a panel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Share {
+    /// It is the first. Where somebody has to agree, it is to all of them, under a number of their own.
+    First { of: CallId, model: String, most: Amounts },
+    /// A later one. It takes from what is set aside for all of them, if something is. Nobody is asked about it alone.
+    Of(CallId),
+}
+
+impl Share {
+    fn of(&self) -> &CallId {
+        match self {
+            Share::First { of, .. } | Share::Of(of) => of,
+        }
+    }
 }
 
 /// What a call took in the end.

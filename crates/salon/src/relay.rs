@@ -42,7 +42,7 @@ use crate::catalog::{Ability, Access as Keyed, Catalog, Destination, KeyFrom, Mo
 use crate::crowd::Crowd;
 use crate::engines::Choice;
 use crate::idempotency::Requests;
-use crate::ledger::{Book, Granted, NotReserved, Payer};
+use crate::ledger::{Book, Granted, NotReserved, Payer, Share};
 use crate::vault::Origin;
 
 pub use crate::catalog::Listed;
@@ -118,6 +118,8 @@ pub struct Ask {
     pub body: Bytes,
     /// The turn that is answered, where the call is made for one.
     pub turn: Option<Asking>,
+    /// Its place among the calls of a panel.
+    pub share: Option<Box<Share>>,
 }
 
 /// A turn that asks a model.
@@ -427,11 +429,11 @@ impl Relay {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Most {
     tokens: Tokens,
-    pub(crate) micros: Micros,
+    micros: Micros,
 }
 
 impl Most {
-    fn amounts(&self) -> Amounts {
+    pub(crate) fn amounts(&self) -> Amounts {
         Amounts { micros: self.micros.0, tokens: self.tokens.total(), requests: 1 }
     }
 }

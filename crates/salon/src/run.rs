@@ -127,9 +127,11 @@ impl Job for RunTurn {
             Answers::Panel(name) => match panels::find(salon, &asker.caller, name).await? {
                 Some(found) => {
                     let mask = mask_of(&salon.store, &asker.caller.org).await?;
-                    let Asker { caller, asking, call } = asker;
+                    let Asker { caller, asking, call, asked } = asker;
                     let zone = caller.zone.clone();
-                    let asker = panel::Asker { caller, asking: Some(asking), call, mask };
+                    // What an earlier attempt asked has its numbers already.
+                    let asked = asked.then(|| format!("{}.{epoch}", run.turn.id));
+                    let asker = panel::Asker { caller, asking: Some(asking), call, asked, mask };
                     match Sitting::begin(&self.relay, asker, found, &brief).await {
                         Ok(sitting) => Boarding::Granted((Arc::new(sitting) as Arc<dyn Engine>, None)),
                         Err(NotBegun::Unpaid(not)) => Boarding::not(not, &zone, salon.clock.now())?,

@@ -181,7 +181,7 @@ async fn read(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Result
     let body = body::read(body, &head.headers, web.relay.settings().max_body).await?;
     let call = approved(&head.headers).unwrap_or_else(|| id.call());
     let turn = pass.map(|pass| pass.asking.clone());
-    Ok((Ask { id: call, wire, caller, outside, headers: head.headers, body, turn }, place))
+    Ok((Ask { id: call, wire, caller, outside, headers: head.headers, body, turn, share: None }, place))
 }
 
 /// Who calls. The one way in for every protocol, so that every header meets the same checks.

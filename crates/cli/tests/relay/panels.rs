@@ -449,3 +449,93 @@ async fn limits_hold_for_each_voice() {
     assert_eq!(stage.post(&path, &asked).await.status(), 429);
     assert_eq!(models(&stage).len(), 1);
 }
+
+/// A limit beyond which an administrator has to agree, for each person.
+async fn ask_beyond(stage: &Stage, requests: i64) {
+    let limit = salon_core::Limit {
+        id: salon_core::LimitId::new(stage.house.salon.clock.id()),
+        org: salon_core::OrgId::new("default"),
+        scope: salon_core::Scope::User,
+        subject: None,
+        measure: salon_core::Measure::Requests,
+        period: salon_core::Period::Day,
+        amount: requests,
+        policy: salon_core::Policy::Ask,
+        thresholds: vec![100],
+    };
+    assert!(stage.house.relay.book.add_limit(limit, &stage.house.salon.pen(Actor::Operator)).await.unwrap());
+}
+
+async fn held(stage: &Stage) -> Vec<salon_store::ledger::Call> {
+    let mut tx = stage.house.salon.store.read().await.unwrap();
+    tx.list_held(&salon_core::OrgId::new("default"), None, 9).await.unwrap()
+}
+
+/// What waits for an administrator, once something does.
+async fn waits(stage: &Stage) -> salon_store::ledger::Call {
+    let patience = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        match held(stage).await.as_slice() {
+            [] => assert!(tokio::time::Instant::now() < patience, "nothing waits"),
+            [call] => return call.clone(),
+            several => panic!("one question waits once: {several:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+}
+
+async fn approve(stage: &Stage, call: &salon_store::ledger::Call) {
+    let pen = stage.house.salon.pen(Actor::Operator);
+    assert!(stage.house.relay.book.approve(&call.payer.org, &call.id, &pen).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panel_that_waits_for_a_yes_goes_on_with_all_of_its_voices() {
+    let (mock, stage) = with_a_bot("panel:always").await;
+    // Enough for three of the four.
+    ask_beyond(&stage, 3).await;
+    mock.says(TOKEN, CHAT, ALICE, "Hi [[say:two storks]]");
+    let call = waits(&stage).await;
+    assert_eq!((call.model.as_str(), call.most.requests), ("salon/always", 4), "the whole quote is asked about");
+    assert!(models(&stage).is_empty(), "nobody is asked before");
+    approve(&stage, &call).await;
+    mock.wait_for_texts(TOKEN, CHAT, |texts| texts.iter().any(|text| text.starts_with("two storks"))).await;
+    assert_eq!(models(&stage).len(), 4);
+    assert_eq!(stage.used().await.calls, 4);
+    assert_eq!(held(&stage).await, [], "no voice waits by itself");
+    let mut tx = stage.house.salon.store.read().await.unwrap();
+    let whole = tx.find_call(&call.payer.org, &call.id).await.unwrap().unwrap();
+    drop(tx);
+    assert_eq!(whole.state.as_str(), "released", "what nobody took is given back");
+    assert_eq!(stage.house.relay.book.check().await.unwrap(), []);
+
+    // A no ends the next one.
+    mock.says(TOKEN, CHAT, ALICE, "And now? [[say:three storks]]");
+    let call = waits(&stage).await;
+    let pen = stage.house.salon.pen(Actor::Operator);
+    assert!(stage.house.relay.book.deny(&call.payer.org, &call.id, &pen).await.unwrap());
+    mock.wait_for_texts(TOKEN, CHAT, |texts| texts.iter().any(|text| text.contains("An administrator has to agree")))
+        .await;
+    assert_eq!(models(&stage).len(), 4);
+    mock.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panel_of_a_program_is_sent_again_once_somebody_agreed() {
+    let stage = stage().await;
+    ask_beyond(&stage, 3).await;
+    let (path, asked) = question("chat", "salon/always", "Hi [[words=9]]", false);
+    let refused = stage.post(&path, &asked).await;
+    assert_eq!(refused.status(), 429, "{}", refused.text().await.unwrap());
+    let call = waits(&stage).await;
+    approve(&stage, &call).await;
+    let again = [("x-salon-call", call.id.as_str())];
+    let answer = stage.post_as(&stage.key, &path, &asked, &again).await;
+    let status = answer.status();
+    let text = answer.text().await.unwrap();
+    assert_eq!(status, 200, "{text}");
+    assert_eq!((models(&stage).len(), stage.used().await.calls), (4, 4), "{text}");
+    assert_eq!(stage.post_as(&stage.key, &path, &asked, &again).await.status(), 409, "a yes is good once");
+    // A question to one alone fits; a panel with room for all of it is not asked about.
+    assert_eq!(held(&stage).await, []);
+}

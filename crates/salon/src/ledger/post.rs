@@ -18,7 +18,7 @@ mod ends;
 mod reserve;
 pub(super) mod whole;
 
-use super::{Attempt, Failed, Granted, NotReserved, Quote, Spent, Standing, Unknown};
+use super::{Attempt, Failed, Granted, NotReserved, Quote, Share, Spent, Standing, Unknown};
 
 /// Held calls of one person that are looked through for the same question.
 const HELD: i64 = 50;
@@ -75,6 +75,14 @@ impl Step {
             | Step::Settle { call, .. }
             | Step::Release { call, .. }
             | Step::Reap { call } => call,
+        }
+    }
+
+    /// All of what it reserves a share of.
+    fn of(&self) -> Option<&CallId> {
+        match self {
+            Step::Reserve { quote, .. } => quote.share.as_deref().map(Share::of),
+            _ => None,
         }
     }
 }
@@ -154,7 +162,8 @@ struct Known {
 
 impl<'a> Group<'a> {
     async fn read(tx: &mut Tx, post: &'a Post, limits: Arc<Limits>) -> Result<Group<'a>> {
-        let ids: BTreeSet<&CallId> = post.steps.iter().filter(|step| !is_attempt(step)).map(Step::call).collect();
+        let steps = post.steps.iter().filter(|step| !is_attempt(step));
+        let ids: BTreeSet<&CallId> = steps.flat_map(|step| std::iter::once(step.call()).chain(step.of())).collect();
         let ids: Vec<&CallId> = ids.into_iter().collect();
         let calls = tx.lock_calls(&ids).await?;
         let given_up: BTreeSet<&CallId> = post.steps.iter().filter_map(reaped).collect();

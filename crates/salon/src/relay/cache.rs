@@ -263,6 +263,7 @@ pub(super) async fn tell_again(relay: &Relay, ask: &Ask, head: &Head, kept: Kept
         most: Amounts { micros: 0, tokens: 0, requests: 1 },
         deadline: now + REAP_AFTER,
         first: None,
+        share: ask.share.clone(),
     };
     let mut reserved = relay.book.reserve(quote).await?;
     reserved.durable().await?;

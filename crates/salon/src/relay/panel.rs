@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::passing::{Passing, Waiting};
-use super::{Answer, Ask, NotBegun, Relay, Told, house, put, refuse};
+use super::{Answer, Ask, NotBegun, Relay, Told, WAITED, house, put, refuse};
 use crate::access::Caller;
 use crate::catalog::{Ability, Listed, Model};
 use crate::engines::{Answers, Choice, USUAL_MODEL};
@@ -121,7 +121,8 @@ pub(super) async fn begin(relay: &Arc<Relay>, ask: &Ask, head: &Head) -> Result<
         tracing::warn!(%error, "an organisation's mask cannot be read");
         refuse::ledger_away()
     })?;
-    let asker = Asker { caller: ask.caller.clone(), asking: ask.turn.clone(), call: ask.id.clone(), mask };
+    let asked = ask.headers.contains_key(&WAITED).then(|| ask.id.to_string());
+    let asker = Asker { caller: ask.caller.clone(), asking: ask.turn.clone(), call: ask.id.clone(), asked, mask };
     let sitting = Sitting::begin(relay, asker, panel, &brief).await?;
     Ok(Sat {
         relay: relay.clone(),

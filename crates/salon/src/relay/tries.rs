@@ -113,6 +113,7 @@ pub(super) async fn begin(
         most: most.amounts(),
         deadline: relay.salon.clock.now() + deadline.saturating_duration_since(Instant::now()) + REAP_AFTER,
         first: Some(attempt(&turn)),
+        share: calling.ask.share.clone(),
     };
     let reserved = relay.book.reserve(quote).await.map_err(NotBegun::Unpaid)?;
     Ok(Granted { calling, turns, turn, put, reserved })

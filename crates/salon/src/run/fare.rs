@@ -26,30 +26,33 @@ use crate::{Salon, Work};
 /// What is set aside for an answer: nobody says beforehand how long it will be.
 const USUAL_OUTPUT: i64 = 4_096;
 /// A turn that nobody has ended so long after its deadline is nobody's any more.
-const REAP_AFTER: Duration = Duration::from_secs(60);
+pub(super) const REAP_AFTER: Duration = Duration::from_secs(60);
 
 /// Who asked, and what the ledger calls this attempt to answer.
 pub(super) struct Asker {
     pub caller: Arc<Caller>,
     pub asking: Asking,
     pub call: CallId,
+    /// Whether an admin was asked about this call.
+    pub asked: bool,
 }
 
 impl Asker {
     pub async fn of(salon: &Salon, work: &Work, payload: &RunPayload, turn: &Turn, dialog: &Dialog) -> Result<Asker> {
         let epoch = work.lease.ticket.epoch;
         // An attempt that was cut off may have cost something, and nobody knows what. The next one is another call.
-        let call = match epoch {
-            1 => CallId::new(turn.id.as_str()),
+        let (call, asked) = match epoch {
+            1 => (CallId::new(turn.id.as_str()), false),
             later => {
                 // Unless it only waited for an admin: then it is the call that was decided about.
                 let decided = salon.store.read().await?.list_decided(&turn.id).await?;
                 let own = decided.into_iter().find(|call| is_attempt(turn, call));
-                own.unwrap_or_else(|| CallId::new(format!("{}.{later}", turn.id)))
+                let asked = own.is_some();
+                (own.unwrap_or_else(|| CallId::new(format!("{}.{later}", turn.id))), asked)
             }
         };
         let asking = Asking { turn: turn.id.clone(), chat: chat_of(dialog), run: false };
-        Ok(Asker { caller: Arc::new(caller(salon, payload, turn).await?), asking, call })
+        Ok(Asker { caller: Arc::new(caller(salon, payload, turn).await?), asking, call, asked })
     }
 
     /// The same, for what they may be answered by under this engine's name: the model behind it is not asked about again.
@@ -154,6 +157,7 @@ impl Fare {
                 whose: "house".to_owned(),
                 secret: None,
             }),
+            share: None,
         };
         match book.reserve(quote).await {
             Ok(reserved) => {

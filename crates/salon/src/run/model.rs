@@ -62,6 +62,7 @@ impl Model {
             headers: HeaderMap::new(),
             body,
             turn: Some(asker.asking),
+            share: None,
         };
         match relay.begin(ask).await {
             Ok(begun) => Ok(Boarding::Granted(Model { name, id, begun: Mutex::new(Some(begun)) })),

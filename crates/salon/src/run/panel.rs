@@ -17,7 +17,7 @@ use http::{HeaderMap, StatusCode};
 use salon_core::event::Seat;
 use salon_core::mask::Mask;
 use salon_core::panel::{Gate, HELD_CHARS, Halt, Panel, Part, SoFar, UNSURE, Why, doubts, is_content, unmarked};
-use salon_core::{Brief, CallId, Micros, Note, Role, Tokens, Usage};
+use salon_core::{Amounts, Brief, CallId, Micros, Note, Role, Tokens, Usage};
 use salon_engine::upstream::fault_of_status;
 use salon_engine::wire::carry::{Quirks, Terms, write_ask};
 use salon_engine::wire::{Head, Outside as Told, talk};
@@ -25,14 +25,18 @@ use salon_engine::{Emitter, Engine, EngineError, estimate};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::fare::REAP_AFTER;
 use super::model::error_of;
 use crate::access::Caller;
 use crate::catalog::Route;
 use crate::engines::{Answers, USUAL_MODEL};
-use crate::relay::{Ask, Asking, Begun, Fault, Heard, Hearing, Kind, NotBegun, Outside, Refused, Relay, Wire};
+use crate::ledger::{NotReserved, Quote, Reserved, Share};
+use crate::relay::{Ask, Asking, Begun, Fault, Heard, Hearing, Kind, NotBegun, Outside, Refused, Relay, Wire, payer};
 
 /// The speaker who decides whether several are asked, where that is a model.
 const GATE: &str = "gate";
+/// Where the ledger says that something was set aside for a whole panel.
+const DOOR_OF_PANELS: &str = "panel";
 /// Tokens for its one word. Some models need a few before it.
 const GATE_CAP: i64 = 16;
 /// Words of voices are told in bundles: after this time or this many bytes.
@@ -76,9 +80,14 @@ pub(crate) struct Sitting {
     gate: Option<Place>,
     /// What the gate says, unless a model is asked.
     decided: Option<Why>,
-    most: Micros,
+    /// The most that all of it can take.
+    most: Amounts,
+    /// What an administrator agreed to, set aside as a whole: each call takes from it, and the rest is given back.
+    agreed: Mutex<Option<Reserved>>,
     /// The first call, for which enough is set aside already.
     first: Mutex<Option<(Who, Begun)>>,
+    /// See [`Asker::asked`].
+    asked: Option<String>,
     calls: AtomicI64,
     spent: Arc<AtomicI64>,
 }
@@ -87,7 +96,10 @@ pub(crate) struct Sitting {
 pub(crate) struct Asker {
     pub caller: Arc<Caller>,
     pub asking: Option<Asking>,
+    /// What an administrator is asked about.
     pub call: CallId,
+    /// What its calls' own numbers begin with, if an administrator was asked before.
+    pub asked: Option<String>,
     pub mask: Mask,
 }
 
@@ -137,6 +149,10 @@ impl Sitting {
             sitting.decided = sitting.panel.gate(&brief.question);
             let masked = sitting.masked(brief);
             let first = sitting.reckon(&masked)?;
+            if sitting.asked.is_some() {
+                let agreed = sitting.set_aside().await.map_err(NotBegun::Unpaid)?;
+                sitting.agreed = Mutex::new(Some(agreed));
+            }
             let who = if sitting.gate.is_some() { None } else { sitting.panel.solvers().first().copied() };
             let begun = sitting.reserve(who, first).await?;
             sitting.first = Mutex::new(Some((who, begun)));
@@ -184,7 +200,7 @@ impl Sitting {
             return Err(refused);
         }
         let gate = if decides.is_some() { places.pop() } else { None };
-        let Asker { caller, asking, call, mask } = asker;
+        let Asker { caller, asking, call, asked, mask } = asker;
         Ok(Sitting {
             relay: relay.clone(),
             caller,
@@ -195,8 +211,10 @@ impl Sitting {
             places,
             gate,
             decided: None,
-            most: Micros::ZERO,
+            most: Amounts::default(),
+            agreed: Mutex::default(),
             first: Mutex::default(),
+            asked,
             calls: AtomicI64::new(0),
             spent: Arc::default(),
         })
@@ -216,12 +234,12 @@ impl Sitting {
     fn reckon(&mut self, brief: &Brief) -> Result<talk::Ask, Refused> {
         let solvers = self.panel.solvers();
         let price = |at: &usize| self.price(Some(*at), self.solver_asked(*at, brief));
-        let alone = solvers.first().map_or(Ok(Micros::ZERO), price)?;
-        let solving = solvers.iter().map(price).sum::<Result<Micros, _>>()?;
+        let alone = solvers.first().map_or(Ok(Amounts::default()), price)?;
+        let solving = solvers.iter().map(price).sum::<Result<Amounts, _>>()?;
         let several = self.decided.is_none_or(Why::several);
         let gate = match &self.gate {
             Some(_) => self.price(None, gate_asked(brief))?,
-            None => Micros::ZERO,
+            None => Amounts::default(),
         };
         // A plain question may still turn out to be none.
         let may_grow = self.panel.voices.len() > 1 && self.decided != Some(Why::Never);
@@ -229,10 +247,11 @@ impl Sitting {
             answers: solvers.iter().map(|at| (self.panel.voices[*at].name.clone(), self.filler(*at))).collect(),
             ..Table::default()
         };
-        let round = if may_grow { self.round_price(&table, brief)? } else { Micros::ZERO };
-        let rounds = (0..self.panel.rounds).map(|_| round).sum::<Micros>();
+        let round = if may_grow { self.round_price(&table, brief)? } else { Amounts::default() };
+        let rounds = (0..self.panel.rounds).map(|_| round).sum::<Amounts>();
         self.most = if may_grow { gate + solving + rounds } else { alone };
         let least = gate + if several && self.decided.is_some() { solving } else { alone };
+        let least = Micros(least.micros);
         if least > self.panel.ceiling {
             let words = format!(
                 "An answer of the panel {} can cost ${least}, and a question to it may cost ${} at most. Nobody was asked.",
@@ -248,10 +267,10 @@ impl Sitting {
     }
 
     /// The most that one round can cost: everybody who reviews, and the synth.
-    fn round_price(&self, table: &Table, brief: &Brief) -> Result<Micros, Refused> {
+    fn round_price(&self, table: &Table, brief: &Brief) -> Result<Amounts, Refused> {
         let mut table = table.clone();
         table.reviews.clear();
-        let mut price = Micros::ZERO;
+        let mut price = Amounts::default();
         for group in self.panel.reviews() {
             let mut said = Vec::new();
             for at in group {
@@ -271,12 +290,12 @@ impl Sitting {
         "word".repeat(usize::try_from(self.panel.voices[at].cap).unwrap_or_default())
     }
 
-    /// The most that a call can cost.
-    fn price(&self, who: Who, ask: talk::Ask) -> Result<Micros, Refused> {
+    /// The most that a call can take.
+    fn price(&self, who: Who, ask: talk::Ask) -> Result<Amounts, Refused> {
         let place = self.place(who)?;
         let body = self.body(place, ask)?;
         let head = Head::read(Wire::Chat, &body, Told::default())?;
-        Ok(self.relay.most(&head, &place.route).micros)
+        Ok(self.relay.most(&head, &place.route).amounts())
     }
 
     fn place(&self, who: Who) -> Result<&Place, Refused> {
@@ -302,10 +321,15 @@ impl Sitting {
     /// Sets aside what a call takes.
     async fn reserve(&self, who: Who, ask: talk::Ask) -> Result<Begun, NotBegun> {
         let body = self.body(self.place(who)?, ask)?;
-        // The first has the number of the whole, so that an admin's consent to that is consent to this.
-        let id = match self.calls.fetch_add(1, Ordering::Relaxed) {
-            0 => self.call.clone(),
-            n => CallId::new(format!("{}.v{}", self.call, n + 1)),
+        let n = self.calls.fetch_add(1, Ordering::Relaxed);
+        // Where somebody has to agree, it is to all of them, under the number that the first one has otherwise.
+        let (id, share) = match (n, &self.asked) {
+            (0, None) => {
+                let (of, model) = (self.call.clone(), self.name_as_model());
+                (self.call.clone(), Share::First { of, model, most: self.most })
+            }
+            (n, None) => (CallId::new(format!("{}.v{}", self.call, n + 1)), Share::Of(self.call.clone())),
+            (n, Some(numbers)) => (CallId::new(format!("{numbers}.v{}", n + 1)), Share::Of(self.call.clone())),
         };
         let ask = Ask {
             id,
@@ -315,8 +339,38 @@ impl Sitting {
             headers: HeaderMap::new(),
             body,
             turn: self.asking.clone(),
+            share: Some(Box::new(share)),
         };
         self.relay.begin(ask).await
+    }
+
+    /// Sets aside what an administrator was asked about, if they agreed.
+    async fn set_aside(&self) -> Result<Reserved, NotReserved> {
+        let settings = &self.relay.salon.settings;
+        let quote = Quote {
+            call: self.call.clone(),
+            fresh: false,
+            payer: payer(&self.caller, self.asking.as_ref()),
+            door: DOOR_OF_PANELS.to_owned(),
+            model: self.name_as_model(),
+            most: self.most,
+            deadline: self.relay.salon.clock.now() + settings.run_deadline + REAP_AFTER,
+            first: None,
+            share: None,
+        };
+        self.relay.book.reserve(quote).await
+    }
+
+    /// Gives back what nobody took of that.
+    async fn give_back(&self) {
+        let agreed = self.agreed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(agreed) = agreed {
+            agreed.release("nobody has more to say").await;
+        }
+    }
+
+    fn name_as_model(&self) -> String {
+        format!("{}{}", crate::panels::AS_MODEL, self.panel.name)
     }
 
     // What everybody is asked.
@@ -570,7 +624,7 @@ impl Sitting {
         let (mut round, mut content) = (0, false);
         loop {
             let draft = table.answers.first().map(|(_, text)| text.clone()).unwrap_or_default();
-            let next = self.round_price(&table, brief).map_err(error_of)?;
+            let next = Micros(self.round_price(&table, brief).map_err(error_of)?.micros);
             let so_far = SoFar { round, content, spent: talk.micros, next };
             let halt = match self.panel.goes_on(&so_far) {
                 Ok(()) => None,
@@ -626,7 +680,7 @@ impl Sitting {
         Note::Seated {
             panel: self.panel.name.clone(),
             seats: gate.chain(voices.map(|(voice, place)| seat(&voice.name, voice.part.as_str(), place))).collect(),
-            most_micros: self.most.0,
+            most_micros: self.most.micros,
             ceiling_micros: self.panel.ceiling.0,
         }
     }
@@ -638,9 +692,10 @@ impl Engine for Sitting {
         let brief = self.masked(brief);
         let mut talk = Talk { out, tokens: Tokens::default(), estimated: false, micros: Micros::ZERO };
         let ended = self.run(&brief, &mut talk).await;
+        self.give_back().await;
         if talk.tokens.total() > 0 {
             let usage = Usage {
-                model: Some(format!("{}{}", crate::panels::AS_MODEL, self.panel.name)),
+                model: Some(self.name_as_model()),
                 tokens_in: talk.tokens.read(),
                 tokens_out: talk.tokens.written(),
                 estimated: talk.estimated,

@@ -157,7 +157,8 @@ async fn asker(relay: &Relay, caller: Caller, dialog: &Dialog, turn: &Turn) -> R
     let beside = format!("{}.s", turn.id);
     let decided = relay.salon.store.read().await?.list_decided(&turn.id).await?;
     let call = decided.into_iter().find(|call| call.as_str().starts_with(&beside));
+    let asked = call.is_some();
     let call = call.unwrap_or_else(|| CallId::new(format!("{beside}{}", relay.salon.clock.id())));
     let asking = Asking { turn: turn.id.clone(), chat: chat_of(dialog), run: false };
-    Ok(Asker { caller: Arc::new(caller), asking, call })
+    Ok(Asker { caller: Arc::new(caller), asking, call, asked })
 }

@@ -90,6 +90,7 @@ pub fn quote(call: &str, payer: Payer, micros: i64) -> Quote {
         most: Amounts { micros, tokens: 10, requests: 1 },
         deadline: Time(i64::MAX),
         first: Some(attempt(1)),
+        share: None,
     }
 }
 

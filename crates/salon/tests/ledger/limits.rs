@@ -1,8 +1,8 @@
 //! What limits mean.
 
-use salon::ledger::{Book, NotReserved, Payer, Quote};
+use salon::ledger::{Book, NotReserved, Payer, Quote, Share};
 use salon_core::limit::Headroom;
-use salon_core::{CallId, Limit, LimitId, Measure, OrgId, Period, Policy, Scope, TurnId};
+use salon_core::{Amounts, CallId, Limit, LimitId, Measure, OrgId, Period, Policy, Scope, TurnId};
 use salon_store::testing::Scratch;
 use salon_store::{Terms, on_both_databases};
 
@@ -22,6 +22,8 @@ on_both_databases! {
     the_same_question_is_held_once
     a_denied_call_is_refused
     a_turn_finds_what_was_decided_about_it
+    several_are_agreed_to_as_one_and_share_what_was_set_aside
+    a_share_is_no_more_than_was_agreed_to
     consent_does_not_help_against_another_limit
     consent_ends_after_its_time
     a_limit_of_another_process_is_found_by_the_transaction
@@ -223,6 +225,74 @@ async fn a_turn_finds_what_was_decided_about_it(Scratch { store, .. }: Scratch) 
     reserved.release("enough").await;
     assert!(book.deny(&birds(), &CallId::new("u"), &pen("boss").await).await.expect("deny"));
     assert_eq!(decided("u").await, [CallId::new("u")]);
+}
+
+/// The first of several that take ten each, thirty together.
+fn first_of(all: &str) -> Quote {
+    let most = Amounts { micros: 30, tokens: 30, requests: 3 };
+    let share = Share::First { of: CallId::new(all), model: "salon/nest".to_owned(), most };
+    Quote { share: Some(Box::new(share)), ..quote(all, alice(), 10) }
+}
+
+fn share_of(call: &str, all: &str, micros: i64) -> Quote {
+    Quote { share: Some(Box::new(Share::Of(CallId::new(all)))), ..quote(call, alice(), micros) }
+}
+
+/// All of them, once somebody agreed.
+fn all(all: &str) -> Quote {
+    let most = Amounts { micros: 30, tokens: 30, requests: 3 };
+    Quote { model: "salon/nest".to_owned(), most, first: None, fresh: false, ..quote(all, alice(), 30) }
+}
+
+async fn several_are_agreed_to_as_one_and_share_what_was_set_aside(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    add(&book, ask(20)).await;
+    // There is room for the first, and none for all of them.
+    let held = NotReserved::Held { call: CallId::new("1"), limit: Some(LimitId::new("ask")) };
+    assert_eq!(book.reserve(first_of("1")).await.expect_err("held"), held);
+    let waiting = read(&store).await.list_held(&birds(), None, 10).await.expect("held");
+    let [call] = waiting.as_slice() else { panic!("{waiting:?}") };
+    assert_eq!((call.model.as_str(), call.most.micros, call.most.requests), ("salon/nest", 30, 3));
+    assert_eq!(book.reserve(all("1")).await.expect_err("still held"), held);
+    assert!(book.approve(&birds(), &CallId::new("1"), &pen("boss").await).await.expect("approve"));
+    let agreed = book.reserve(all("1")).await.expect("agreed to");
+    assert_eq!(balance(&store, NOON).await, (30, 0));
+    let mut shares = Vec::new();
+    for share in ["1.v1", "1.v2"] {
+        shares.push(book.reserve(share_of(share, "1", 10)).await.expect("a share"));
+        assert_eq!(balance(&store, NOON).await, (30, 0), "nothing more is set aside for it");
+    }
+    let rest = self::call(&store, "1").await;
+    assert_eq!((rest.most.micros, rest.most.requests), (10, 1));
+    for share in shares {
+        share.settle(spent(4)).await;
+    }
+    book.flush().await.expect("flush");
+    assert_eq!(balance(&store, NOON).await, (10, 8));
+    agreed.release("nobody has more to say").await;
+    book.flush().await.expect("flush");
+    assert_eq!(balance(&store, NOON).await, (0, 8));
+    assert_eq!(self::call(&store, "1").await.state.as_str(), "released");
+    assert_eq!(book.reserve(all("1")).await.expect_err("it is used up"), NotReserved::Duplicate);
+}
+
+async fn a_share_is_no_more_than_was_agreed_to(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    add(&book, ask(20)).await;
+    book.reserve(first_of("1")).await.expect_err("held");
+    assert!(book.approve(&birds(), &CallId::new("1"), &pen("boss").await).await.expect("approve"));
+    let agreed = book.reserve(all("1")).await.expect("agreed to");
+    // Too much of it, and somebody else's: neither is held, because nobody waits for a yes in its middle.
+    assert_eq!(refused_by(book.reserve(share_of("1.v1", "1", 31)).await), "ask");
+    let bobs = Quote { payer: payer("bob"), ..share_of("1.v2", "1", 30) };
+    assert_eq!(refused_by(book.reserve(bobs).await), "ask");
+    assert_eq!(read(&store).await.list_held(&birds(), None, 10).await.expect("held"), []);
+    drop(agreed);
+    book.flush().await.expect("flush");
+    assert_eq!(self::call(&store, "1").await.state.as_str(), "released", "nobody came back, and nothing was sent");
+    assert_eq!(refused_by(book.reserve(share_of("1.v3", "1", 30)).await), "ask");
+    // Without a yes shares are calls like others, as long as there is room.
+    book.reserve(share_of("1.v4", "1", 10)).await.expect("there is room").release("enough").await;
 }
 
 async fn consent_does_not_help_against_another_limit(Scratch { store, .. }: Scratch) {

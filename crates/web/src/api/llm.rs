@@ -85,7 +85,7 @@ async fn ask(web: Web, request: Request, route: &'static str, stream: bool) -> R
         let outside = Outside { model: Some(usual_model(&web).await?), stream, events: true };
         let headers = idempotent(&head);
         let body = Value::Object(fields).to_string().into();
-        let ask = Ask { id: id.call(), wire: Wire::Midm, caller, outside, headers, body, turn: None };
+        let ask = Ask { id: id.call(), wire: Wire::Midm, caller, outside, headers, body, turn: None, share: None };
         Ok(crowd::keeping(place, relay::once::answer(&web, ask, route, &id).await))
     };
     told(said.await, &id)
@@ -128,8 +128,16 @@ async fn embedded(
     let count = texts.len();
     let body = json!({ "model": model, "input": texts }).to_string().into();
     let outside = Outside::default();
-    let ask =
-        Ask { id: id.call(), wire: Wire::Embeddings, caller, outside, headers: idempotent(head), body, turn: None };
+    let ask = Ask {
+        id: id.call(),
+        wire: Wire::Embeddings,
+        caller,
+        outside,
+        headers: idempotent(head),
+        body,
+        turn: None,
+        share: None,
+    };
     let dress = move |answer: salon::relay::Answer| {
         let Told::Whole(bytes) = &answer.told else { return StatusCode::BAD_GATEWAY.into_response() };
         let body: Value = serde_json::from_slice(bytes).unwrap_or_default();

@@ -166,6 +166,7 @@ async fn ask(
         headers,
         body: Value::Object(fields).to_string().into(),
         turn: None,
+        share: None,
     })
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use salon_core::limit::{Balance, Headroom, Verdict, judge};
-use salon_core::{Amounts, CallId, Limit, Time};
+use salon_core::{Amounts, CallId, Limit, Policy, Time};
 use salon_store::ledger::{Account, AccountKey, AttemptState, Call, CallState, Payer};
 use salon_store::{Result, Tx};
 
-use super::{Granted, Group, HELD, Known, NotReserved, Passage, Quote, Standing};
+use super::{Granted, Group, HELD, Known, NotReserved, Passage, Quote, Share, Standing};
 
 /// A reservation that is asked for.
 pub(super) struct Asked<'q> {
@@ -46,6 +46,11 @@ impl Group<'_> {
                 _ => return Ok(Err(NotReserved::Duplicate)),
             }
         }
+        if let Some(Share::Of(all)) = quote.share.as_deref()
+            && self.take_share(asked, all)
+        {
+            return Ok(Ok(self.granted(&applying, at)));
+        }
         let deciding: Vec<(&Limit, usize)> =
             applying.iter().filter_map(|(limit, key)| Some((*limit, self.find(key)?))).collect();
         self.set_caps(&deciding, &quote.payer, at);
@@ -57,11 +62,17 @@ impl Group<'_> {
         if refusal.is_none() && !noted {
             let over = deciding.iter().enumerate().filter_map(|(n, (limit, account))| {
                 let account = &self.accounts[*account];
-                let fits = balance(account).has_room(quote.most.of(limit.measure), limit.amount);
+                let most = asked_about(quote, limit);
+                let fits = balance(account).has_room(most.of(limit.measure), limit.amount);
                 (!fits).then_some((n, limit.policy, account.key.window))
             });
             refusal = match judge(over, approved) {
                 Verdict::Pass => None,
+                // All of it was begun without a yes, and nobody waits for one in its middle.
+                Verdict::Ask(n) if matches!(quote.share.as_deref(), Some(Share::Of(_))) => {
+                    let (limit, account) = deciding[n];
+                    Some(NotReserved::Over(Box::new(self.standing(limit, account, at))))
+                }
                 Verdict::Ask(n) => {
                     let limit = deciding[n].0;
                     let call = self.hold(tx, asked, limit).await?;
@@ -93,6 +104,36 @@ impl Group<'_> {
         Ok(Ok(self.granted(&applying, at)))
     }
 
+    /// Reserves a share out of what is set aside for all of them: an administrator agreed to that, so it is not judged again.
+    /// `false` if nothing is set aside, or too little.
+    fn take_share(&mut self, asked: &Asked<'_>, all: &CallId) -> bool {
+        let Asked { quote, at, .. } = *asked;
+        let share = not_less(&quote.most);
+        let Some(known) = self.calls.get_mut(all) else { return false };
+        let (whole, payer) = (&known.call, &quote.payer);
+        let same = whole.payer.org == payer.org && whole.payer.user == payer.user;
+        if !same || whole.state != CallState::Reserved || !share.fits_in(&whole.most) {
+            return false;
+        }
+        known.call.most = less(&known.call.most, &share);
+        known.fresh = true;
+        let (since, payer) = (known.call.at, known.call.payer.clone());
+        for account in self.accounts_of(&payer, since) {
+            let measure = self.accounts[account].key.measure;
+            self.change(account, |account| account.give_back(share.of(measure)));
+        }
+        for account in self.accounts_of(&quote.payer, at) {
+            let more = share.of(self.accounts[account].key.measure);
+            self.change(account, |account| account.reserved = account.reserved.saturating_add(more));
+            self.excuse(account);
+        }
+        self.add_call(asked, CallState::Reserved, quote.deadline, None);
+        if let Some(first) = &quote.first {
+            self.attempt(&quote.call, None, first, at);
+        }
+        true
+    }
+
     /// The cap of an account is the lowest amount of the limits that speak of it. Where the organisation's zone was
     /// changed, there may be other windows beside; nothing is decided by those any more.
     fn set_caps(&mut self, deciding: &[(&Limit, usize)], payer: &Payer, at: Time) {
@@ -113,6 +154,8 @@ impl Group<'_> {
     /// Writes a call down that waits for an admin, unless the same one waits already: whoever tries again and again does
     /// not fill the admin's list.
     async fn hold(&mut self, tx: &mut Tx, asked: &Asked<'_>, limit: &Limit) -> Result<CallId> {
+        let all = all_of(asked.quote);
+        let asked = &Asked { quote: &all, ..*asked };
         let Asked { quote, at, .. } = *asked;
         let payer = &quote.payer;
         let same = |call: &Call| {
@@ -191,6 +234,31 @@ impl Group<'_> {
             policy: limit.policy,
             headroom: Headroom::new(limit.amount, balance(account), account.key.window, at),
         }
+    }
+}
+
+/// The most that a limit is asked about: of the first of several, where somebody has to agree, that of all of them.
+fn asked_about<'q>(quote: &'q Quote, limit: &Limit) -> &'q Amounts {
+    match quote.share.as_deref() {
+        Some(Share::First { most, .. }) if limit.policy == Policy::Ask => most,
+        _ => &quote.most,
+    }
+}
+
+/// What somebody has to agree to.
+fn all_of(quote: &Quote) -> Quote {
+    let quote = quote.clone();
+    match quote.share.as_deref().cloned() {
+        Some(Share::First { of, model, most }) => Quote { call: of, model, most, first: None, share: None, ..quote },
+        _ => quote,
+    }
+}
+
+fn less(most: &Amounts, share: &Amounts) -> Amounts {
+    Amounts {
+        micros: most.micros - share.micros,
+        tokens: most.tokens - share.tokens,
+        requests: most.requests - share.requests,
     }
 }
 
