@@ -12,7 +12,7 @@ use salon_store::ledger::{DayUsage, ModelUsage, Usage, UsageFilter, UserUsage};
 use super::Said;
 use super::clerk::Desk;
 use crate::Web;
-use crate::site::chart::{Bar, bars, ranks};
+use crate::site::chart::{Bar, ranks};
 use crate::site::shell::{Shell, grouped, page as shown};
 use crate::site::usage::{Asked, Span, calls_by_day, used_by_day};
 
