@@ -33,6 +33,7 @@ use salon_store::Error;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::provider_keys::{Own, Shared};
 use crate::once::{self, Begin};
 use crate::relay::body;
 use crate::table::Table;
@@ -62,16 +63,16 @@ pub(crate) fn routes() -> Table {
             .get(&at("/keys"), keys::list)
             .post(&at("/keys"), keys::add)
             .delete(&at("/keys/{key}"), keys::revoke)
-            .get(&at("/provider-keys"), provider_keys::list_own)
-            .get(&at("/provider-keys/{provider}"), provider_keys::find_own)
-            .put(&at("/provider-keys/{provider}"), provider_keys::put_own)
-            .delete(&at("/provider-keys/{provider}"), provider_keys::remove_own)
-            .post(&at("/provider-keys/{provider}/test"), provider_keys::test_own)
-            .get(&at("/admin/provider-keys"), provider_keys::list_shared)
-            .get(&at("/admin/provider-keys/{provider}"), provider_keys::find_shared)
-            .put(&at("/admin/provider-keys/{provider}"), provider_keys::put_shared)
-            .delete(&at("/admin/provider-keys/{provider}"), provider_keys::remove_shared)
-            .post(&at("/admin/provider-keys/{provider}/test"), provider_keys::test_shared)
+            .get(&at("/provider-keys"), provider_keys::list::<Own>)
+            .get(&at("/provider-keys/{provider}"), provider_keys::find::<Own>)
+            .put(&at("/provider-keys/{provider}"), provider_keys::put::<Own>)
+            .delete(&at("/provider-keys/{provider}"), provider_keys::remove::<Own>)
+            .post(&at("/provider-keys/{provider}/test"), provider_keys::test::<Own>)
+            .get(&at("/admin/provider-keys"), provider_keys::list::<Shared>)
+            .get(&at("/admin/provider-keys/{provider}"), provider_keys::find::<Shared>)
+            .put(&at("/admin/provider-keys/{provider}"), provider_keys::put::<Shared>)
+            .delete(&at("/admin/provider-keys/{provider}"), provider_keys::remove::<Shared>)
+            .post(&at("/admin/provider-keys/{provider}/test"), provider_keys::test::<Shared>)
             .get(&at("/usage"), usage::own)
             .get(&at("/admin/usage/statistics"), usage::statistics)
             .get(&at("/admin/usage/users"), usage::users)

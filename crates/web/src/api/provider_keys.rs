@@ -27,35 +27,46 @@ use crate::Web;
 static TRIES: Semaphore = Semaphore::const_new(4);
 
 /// Whose keys a route is about.
-#[derive(Clone, Copy)]
-enum Whose {
-    Own,
-    Shared,
+pub(super) trait Whose: 'static {
+    const WORD: &'static str;
+    /// The route as keys are let in to it.
+    const ROUTE: &'static str;
+    /// Who may look after them.
+    const ROLE: Role;
+
+    fn owner(caller: &Caller) -> Owner;
 }
 
-impl Whose {
-    fn word(self) -> &'static str {
-        match self {
-            Whose::Own => "own",
-            Whose::Shared => "shared",
-        }
-    }
+/// One's own keys.
+pub(super) struct Own;
 
-    /// The caller and whose keys they may look after here.
-    async fn admit(self, web: &Web, head: &Parts) -> Result<(Arc<Caller>, Owner), No> {
-        match self {
-            Whose::Own => {
-                let caller = caller(web, head, "/api/provider-keys", Role::User).await?;
-                let owner = Owner::User(caller.user.clone());
-                Ok((caller, owner))
-            }
-            Whose::Shared => {
-                let caller = caller(web, head, "/api/admin/provider-keys", Role::Admin).await?;
-                let owner = Owner::Org(caller.org.clone());
-                Ok((caller, owner))
-            }
-        }
+/// Those that the organisation shares.
+pub(super) struct Shared;
+
+impl Whose for Own {
+    const WORD: &'static str = "own";
+    const ROUTE: &'static str = "/api/provider-keys";
+    const ROLE: Role = Role::User;
+
+    fn owner(caller: &Caller) -> Owner {
+        Owner::User(caller.user.clone())
     }
+}
+
+impl Whose for Shared {
+    const WORD: &'static str = "shared";
+    const ROUTE: &'static str = "/api/admin/provider-keys";
+    const ROLE: Role = Role::Admin;
+
+    fn owner(caller: &Caller) -> Owner {
+        Owner::Org(caller.org.clone())
+    }
+}
+
+async fn admit<W: Whose>(web: &Web, head: &Parts) -> Result<(Arc<Caller>, Owner), No> {
+    let caller = caller(web, head, W::ROUTE, W::ROLE).await?;
+    let owner = W::owner(&caller);
+    Ok((caller, owner))
 }
 
 #[derive(Deserialize)]
@@ -72,72 +83,46 @@ struct Asked {
     base_url: Option<String>,
 }
 
-pub(super) async fn list_own(State(web): State<Web>, request: Request) -> Response {
-    list(web, Whose::Own, request).await
-}
-
-pub(super) async fn list_shared(State(web): State<Web>, request: Request) -> Response {
-    list(web, Whose::Shared, request).await
-}
-
 /// `GET /api/provider-keys`, `/api/admin/provider-keys`. Beside one's own stands for which providers there are shared
 /// ones.
-async fn list(web: Web, whose: Whose, request: Request) -> Response {
+pub(super) async fn list<W: Whose>(State(web): State<Web>, request: Request) -> Response {
     let (id, head, _) = split(request);
-    let said: Said =
-        async {
-            let (caller, owner) = whose.admit(&web, &head).await?;
-            let keys = web.salon.vault.list_keys(Some(&owner)).await.map_err(no)?;
-            let mut keys: Vec<Value> = keys.iter().map(|key| shown(key, whose)).collect();
-            if let Whose::Own = whose {
-                let shared = web.salon.vault.list_keys(Some(&Owner::Org(caller.org.clone()))).await.map_err(no)?;
-                keys.extend(shared.iter().map(
-                    |key| json!({ "provider": key.provider, "origin": key.origin, "owner": "shared", "set": true }),
-                ));
-            }
-            Ok(Json(json!({ "provider_keys": keys })).into_response())
+    let said: Said = async {
+        let (caller, owner) = admit::<W>(&web, &head).await?;
+        let keys = web.salon.vault.list_keys(Some(&owner)).await.map_err(no)?;
+        let mut keys: Vec<Value> = keys.iter().map(|key| shown::<W>(key)).collect();
+        if let Owner::User(_) = owner {
+            let shared = web.salon.vault.list_keys(Some(&Owner::Org(caller.org.clone()))).await.map_err(no)?;
+            keys.extend(shared.iter().map(
+                |key| json!({ "provider": key.provider, "origin": key.origin, "owner": Shared::WORD, "set": true }),
+            ));
         }
-        .await;
+        Ok(Json(json!({ "provider_keys": keys })).into_response())
+    }
+    .await;
     told(said, &id)
 }
 
-pub(super) async fn find_own(State(web): State<Web>, Path(provider): Path<String>, request: Request) -> Response {
-    find(web, Whose::Own, provider, request).await
-}
-
-pub(super) async fn find_shared(State(web): State<Web>, Path(provider): Path<String>, request: Request) -> Response {
-    find(web, Whose::Shared, provider, request).await
-}
-
 /// `GET …/{provider}`: whether there is a key, and where it may be shown.
-async fn find(web: Web, whose: Whose, provider: String, request: Request) -> Response {
+pub(super) async fn find<W: Whose>(State(web): State<Web>, Path(provider): Path<String>, request: Request) -> Response {
     let (id, head, _) = split(request);
     let said: Said = async {
-        let (_, owner) = whose.admit(&web, &head).await?;
+        let (_, owner) = admit::<W>(&web, &head).await?;
         let provider = named(&provider);
         check_provider(provider).map_err(no)?;
         let keys = web.salon.vault.list_keys(Some(&owner)).await.map_err(no)?;
-        let keys: Vec<Value> =
-            keys.iter().filter(|key| key.provider == provider).map(|key| shown(key, whose)).collect();
+        let keys: Vec<Value> = keys.iter().filter(|key| key.provider == provider).map(|key| shown::<W>(key)).collect();
         Ok(Json(json!({ "provider": provider, "set": !keys.is_empty(), "keys": keys })).into_response())
     }
     .await;
     told(said, &id)
 }
 
-pub(super) async fn put_own(State(web): State<Web>, Path(provider): Path<String>, request: Request) -> Response {
-    put(web, Whose::Own, provider, request).await
-}
-
-pub(super) async fn put_shared(State(web): State<Web>, Path(provider): Path<String>, request: Request) -> Response {
-    put(web, Whose::Shared, provider, request).await
-}
-
 /// `PUT …/{provider}`: in the place of the one for the same address.
-async fn put(web: Web, whose: Whose, provider: String, request: Request) -> Response {
+pub(super) async fn put<W: Whose>(State(web): State<Web>, Path(provider): Path<String>, request: Request) -> Response {
     let (id, head, body) = split(request);
     let said: Said = async {
-        let (caller, owner) = whose.admit(&web, &head).await?;
+        let (caller, owner) = admit::<W>(&web, &head).await?;
         let entered: Entered = parse(&bytes(&head, body).await?)?;
         let provider = named(&provider);
         let origin = place(&web, &caller, provider, entered.base_url.as_deref())?.origin;
@@ -147,25 +132,21 @@ async fn put(web: Web, whose: Whose, provider: String, request: Request) -> Resp
         let keys = web.salon.vault.list_keys(Some(&owner)).await.map_err(no)?;
         // Somebody may have replaced it in this moment.
         let kept = keys.iter().find(|listed| listed.id == key).ok_or_else(|| No::missing("key"))?;
-        Ok(Json(shown(kept, whose)).into_response())
+        Ok(Json(shown::<W>(kept)).into_response())
     }
     .await;
     told(said, &id)
 }
 
-pub(super) async fn remove_own(State(web): State<Web>, Path(provider): Path<String>, request: Request) -> Response {
-    remove(web, Whose::Own, provider, request).await
-}
-
-pub(super) async fn remove_shared(State(web): State<Web>, Path(provider): Path<String>, request: Request) -> Response {
-    remove(web, Whose::Shared, provider, request).await
-}
-
 /// `DELETE …/{provider}`: the one for `base_url`, or all for this provider.
-async fn remove(web: Web, whose: Whose, provider: String, request: Request) -> Response {
+pub(super) async fn remove<W: Whose>(
+    State(web): State<Web>,
+    Path(provider): Path<String>,
+    request: Request,
+) -> Response {
     let (id, head, _) = split(request);
     let said: Said = async {
-        let (caller, owner) = whose.admit(&web, &head).await?;
+        let (caller, owner) = admit::<W>(&web, &head).await?;
         let pen = web.salon.pen(&*caller);
         let asked: Asked = query(&head)?;
         let provider = named(&provider);
@@ -187,19 +168,11 @@ async fn remove(web: Web, whose: Whose, provider: String, request: Request) -> R
     told(said, &id)
 }
 
-pub(super) async fn test_own(State(web): State<Web>, Path(provider): Path<String>, request: Request) -> Response {
-    test(web, Whose::Own, provider, request).await
-}
-
-pub(super) async fn test_shared(State(web): State<Web>, Path(provider): Path<String>, request: Request) -> Response {
-    test(web, Whose::Shared, provider, request).await
-}
-
 /// `POST …/{provider}/test`: asks the provider for its models with the key.
-async fn test(web: Web, whose: Whose, provider: String, request: Request) -> Response {
+pub(super) async fn test<W: Whose>(State(web): State<Web>, Path(provider): Path<String>, request: Request) -> Response {
     let (id, head, _) = split(request);
     let said: Said = async {
-        let (caller, owner) = whose.admit(&web, &head).await?;
+        let (caller, owner) = admit::<W>(&web, &head).await?;
         let asked: Asked = query(&head)?;
         let provider = named(&provider);
         let place = place(&web, &caller, provider, asked.base_url.as_deref())?;
@@ -218,7 +191,7 @@ async fn test(web: Web, whose: Whose, provider: String, request: Request) -> Res
             Tried::Unreachable => ("unreachable", None),
         };
         let body = json!({
-            "provider": provider, "origin": place.origin.as_str(), "owner": whose.word(), "result": result,
+            "provider": provider, "origin": place.origin.as_str(), "owner": W::WORD, "result": result,
             "models": models,
         });
         Ok(Json(body).into_response())
@@ -237,9 +210,9 @@ fn place(web: &Web, caller: &Caller, provider: &str, base: Option<&str>) -> Resu
     place.map_err(|error| No::bad(error.to_string()))
 }
 
-fn shown(key: &Listed, whose: Whose) -> Value {
+fn shown<W: Whose>(key: &Listed) -> Value {
     json!({
-        "id": key.id.as_str(), "provider": key.provider, "origin": key.origin, "owner": whose.word(), "set": true,
+        "id": key.id.as_str(), "provider": key.provider, "origin": key.origin, "owner": W::WORD, "set": true,
         "hint": key.hint, "created_at_ms": key.created_at.0,
     })
 }
