@@ -25,7 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) async fn agents(config: &Config, closely: bool, sheet: &mut Sheet) {
     // A database that is in use cannot be asked for its name; whoever uses it has looked.
     let database = match Store::open(&config.place, "doctor").await {
-        Ok(store) => mark::name_of(&store, &Clock::default().id()).await.ok(),
+        Ok(store) => {
+            let name = mark::name_of(&store, &Clock::default().id()).await.ok();
+            store.close().await;
+            name
+        }
         Err(_) => None,
     };
     let sandbox = house::sandbox(config, database.as_deref()).await;

@@ -96,6 +96,8 @@ fn doctor_names_the_flags_that_an_agent_has_lost_and_the_bot_whose_agent_cannot_
         salon.env("SALON_LISTEN", "127.0.0.1:0").env("TELEGRAM_API_BASE_URL", "http://127.0.0.1:9");
         let told = salon.output().unwrap();
         assert!(!told.status.success());
+        // What was opened to be looked at was closed: the next start has nothing to wonder at.
+        assert!(folder.path().join("data/salon.db").exists() && !folder.path().join("data/salon.db-wal").exists());
         String::from_utf8(told.stdout).unwrap()
     };
     let told = doctor("codex");
