@@ -34,7 +34,7 @@ use salon_core::{
     Amounts, CallId, Limit, LimitId, Limits, Measure, Micros, OrgId, Period, Policy, Scope, Time, Tokens, UserId,
 };
 use salon_store::ledger::{CallState, Difference};
-use salon_store::{Error, Store, Terms};
+use salon_store::{Error, Store, Terms, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use thiserror::Error as ThisError;
@@ -52,6 +52,8 @@ pub use salon_store::ledger::{Attempt, AttemptState, Payer};
 const WAITING: usize = 4096;
 /// How long a caller waits for a place among them, and for the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a reader waits for what is to be written yet.
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
 pub struct BookSettings {
@@ -482,6 +484,15 @@ impl Book {
         let (tell, told) = oneshot::channel();
         self.orders.send(Order::Flush(tell)).await.map_err(|_| closed())?;
         told.await.map_err(|_| closed())
+    }
+
+    /// Reads the database as it is with everything that was told of calls: whoever was answered finds what it took. While
+    /// it takes nothing, it is read as it stands.
+    pub async fn read(&self) -> Result<Tx, Error> {
+        if tokio::time::timeout(CATCH_UP, self.flush()).await.is_err() {
+            tracing::debug!("the ledger is read while something is to be written yet");
+        }
+        self.shared.store.read().await
     }
 
     /// Takes no more orders, and writes those that wait.

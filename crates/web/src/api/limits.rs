@@ -75,7 +75,7 @@ pub(super) async fn list(State(web): State<Web>, request: Request) -> Response {
     let said: Said = async {
         let caller = caller(&web, &head, "/api/admin/usage/limits", Role::Manager).await?;
         let now = web.salon.clock.now();
-        let uses = web.salon.store.read().await?.list_limit_uses(&caller.org, now, FULLEST).await?;
+        let uses = web.relay.book.read().await?.list_limit_uses(&caller.org, now, FULLEST).await?;
         let limits: Vec<Value> = uses.iter().map(used).collect();
         Ok(Json(json!({ "limits": limits })).into_response())
     }
@@ -218,7 +218,7 @@ async fn decide(web: Web, call: String, request: Request, yes: bool) -> Response
 /// Where the limits stand that are about the caller alone.
 pub(super) async fn of_caller(web: &Web, caller: &Caller) -> Result<Value, No> {
     let now = web.salon.clock.now();
-    let uses = web.salon.store.read().await?.list_limit_uses(&caller.org, now, FULLEST).await?;
+    let uses = web.relay.book.read().await?.list_limit_uses(&caller.org, now, FULLEST).await?;
     let own = uses.iter().filter_map(|limit| {
         let subject = match limit.limit.scope {
             Scope::User => caller.user.as_str(),

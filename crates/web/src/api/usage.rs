@@ -111,7 +111,7 @@ pub(super) async fn statistics(State(web): State<Web>, request: Request) -> Resp
         let mut report = report(&web, &caller, &span, &filter).await?;
         report["top_users"] = people(&web, &filter, TOP).await?;
         let window = span.window;
-        let extra = web.salon.store.read().await?.possible_extra(&caller.org, window.start, window.end).await?;
+        let extra = web.relay.book.read().await?.possible_extra(&caller.org, window.start, window.end).await?;
         report["possible_extra"] = json!({ "calls": extra.0, "cost_usd": Micros(extra.1).to_string() });
         Ok(Json(report).into_response())
     }
@@ -151,7 +151,7 @@ pub(super) async fn user(State(web): State<Web>, Path(user): Path<String>, reque
         report["user_id"] = json!(user.as_str());
         report["name"] = json!(known.name);
         let newest = CallFilter { usage: filter, before: None, limit: CALLS };
-        let entries = web.salon.store.read().await?.list_entries(&newest).await?;
+        let entries = web.relay.book.read().await?.list_entries(&newest).await?;
         let calls = entries.iter().map(|entry| {
             json!({
                 "call_id": entry.call.as_str(), "at_ms": entry.at.0, "door": entry.door, "model": entry.model,
@@ -170,7 +170,7 @@ pub(super) async fn user(State(web): State<Web>, Path(user): Path<String>, reque
 }
 
 async fn report(web: &Web, caller: &Caller, span: &Span, filter: &UsageFilter) -> Result<Value, No> {
-    let mut tx = web.salon.store.read().await?;
+    let mut tx = web.relay.book.read().await?;
     let total = tx.usage(filter).await?;
     let models = tx.usage_by_model(filter, LISTED).await?;
     let days = tx.usage_by_day(filter, &caller.zone).await?;
@@ -185,7 +185,7 @@ async fn report(web: &Web, caller: &Caller, span: &Span, filter: &UsageFilter) -
 }
 
 async fn people(web: &Web, filter: &UsageFilter, limit: i64) -> Result<Value, No> {
-    let mut tx = web.salon.store.read().await?;
+    let mut tx = web.relay.book.read().await?;
     let used = tx.usage_by_user(filter, limit).await?;
     let known = tx.list_users(Some(&filter.org)).await?;
     let people = used.iter().map(|used| {

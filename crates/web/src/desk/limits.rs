@@ -143,7 +143,7 @@ async fn look(
     about: Option<&str>,
 ) -> Result<LimitsPage, Response> {
     let looked = async {
-        let mut tx = web.salon.store.read().await?;
+        let mut tx = web.relay.book.read().await?;
         Ok((tx.list_limit_uses(&desk.org.id, desk.now, FULLEST).await?, tx.names_of(&desk.org.id).await?))
     };
     let looked: Result<_, salon_store::Error> = looked.await;

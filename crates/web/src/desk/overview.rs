@@ -48,7 +48,7 @@ pub(crate) async fn page(
     let span = asked.span(&desk.caller.zone, desk.now);
     let looked = async {
         let filter = UsageFilter::of(desk.org.id.clone(), span.window.start, span.window.end);
-        let mut tx = web.salon.store.read().await?;
+        let mut tx = web.relay.book.read().await?;
         let counts = tx.count_desk(&desk.org.id, &OrgId::new(DEFAULT_ORG), span.window.start, span.window.end).await?;
         let used = tx.usage(&filter).await?;
         let models = tx.usage_by_model(&filter, MODELS).await?;

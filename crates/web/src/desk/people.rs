@@ -79,7 +79,7 @@ pub(crate) async fn page(State(web): State<Web>, Query(asked): Query<Asked>, des
 async fn look(web: &Web, desk: &Desk, shell: Shell, asked: &Asked) -> Result<PeoplePage, Response> {
     let words = Words::new(&asked.q);
     let found = async {
-        let mut tx = web.salon.store.read().await?;
+        let mut tx = web.relay.book.read().await?;
         tx.list_people(&desk.org.id, words.as_ref(), month(desk), (&asked.after, &asked.id), PAGE).await
     };
     let people = found.await.map_err(|error| desk.broken(&error))?;

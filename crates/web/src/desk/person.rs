@@ -95,7 +95,7 @@ async fn look(web: &Web, desk: &Desk, shell: Shell, person: Person, account: Acc
     let mut filter = UsageFilter::of(desk.org.id.clone(), month(desk), desk.now);
     filter.user = Some(person.id.clone());
     let looked = async {
-        let mut tx = web.salon.store.read().await?;
+        let mut tx = web.relay.book.read().await?;
         let links = tx.list_links(&person.id).await?;
         let logins = tx.list_logins(&person.id).await?;
         let mut keys = tx.list_api_keys(Some(&person.id)).await?;

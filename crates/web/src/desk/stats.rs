@@ -43,7 +43,7 @@ pub(crate) async fn page(State(web): State<Web>, Query(asked): Query<Asked>, des
     let span = asked.span(&desk.caller.zone, desk.now);
     let filter = UsageFilter::of(desk.org.id.clone(), span.window.start, span.window.end);
     let looked = async {
-        let mut tx = web.salon.store.read().await?;
+        let mut tx = web.relay.book.read().await?;
         let counts = tx.count_desk(&desk.org.id, &OrgId::new(DEFAULT_ORG), filter.from, filter.to).await?;
         let used = tx.usage(&filter).await?;
         let days = tx.usage_by_day(&filter, &desk.caller.zone).await?;

@@ -78,7 +78,7 @@ async fn look(web: &Web, visit: &Visit, shell: Shell) -> salon_store::Result<Hom
     filter.user = Some(user.clone());
     let newest = web.salon.list_sessions(&visit.caller, (Time(i64::MAX), ""), NEWEST).await?;
     let mut dialogs = Vec::new();
-    let mut tx = web.salon.store.read().await?;
+    let mut tx = web.relay.book.read().await?;
     for session in newest {
         dialogs.push((super::dialogs::title(&mut tx, &shell, &session.dialog).await?, session));
     }

@@ -121,7 +121,7 @@ pub(crate) async fn page(
 async fn look(web: &Web, visit: &Visit, shell: Shell, span: Span) -> salon_store::Result<UsagePage> {
     let mut filter = UsageFilter::of(visit.account.user.org.clone(), span.window.start, span.window.end);
     filter.user = Some(visit.account.user.id.clone());
-    let mut tx = web.salon.store.read().await?;
+    let mut tx = web.relay.book.read().await?;
     let used = tx.usage(&filter).await?;
     let models = tx.usage_by_model(&filter, MODELS).await?;
     let days = tx.usage_by_day(&filter, &visit.caller.zone).await?;
@@ -175,7 +175,7 @@ fn every_day(
 pub(crate) async fn left(web: &Web, visit: &Visit) -> salon_store::Result<Vec<Left>> {
     let now = web.salon.clock.now();
     let user = visit.account.user.id.as_str();
-    let mut tx = web.salon.store.read().await?;
+    let mut tx = web.relay.book.read().await?;
     // As many accounts of a limit for each as there may be people whose own is looked for.
     let uses = tx.list_limit_uses(&visit.account.user.org, now, i64::from(u16::MAX)).await?;
     let own = uses.iter().filter(|used| {

@@ -161,9 +161,7 @@ impl Teller {
     /// The turn as it ended, with what it cost.
     async fn whole(&self, reply: &Reply) -> Option<Vec<u8>> {
         let turn = self.web.salon.find_turn_of(&self.visitor.caller, &self.dialog, &self.turn).await.ok()??;
-        // The turn ends before its bill is on the disk.
-        self.web.relay.book.flush().await.ok();
-        let costs = async { self.web.salon.store.read().await?.costs_of_dialog(&self.dialog).await };
+        let costs = async { self.web.relay.book.read().await?.costs_of_dialog(&self.dialog).await };
         let costs = costs.await.unwrap_or_default();
         let cost = costs.iter().find(|(id, _)| *id == turn.id).map_or(0, |(_, micros)| *micros);
         let brought = brought(&self.web, &turn.id).await;
