@@ -58,7 +58,6 @@ async fn a_limit_is_set_seen_changed_and_removed() {
     let answer = stage.post(&call, &body).await;
     assert_eq!(answer.headers()["x-salon-budget-limit"], "0.004");
     assert_eq!(answer.headers()["x-salon-budget-scope"], "user");
-    stage.used().await;
     let (_, list) = ask(&stage, Method::GET, path, None).await;
     assert_eq!(list["limits"][0]["accounts"][0]["spent"], "0.000015", "{list}");
     let (_, own) = ask(&stage, Method::GET, "/api/usage", None).await;
