@@ -15,6 +15,8 @@ pub struct Link {
     /// What they are called there.
     pub name: String,
     pub linked_at: Time,
+    /// Who they were here before, known by what they said there.
+    pub was: Option<UserId>,
 }
 
 /// A token that is shown outside of any chat of its own: an invitation, or a code that links one.
@@ -94,19 +96,21 @@ impl Tx {
     /// Makes somebody of Telegram a person here. `false` if they are one already; then nothing changes.
     pub async fn add_link(&mut self, link: &Link) -> Result<bool> {
         let added = sqlx::query(
-            "INSERT INTO links (telegram_id, user_id, name, linked_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            "INSERT INTO links (telegram_id, user_id, name, linked_at, was) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT DO NOTHING",
         )
         .bind(link.telegram)
         .bind(link.user.as_str())
         .bind(storable(&link.name))
         .bind(link.linked_at.0)
+        .bind(link.was.as_ref().map(UserId::as_str))
         .execute(self.connection())
         .await?;
         Ok(added.rows_affected() == 1)
     }
 
     pub async fn find_link(&mut self, telegram: i64) -> Result<Option<Link>> {
-        let row = sqlx::query("SELECT telegram_id, user_id, name, linked_at FROM links WHERE telegram_id = $1")
+        let row = sqlx::query("SELECT telegram_id, user_id, name, linked_at, was FROM links WHERE telegram_id = $1")
             .bind(telegram)
             .fetch_optional(self.connection())
             .await?;
@@ -116,7 +120,7 @@ impl Tx {
     /// Those of Telegram who are this person, oldest first.
     pub async fn list_links(&mut self, user: &UserId) -> Result<Vec<Link>> {
         let rows = sqlx::query(
-            "SELECT telegram_id, user_id, name, linked_at FROM links WHERE user_id = $1 ORDER BY linked_at, telegram_id",
+            "SELECT telegram_id, user_id, name, linked_at, was FROM links WHERE user_id = $1 ORDER BY linked_at, telegram_id",
         )
         .bind(user.as_str())
         .fetch_all(self.connection())
@@ -142,5 +146,6 @@ fn link(row: &sqlx::any::AnyRow) -> Result<Link> {
         user: UserId::new(row.text("user_id")?),
         name: row.text("name")?,
         linked_at: Time(row.int("linked_at")?),
+        was: row.maybe_text("was")?.map(UserId::new),
     })
 }

@@ -61,10 +61,7 @@ pub async fn unlink(tx: &mut Tx, cx: &Context) -> Result<String> {
         None => "unlink.none",
         Some(person) => {
             let user = &person.account.user.id;
-            passes::unlink(tx, &cx.salon.pen(user), user, cx.user).await?;
-            if person.account.user.telegram == Some(cx.user) {
-                tx.set_user(&salon_core::User { telegram: None, ..person.account.user }).await?;
-            }
+            passes::unlink(tx, &cx.salon.pen(user), user, cx.user, &passes::Names::new(&cx.salon.clock)).await?;
             "unlink.done"
         }
     };

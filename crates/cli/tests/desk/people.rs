@@ -9,8 +9,9 @@ use salon_store::Realm;
 use salon_store::ledger::UsageFilter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use crate::stage::{Stage, ask};
+use crate::stage::{PATIENCE, Stage, ask};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_are_made_changed_blocked_and_removed() {
@@ -106,6 +107,59 @@ async fn what_was_done_before_a_link_is_theirs_afterwards() {
     stage.say(7005, "nobody sings").await;
     stage.chat_says(7005, "limit of 3 requests").await;
     assert_eq!((used(&before).await, used(&bob.user).await), (0, 3));
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_gets_more_by_unlinking_and_linking_again() {
+    let stage = Stage::open().await;
+    let admin = stage.admin().await;
+    let limit = [("scope", "user"), ("measure", "requests"), ("period", "day"), ("amount", "3"), ("policy", "block")];
+    admin.post("/admin/limits", &limit).await.leads_to("/admin/limits?done=limit_added");
+    let bob = stage.enter(DEFAULT_ORG, "Bob", Role::User, Realm::House).await;
+    let salon = &stage.house.salon;
+    let link = async || {
+        let code = salon.make_code(&bob.user).await.expect("a code").word;
+        stage.say(7006, &code).await;
+        let patience = Instant::now() + PATIENCE;
+        while salon.store.read().await.expect("a reader").find_link(7006).await.expect("a look").is_none() {
+            assert!(Instant::now() < patience, "{}", stage.chat(7006).await);
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    };
+    let unlink = async || bob.post("/start/links/7006/remove", &[]).await.leads_to("/start?done=unlinked");
+    let answered = async |words: &str| {
+        stage.say(7006, words).await;
+        stage.chat_says_twice(7006, words).await;
+        stage.house.relay.book.flush().await.expect("flush");
+    };
+    let refused = async |words: &str, times: usize| {
+        stage.say(7006, words).await;
+        let patience = Instant::now() + PATIENCE;
+        while stage.chat(7006).await.matches("limit of 3 requests").count() < times {
+            assert!(Instant::now() < patience, "{}", stage.chat(7006).await);
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    };
+    link().await;
+    answered("one stork").await;
+    answered("two storks").await;
+    // By themselves they go on where they were, and one more is left.
+    unlink().await;
+    answered("three storks").await;
+    refused("four storks", 1).await;
+    link().await;
+    refused("five storks", 2).await;
+    unlink().await;
+    refused("six storks", 3).await;
+    // They are who they were at the first time, and no third person.
+    let people = salon.store.read().await.expect("a reader").list_users(Some(&OrgId::new(DEFAULT_ORG))).await;
+    let people = people.expect("people").into_iter().filter(|user| user.telegram == Some(7006)).count();
+    assert_eq!(people, 1);
+    let used = UsageFilter::of(OrgId::new(DEFAULT_ORG), Time(0), Time(i64::MAX));
+    let used = salon.store.read().await.expect("a reader").usage(&used).await.expect("usage");
+    assert_eq!(used.calls, 3, "what was carried is in no report");
+    assert_eq!(stage.house.relay.book.check().await.expect("a check"), []);
     stage.close().await;
 }
 

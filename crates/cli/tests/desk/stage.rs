@@ -178,7 +178,8 @@ impl Stage {
 
     /// Somebody of Telegram is this person, and has written to the parrot.
     pub async fn link(&self, browser: &Browser, telegram: i64) {
-        let link = Link { telegram, user: browser.user.clone(), name: "Chat".to_owned(), linked_at: Time(1) };
+        let link =
+            Link { telegram, user: browser.user.clone(), name: "Chat".to_owned(), linked_at: Time(1), was: None };
         let store = &self.house.salon.store;
         assert!(store.write(link, |tx, link| Box::pin(tx.add_link(link))).await.expect("a link"));
         self.say(telegram, "good morning").await;

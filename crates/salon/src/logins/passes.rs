@@ -6,13 +6,13 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use salon_core::people::Role;
-use salon_core::{OrgId, Time, User, UserId};
+use salon_core::{Limit, LimitId, Measure, OrgId, Period, Policy, Scope, Time, User, UserId};
 use salon_store::{Account, Link, Pass, Result, Taste, Tx};
 use serde_json::json;
 
-use crate::Salon;
 use crate::audit::{Action, Actor, Deed, Pen, note};
-use crate::people::DEFAULT_ORG;
+use crate::people::{DEFAULT_ORG, person_of_telegram};
+use crate::{Clock, Salon};
 
 /// The length of a cookie and of an invitation: 256 random bits.
 pub(crate) const WORD: usize = 43;
@@ -138,14 +138,87 @@ impl Salon {
     }
 }
 
-/// Takes a chat's person away from who they are here. `false` if they are not linked.
-pub async fn unlink(tx: &mut Tx, pen: &Pen, user: &UserId, telegram: i64) -> Result<bool> {
-    let removed = tx.remove_link(user, telegram).await?;
-    if removed {
-        let deed = super::of(tx, Action::ChatUnlinked, user).await?.with(json!({ "telegram": telegram }));
-        note(tx, pen, deed).await?;
+/// New names for whoever is unlinked: their own, and those of limits that go with them.
+#[derive(Clone, Debug)]
+pub struct Names {
+    user: UserId,
+    limits: Vec<LimitId>,
+}
+
+impl Names {
+    /// Enough of them: one limit for each measure and period.
+    pub fn new(clock: &Clock) -> Names {
+        let limits = Measure::ALL.len() * Period::ALL.len();
+        Names { user: UserId::new(clock.id()), limits: (0..limits).map(|_| LimitId::new(clock.id())).collect() }
     }
-    Ok(removed)
+}
+
+/// Takes a chat's person away from who they are here. `false` if they are not linked.
+///
+/// They are again who they were before, or somebody new, and go on with what was used meanwhile: no limit begins anew
+/// because a link is taken back.
+pub async fn unlink(tx: &mut Tx, pen: &Pen, user: &UserId, telegram: i64, names: &Names) -> Result<bool> {
+    let link = tx.find_link(telegram).await?.filter(|link| link.user == *user);
+    let Some(account) = tx.find_account(user).await? else { return Ok(false) };
+    let is_known_by_it = account.user.telegram == Some(telegram);
+    if link.is_none() && !is_known_by_it {
+        return Ok(false);
+    }
+    tx.remove_link(user, telegram).await?;
+    if is_known_by_it {
+        tx.set_user(&User { telegram: None, ..account.user.clone() }).await?;
+    }
+    part(tx, pen, &account.user, (telegram, link), names).await?;
+    let deed = super::of(tx, Action::ChatUnlinked, user).await?.with(json!({ "telegram": telegram }));
+    note(tx, pen, deed).await?;
+    Ok(true)
+}
+
+/// Makes two of one: somebody of Telegram is somebody of the bots' organisation by themselves again.
+async fn part(tx: &mut Tx, pen: &Pen, from: &User, (telegram, link): (i64, Option<Link>), names: &Names) -> Result<()> {
+    let before = match link.as_ref().and_then(|link| link.was.as_ref()) {
+        Some(was) => tx.find_user(was).await?.filter(|was| was.telegram.is_none()),
+        None => None,
+    };
+    let own = before.as_ref().map_or(&names.user, |before| &before.id).clone();
+    let mut goes_on = before.is_some();
+    if from.org.as_str() == DEFAULT_ORG {
+        goes_on |= tx.carry(&from.org, &from.id, &own, pen.at()).await?;
+        goes_on |= hold_to_limits(tx, from, &own, names, pen.at()).await?;
+    }
+    if let Some(before) = before {
+        tx.set_user(&User { telegram: Some(telegram), ..before }).await?;
+    } else if goes_on {
+        let name = link.map(|link| link.name).unwrap_or_default();
+        person_of_telegram(tx, pen, telegram, &name, &own, pen.at()).await?;
+    }
+    Ok(())
+}
+
+/// Holds somebody to the limits of whoever they were until now, where they would have more without. Answers whether there
+/// are such limits.
+async fn hold_to_limits(tx: &mut Tx, from: &User, own: &UserId, names: &Names, now: Time) -> Result<bool> {
+    let limits = tx.list_limits(&from.org).await?;
+    let of = |subject: Option<&UserId>| -> Vec<&Limit> {
+        let subject = subject.map(UserId::as_str);
+        limits.iter().filter(|limit| limit.scope == Scope::User && limit.subject.as_deref() == subject).collect()
+    };
+    let (usual, already) = (of(None), of(Some(own)));
+    // How much a limit is in the way of whoever has reached it.
+    let rank = |limit: &Limit| Policy::ALL.iter().position(|policy| *policy == limit.policy);
+    let mut ids = names.limits.iter();
+    let mut held = false;
+    for limit in of(Some(&from.id)) {
+        let like = |other: &Limit| (other.measure, other.period) == (limit.measure, limit.period);
+        let is_enough = |usual: &Limit| usual.amount <= limit.amount && rank(usual) >= rank(limit);
+        if usual.iter().any(|usual| like(usual) && is_enough(usual)) || already.iter().any(|own| like(own)) {
+            continue;
+        }
+        let Some(id) = ids.next() else { break };
+        let limit = Limit { id: id.clone(), subject: Some(own.to_string()), ..limit.clone() };
+        held |= tx.add_limit(&limit, now).await?;
+    }
+    Ok(held)
 }
 
 /// Uses a code up: from now on this person of Telegram is who made it. In the caller's transaction, at its end; who holds
@@ -178,12 +251,13 @@ pub async fn link(tx: &mut Tx, pen: &Pen, hash: &str, telegram: i64, name: &str,
         return Ok(Linking::Used);
     }
     let mut detail = json!({ "telegram": telegram });
+    let was = before.as_ref().map(|before| before.user.id.clone());
     if let Some(before) = before {
         detail["was"] = json!(before.user.id.as_str());
         take_over(tx, &before, &account, now).await?;
     }
     let name: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
-    let link = Link { telegram, user: account.user.id.clone(), name, linked_at: now };
+    let link = Link { telegram, user: account.user.id.clone(), name, linked_at: now, was };
     if !tx.add_link(&link).await? {
         // Nothing of this is kept, and the next try finds the link of the one who was faster.
         return Err(salon_store::Error::Unavailable("somebody was linked twice at once".to_owned()));

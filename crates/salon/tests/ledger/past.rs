@@ -13,6 +13,7 @@ on_both_databases! {
     what_is_under_way_is_settled_where_it_is_taken_over
     a_limit_of_ones_own_comes_along
     another_organisation_keeps_what_it_paid
+    what_was_used_is_carried_to_whoever_parts
 }
 
 async fn take_over(store: &Store, org: &OrgId, plan: bool) {
@@ -121,4 +122,36 @@ async fn another_organisation_keeps_what_it_paid(Scratch { store, .. }: Scratch)
     let fish = UsageFilter::of(OrgId::new("fish"), NOON - HOUR, NOON + HOUR);
     let usage = read(&store).await.usage_by_user(&fish, 10).await.expect("usage");
     assert_eq!(usage.iter().map(|used| used.user.as_str()).collect::<Vec<_>>(), ["bob"]);
+}
+
+async fn what_was_used_is_carried_to_whoever_parts(Scratch { store, .. }: Scratch) {
+    let (book, clock) = open(&store).await;
+    add(&book, limit("each", Scope::User, Measure::Micros, 100, Policy::Block)).await;
+    use_up(&book, "1", "alice", 60).await;
+    let mut under_way = book.reserve(quote("2", alice(), 25)).await.expect("reserved");
+    under_way.durable().await.expect("durable");
+    let carry = async || {
+        let args = (birds(), UserId::new("alice"), UserId::new("bob"));
+        let carried = store.write(args, |tx, (org, from, to)| Box::pin(tx.carry(org, from, to, NOON)));
+        carried.await.expect("carried")
+    };
+    for _ in 0..2 {
+        // Once more counts once.
+        assert!(carry().await);
+    }
+    assert_eq!(refused_by(book.reserve(quote("3", payer("bob"), 16)).await), "each");
+    use_up(&book, "4", "bob", 10).await;
+    assert_eq!((balance_of(&store, "alice").await, balance_of(&store, "bob").await), (vec![(25, 60)], vec![(0, 95)]));
+    assert_eq!((used_by(&store, "alice").await, used_by(&store, "bob").await), (60, 10), "it is in no report");
+    under_way.settle(spent(5)).await;
+    book.flush().await.expect("flush");
+    adds_up(&store).await;
+    // As one again they have used what both used.
+    take_over(&store, &birds(), false).await;
+    assert_eq!((balance_of(&store, "bob").await, balance_of(&store, "alice").await), (vec![(0, 0)], vec![(0, 75)]));
+    adds_up(&store).await;
+    // In the next month nothing of it counts.
+    carry().await;
+    clock.wind(DAY * 30);
+    use_up(&book, "5", "bob", 100).await;
 }

@@ -282,7 +282,7 @@ impl Tx {
         Ok(())
     }
 
-    /// What the entries and the calls under way say was taken: spent, and reserved.
+    /// What the entries and the calls under way say was taken: spent, with what was carried along, and reserved.
     async fn taken(&mut self, holder: &Holder, measure: Measure, window: Window) -> Result<(i64, i64)> {
         let (entries, calls) = match holder.scope {
             Scope::Run => sums!("run"),
@@ -302,7 +302,27 @@ impl Tx {
                 .await?;
             *sum = super::amounts(&row)?.of(measure);
         }
+        if holder.scope == Scope::User {
+            sums[0] += self.carried(holder, measure, window).await?;
+        }
         Ok((sums[0], sums[1]))
+    }
+
+    /// What the account used that somebody was unlinked from.
+    async fn carried(&mut self, holder: &Holder, measure: Measure, window: Window) -> Result<i64> {
+        let row = sqlx::query(
+            "SELECT COALESCE(CAST(SUM(micros) AS BIGINT), 0) AS micros, \
+                    COALESCE(CAST(SUM(tokens) AS BIGINT), 0) AS tokens, \
+                    COALESCE(CAST(SUM(requests) AS BIGINT), 0) AS requests \
+             FROM carried WHERE org_id = $1 AND user_id = $2 AND at >= $3 AND at < $4",
+        )
+        .bind(holder.org.as_str())
+        .bind(holder.subject.as_str())
+        .bind(window.start.0)
+        .bind(window.end.0)
+        .fetch_one(self.connection())
+        .await?;
+        Ok(super::amounts(&row)?.of(measure))
     }
 
     async fn taken_by_org(&mut self, org: &OrgId, measure: Measure, window: Window) -> Result<(i64, i64)> {

@@ -95,7 +95,13 @@ async fn somebody_of_telegram_is_found_with_their_account(Scratch { store, .. }:
     let taste = Taste { lang: Some("ko".to_owned()), engine: None, style: Some("brief".to_owned()) };
     let args = (UserId::new("alice"), taste.clone());
     transact!(store, args, |tx, (id, taste)| tx.set_taste(id, taste).await).expect("set");
-    let link = Link { telegram: 7, user: UserId::new("alice"), name: "Alice".to_owned(), linked_at: Time(2_000) };
+    let link = Link {
+        telegram: 7,
+        user: UserId::new("alice"),
+        name: "Alice".to_owned(),
+        linked_at: Time(2_000),
+        was: Some(UserId::new("carol")),
+    };
     assert!(transact!(store, link.clone(), |tx, link| tx.add_link(link).await).expect("link"));
     assert!(!transact!(store, link.clone(), |tx, link| tx.add_link(link).await).expect("link"), "once");
     assert_eq!(known(7).await, Some(("alice".to_owned(), true)));
@@ -104,7 +110,8 @@ async fn somebody_of_telegram_is_found_with_their_account(Scratch { store, .. }:
     assert_eq!(read(&store).await.find_link(7).await.expect("find"), Some(link.clone()));
     assert_eq!(read(&store).await.list_links(&link.user).await.expect("list"), [link]);
     // A link says more than an id that somebody is known by.
-    let other = Link { telegram: 42, user: UserId::new("alice"), name: "Bob".to_owned(), linked_at: Time(3_000) };
+    let (name, linked_at) = ("Bob".to_owned(), Time(3_000));
+    let other = Link { telegram: 42, user: UserId::new("alice"), name, linked_at, was: None };
     assert!(transact!(store, other, |tx, link| tx.add_link(link).await).expect("link"));
     assert_eq!(known(42).await, Some(("alice".to_owned(), true)));
     let unlink = |telegram: i64| {

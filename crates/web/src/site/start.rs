@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use qrcodegen::{QrCode, QrCodeEcc};
 use salon::logins::Visit;
-use salon::logins::passes::unlink as unlinked;
+use salon::logins::passes::{Names, unlink as unlinked};
 use salon_core::Time;
 use salon_store::ledger::{Usage, UsageFilter};
 use salon_store::{Link, Session};
@@ -127,8 +127,11 @@ pub(crate) async fn unlink(
     headers: HeaderMap,
     Filled(Visitor(visit), _): Filled<Visitor, Nothing>,
 ) -> Response {
-    let args = (web.salon.pen(&visit), visit.account.user.id.clone(), telegram);
-    let removed = web.salon.store.write(args, |tx, (pen, user, telegram)| Box::pin(unlinked(tx, pen, user, *telegram)));
+    let args = (web.salon.pen(&visit), visit.account.user.id.clone(), telegram, Names::new(&web.salon.clock));
+    let removed = web
+        .salon
+        .store
+        .write(args, |tx, (pen, user, telegram, names)| Box::pin(unlinked(tx, pen, user, *telegram, names)));
     match removed.await {
         Ok(true) => see("/start?done=unlinked"),
         Ok(false) => missing(&shell_of(&web, &visit, &headers)),
