@@ -487,8 +487,8 @@ pub(crate) fn maker(agent: &AgentConfig, policy: Policy) -> Arc<dyn Maker> {
     let asks = policy == Policy::Ask;
     let talks = asks || agent.steer;
     if let Some(acp) = &agent.acp {
-        let AcpConfig { args, model_args, env, silent } = acp.clone();
-        return Arc::new(Acp::new(Entry { args, model_args, env, silent, ..Entry::default() }));
+        let AcpConfig { args, model_args, env, ask_mode: ask, read_only_mode: read_only, silent } = acp.clone();
+        return Arc::new(Acp::new(Entry { args, model_args, env, ask, read_only, silent, ..Entry::default() }));
     }
     match agent.name.as_str() {
         "codex" if talks => Arc::new(CodexServer),

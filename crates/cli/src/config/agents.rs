@@ -42,6 +42,9 @@ pub struct AcpConfig {
     /// Added where a model is asked for.
     pub model_args: Vec<String>,
     pub env: Vec<(String, String)>,
+    /// Its modes where it must ask and where it may only look, by its own names for them.
+    pub ask_mode: Option<String>,
+    pub read_only_mode: Option<String>,
     /// Whether it does what it wants without asking anybody.
     pub silent: bool,
 }
@@ -82,6 +85,14 @@ pub(super) struct FileAgent {
     asks: Option<bool>,
     model_args: Vec<String>,
     env: BTreeMap<String, String>,
+    modes: Option<FileModes>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct FileModes {
+    ask: Option<String>,
+    read_only: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -135,8 +146,10 @@ fn agent(name: String, program: Option<PathBuf>, file: FileAgent) -> Result<Agen
         "[agents.{name}] cannot ask before it acts; its policy is read-only or workspace"
     );
     let program = program.filter(|program| program.is_file());
+    ensure!(file.modes.is_none() || file.acp.is_some(), "[agents.{name}] modes: they are known");
     let (model_args, env) = (file.model_args, file.env.into_iter().collect());
-    let acp = file.acp.map(|args| AcpConfig { args, model_args, env, silent });
+    let FileModes { ask: ask_mode, read_only: read_only_mode } = file.modes.unwrap_or_default();
+    let acp = file.acp.map(|args| AcpConfig { args, model_args, env, ask_mode, read_only_mode, silent });
     let hosts = Hosts::parse(&file.hosts).with_context(|| format!("[agents.{name}] hosts"))?;
     Ok(AgentConfig {
         name,
@@ -199,6 +212,11 @@ mod tests {
             assert_eq!(problem(&mine(more)), why);
         }
         assert!(problem(&mine("policy = \"full\"\n")).contains("not full"), "that is an admin's to give");
+        let modes = "modes = { ask = \"default\", read-only = \"plan\" }\n";
+        let found = read(&mine(modes)).expect("agents");
+        let acp = found.iter().find_map(|agent| agent.acp.clone()).expect("it");
+        assert_eq!((acp.ask_mode.as_deref(), acp.read_only_mode.as_deref()), (Some("default"), Some("plan")));
+        assert!(problem(&format!("[codex]\n{modes}")).contains("they are known"));
         assert!(problem("[codex]\nasks = false\n").contains("whether it can is known"));
     }
 }

@@ -28,7 +28,14 @@ pub fn silent(name: &str, program: PathBuf) -> AgentConfig {
         show: Vec::new(),
         hosts: Hosts::default(),
         steer: true,
-        acp: Some(AcpConfig { args: Vec::new(), model_args: Vec::new(), env: Vec::new(), silent: true }),
+        acp: Some(AcpConfig {
+            args: Vec::new(),
+            model_args: Vec::new(),
+            env: Vec::new(),
+            ask_mode: None,
+            read_only_mode: None,
+            silent: true,
+        }),
     }
 }
 

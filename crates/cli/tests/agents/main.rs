@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "test code outside of `#[test]` functions")]
 
+mod acp;
 mod chat;
 mod crash;
 mod fake;

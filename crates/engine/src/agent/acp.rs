@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use super::{Errand, Launch, Maker, Policy, Talk, gemini, names};
 use crate::EngineError;
 
-/// How one such agent is started. In environment and files `{url}` is the door to the models, and `{model}` the model
-/// that is asked for; `{key}`, the door's key, is for the environment alone.
+/// How one such agent is started. In arguments, environment and files `{url}` is the door to the models, in the last two
+/// `{model}` is the model that is asked for; `{key}`, the door's key, is for the environment alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     pub args: Vec<String>,
@@ -25,10 +25,24 @@ pub struct Entry {
     pub auth: Option<String>,
     /// Its mode where it may only look, by the name that it has for it. What it asks is denied in any mode.
     pub read_only: Option<String>,
+    /// Its mode where it must ask. It is not run where it has none of that name: many begin in one in which they ask
+    /// little. Where nothing is said it is the one that most call `default`, if it has that.
+    pub ask: Option<String>,
     /// Whether it does what it wants without asking anybody.
     pub silent: bool,
     /// What is put before the name of a thread to go on with.
     pub thread_prefix: String,
+}
+
+/// What many agents call their mode in which they ask.
+const USUAL_MODE: &str = "default";
+
+/// A mode that an agent is put into.
+#[derive(Clone, Debug)]
+struct Mode {
+    name: String,
+    /// Whether it is not run without.
+    is_needed: bool,
 }
 
 pub struct Acp {
@@ -60,6 +74,7 @@ impl Acp {
             files: vec![(".gemini/settings.json".into(), gemini::SETTINGS.to_owned())],
             auth: None,
             read_only: Some("plan".into()),
+            ask: None,
             silent: false,
             thread_prefix: " ".into(),
         })
@@ -133,11 +148,11 @@ impl Maker for Acp {
         if model.is_none() && texts.any(|text| text.contains("{model}")) {
             return Err(names::refused("agent_needs_model"));
         }
-        let mut all: Vec<String> = args.clone();
+        let url = format!("http://127.0.0.1:{}", errand.door.port);
+        let mut all: Vec<String> = args.iter().map(|arg| arg.replace("{url}", &url)).collect();
         if let Some(model) = model {
             all.extend(model_args.iter().map(|arg| arg.replace("{model}", model)));
         }
-        let url = format!("http://127.0.0.1:{}", errand.door.port);
         // The names of models are letters, digits and marks that mean nothing within a string of JSON.
         let filled = |text: &String| text.replace("{url}", &url).replace("{model}", model.unwrap_or_default());
         let key = errand.door.key.expose();
@@ -149,7 +164,13 @@ impl Maker for Acp {
     }
 
     fn talk(&self, errand: &Errand) -> Box<dyn Talk> {
-        let mode = self.entry.read_only.clone().filter(|_| errand.policy == Policy::ReadOnly);
+        let named = |name: &Option<String>| name.clone().map(|name| Mode { name, is_needed: false });
+        let mode = match (errand.policy, &self.entry.ask) {
+            (Policy::ReadOnly, _) => named(&self.entry.read_only),
+            (Policy::Ask, Some(ask)) => Some(Mode { name: ask.clone(), is_needed: true }),
+            (Policy::Ask, None) => named(&Some(USUAL_MODE.to_owned())),
+            (Policy::Workspace | Policy::Full, _) => None,
+        };
         Box::new(talk::AcpTalk::new(errand, &self.entry, mode))
     }
 

@@ -5,17 +5,29 @@ use std::mem;
 use salon_core::{Note, Usage};
 use serde_json::{Value, json};
 
-use super::Entry;
 use super::tools::Tools;
+use super::{Entry, Mode};
 use crate::agent::ending::{Fault, Silence};
 use crate::agent::questions::{Next, Questions};
 use crate::agent::rpc::{self, End, Message, Refusal};
 use crate::agent::telling::Telling;
 use crate::agent::words::{self, SENTENCE};
-use crate::agent::{Errand, Step, Talk, Verdict, WORKSPACE, names, prompt};
+use crate::agent::{Errand, Policy, Step, Talk, Verdict, WORKSPACE, names, prompt};
 use crate::{EngineError, Secret};
 
 const VERSION: i64 = 1;
+/// What agents call modes in which they do much without asking.
+const UNASKED: [&str; 9] = [
+    "acceptEdits",
+    "agent-full-access",
+    "auto",
+    "auto-edit",
+    "autoEdit",
+    "bypassPermissions",
+    "dontAsk",
+    "full-access",
+    "yolo",
+];
 
 /// Our questions.
 const INITIALIZE: i64 = 1;
@@ -36,7 +48,9 @@ pub(super) struct AcpTalk {
     key: Secret,
     model: Option<String>,
     auth: Option<String>,
-    mode: Option<String>,
+    mode: Option<Mode>,
+    /// Whether somebody has to be asked.
+    must_ask: bool,
     /// The thread to go on with, as the agent is told it.
     thread: Option<String>,
     session: Option<String>,
@@ -73,13 +87,14 @@ struct Question {
 }
 
 impl AcpTalk {
-    pub(super) fn new(errand: &Errand, entry: &Entry, mode: Option<String>) -> AcpTalk {
+    pub(super) fn new(errand: &Errand, entry: &Entry, mode: Option<Mode>) -> AcpTalk {
         AcpTalk {
             prompt: errand.prompt.clone(),
             key: errand.door.key.clone(),
             model: errand.model.clone(),
             auth: entry.auth.clone(),
             mode,
+            must_ask: errand.policy == Policy::Ask,
             thread: errand.thread.as_ref().map(|thread| format!("{}{thread}", entry.thread_prefix)),
             session: None,
             at: At::Start,
@@ -111,8 +126,13 @@ impl AcpTalk {
     fn answered(&mut self, number: i64, answer: Result<Value, Refusal>, line: &str, steps: &mut Vec<Step>) {
         let result = match answer {
             Ok(result) => result,
-            // Whether it knows the method or not, that was its echo; and its mode is not what holds it.
-            Err(_) if number >= ECHO || number == MODE => Value::Null,
+            // Whether it knows the method or not, that was its echo.
+            Err(_) if number >= ECHO => Value::Null,
+            Err(_) if number == MODE && !self.stopping => match self.mode.as_ref().is_some_and(|mode| mode.is_needed) {
+                true => return self.fail("agent_cannot_ask", "", steps),
+                // Where it may only look, its mode is not what holds it.
+                false => Value::Null,
+            },
             Err(refusal) => return self.finish(self.refused(number, &refusal), steps),
         };
         if self.end.is_some() {
@@ -192,12 +212,21 @@ impl AcpTalk {
                 return self.fail("agent_failed", "its thread has no name", steps);
             }
         };
-        let mut modes = result["modes"]["availableModes"].as_array().into_iter().flatten();
-        if let Some(mode) = &self.mode
-            && modes.any(|known| known["id"] == **mode)
+        let modes = &result["modes"];
+        if let Some(Mode { name, is_needed }) = self.mode.clone()
+            && modes["currentModeId"] != *name
         {
-            settled = false;
-            steps.push(rpc::ask(MODE, "session/set_mode", json!({ "sessionId": session, "modeId": mode })));
+            let is_known = match modes["availableModes"].as_array() {
+                Some(known) => known.iter().any(|known| known["id"] == *name),
+                // It may have told when the thread was new.
+                None => is_needed,
+            };
+            if is_known {
+                settled = false;
+                steps.push(rpc::ask(MODE, "session/set_mode", json!({ "sessionId": session, "modeId": name })));
+            } else if is_needed || self.must_ask && UNASKED.iter().any(|mode| modes["currentModeId"] == *mode) {
+                return self.fail("agent_cannot_ask", "", steps);
+            }
         }
         self.session = Some(session);
         match settled {

@@ -282,3 +282,64 @@ fn an_entry_is_filled_with_the_door_and_the_model() {
     assert!(launch.files[0].1.contains("sessionRetention"));
     assert!(Acp::gemini().launch(&Errand { model: Some("a\",\"b".into()), ..errand("hi") }).is_err());
 }
+
+/// What is done once an agent has told its modes, and once it has answered when it was put into one.
+fn begun(ask: Option<&str>, policy: Policy, modes: &str, answer: &str) -> (Vec<String>, Result<(), EngineError>) {
+    let acp = Acp::new(Entry { ask: ask.map(str::to_owned), ..Entry::default() });
+    let mut talk = acp.talk(&Errand { policy, ..errand("hello") });
+    let mut steps = talk.open();
+    for line in [
+        r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":1}}"#.to_owned(),
+        format!(r#"{{"jsonrpc":"2.0","id":3,"result":{{"sessionId":"s-1","modes":{modes}}}}}"#),
+        format!(r#"{{"jsonrpc":"2.0","id":4,{answer}}}"#),
+        r#"{"jsonrpc":"2.0","id":6,"result":{}}"#.to_owned(),
+        r#"{"jsonrpc":"2.0","id":7,"result":{}}"#.to_owned(),
+    ] {
+        steps.extend(talk.hear(&line));
+    }
+    let asked = steps.into_iter().filter_map(|step| match step {
+        Step::Write(line) => serde_json::from_str::<Value>(&line).ok(),
+        _ => None,
+    });
+    let told = asked.filter_map(|line| match line["method"].as_str()? {
+        "session/set_mode" => Some(format!("mode {}", line["params"]["modeId"].as_str()?)),
+        "session/prompt" => Some("prompt".to_owned()),
+        _ => None,
+    });
+    (told.collect(), talk.ended(Some(0), ""))
+}
+
+#[test]
+fn an_agent_that_must_ask_is_put_into_the_mode_in_which_it_does_or_asked_nothing() {
+    let modes = |current: &str, offered: &[&str]| {
+        let offered: Vec<Value> = offered.iter().map(|id| serde_json::json!({ "id": id, "name": id })).collect();
+        serde_json::json!({ "currentModeId": current, "availableModes": offered }).to_string()
+    };
+    let (done, refused) = (r#""result":{}"#, r#""error":{"code":-32603,"message":"no"}"#);
+    let claude = modes("auto", &["default", "acceptEdits", "plan", "auto"]);
+    let ask = |ask, modes: &str, answer| begun(ask, Policy::Ask, modes, answer).0;
+    assert_eq!(ask(None, &claude, done), ["mode default", "prompt"]);
+    assert_eq!(ask(Some("default"), &claude, done), ["mode default", "prompt"]);
+    assert_eq!(ask(None, &modes("default", &["default", "yolo"]), done), ["prompt"]);
+    assert_eq!(ask(None, &modes("build", &["build", "plan"]), done), ["prompt"], "its configuration makes it ask");
+    assert_eq!(ask(None, "null", done), ["prompt"]);
+    assert_eq!(begun(None, Policy::Workspace, &claude, done).0, ["prompt"], "it need not ask");
+    for (wanted, modes, answer) in [
+        (Some("default"), claude.as_str(), refused),
+        (Some("always"), &claude, done),
+        (None, &modes("full-access", &["read-only", "auto", "full-access"]), done),
+    ] {
+        let (told, ended) = begun(wanted, Policy::Ask, modes, answer);
+        assert!(!told.contains(&"prompt".to_owned()), "{modes}: {told:?}");
+        assert!(matches!(&ended, Err(EngineError::Failed { code, .. }) if *code == "agent_cannot_ask"), "{ended:?}");
+    }
+    // A thread that is gone on with may tell no modes.
+    assert_eq!(ask(Some("default"), "null", done), ["mode default", "prompt"]);
+}
+
+#[test]
+fn an_argument_may_say_where_the_models_are_and_never_the_key() {
+    let args = vec!["-c".to_owned(), "url={url}/v1".to_owned(), "key={key}".to_owned()];
+    let launch = Acp::new(Entry { args, ..Entry::default() }).launch(&errand("hello")).expect("it can be started");
+    assert_eq!(launch.args, ["-c", "url=http://127.0.0.1:9090/v1", "key={key}"]);
+}
