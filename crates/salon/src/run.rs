@@ -93,6 +93,9 @@ impl Job for RunTurn {
         if let Answers::Agent(_) = &configured.answers
             && epoch > 1
         {
+            // Whoever asked something is gone with its attempt, so that nobody's yes is taken for an answer.
+            let args = (run.turn.id.clone(), salon.clock.now());
+            salon.store.write(args, |tx, (turn, now)| Box::pin(async move { tx.close_asks(turn, *now).await })).await?;
             // What an agent did is not done again unasked.
             let remains = Remains::of(&salon.store.read().await?.list_events(&run.turn.id, 0, LOG).await?);
             let error = match remains.acted {

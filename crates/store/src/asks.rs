@@ -77,11 +77,12 @@ impl Tx {
         }))
     }
 
-    /// Answers a question. `false` if somebody was faster, or it is too late.
+    /// Answers a question. `false` if somebody was faster, or it is too late: its time is over, or nobody waits any more.
     pub async fn answer_ask(&mut self, ask: &StoredAsk, state: AskState, by: Option<&str>, now: Time) -> Result<bool> {
         let answered = sqlx::query(
             "UPDATE asks SET state = $2, answered_by = $3, answered_at = $4 \
-             WHERE id = $1 AND state = 'open' AND ($2 = 'expired' OR expires_at > $4)",
+             WHERE id = $1 AND state = 'open' AND ($2 = 'expired' OR (expires_at > $4 AND EXISTS \
+               (SELECT 1 FROM turns WHERE turns.id = asks.turn_id AND turns.state IN ('queued', 'running'))))",
         )
         .bind(ask.id.as_str())
         .bind(state.as_str())
@@ -96,5 +97,15 @@ impl Tx {
             self.signal(Signal::Turn(ask.turn.as_str().to_owned()));
         }
         Ok(answered)
+    }
+
+    /// Closes what a turn asked and nobody answered: who asked is gone.
+    pub async fn close_asks(&mut self, turn: &TurnId, now: Time) -> Result<()> {
+        sqlx::query("UPDATE asks SET state = 'expired', answered_at = $2 WHERE turn_id = $1 AND state = 'open'")
+            .bind(turn.as_str())
+            .bind(now.0)
+            .execute(self.connection())
+            .await?;
+        Ok(())
     }
 }

@@ -220,6 +220,22 @@ async fn each_asks_before_it_does_something_and_hears_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_stopped_while_it_asks_does_nothing_and_a_later_yes_is_too_late() {
+    let stage = stage(Policy::Ask).await;
+    for (agent, _) in AGENTS {
+        let talk = Talk::open(&stage, agent).await;
+        let mut frames = talk.begin(&command(agent, "touch made.txt")).await;
+        let ask = frames.until("ask").await;
+        let url = format!("{}/api/sessions/{}/run", stage.base, talk.session);
+        stage.http.delete(url).bearer_auth(&stage.key).send().await.unwrap();
+        frames.until("stopped").await;
+        let path = format!("/api/sessions/{}/asks/{}", talk.session, ask["ask"].as_str().unwrap());
+        assert_eq!(stage.post(&path, &json!({ "verdict": "once" })).await.status(), 409, "{agent}");
+        assert!(!talk.workspace().join("made.txt").exists(), "{agent}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_tells_an_agent_more_while_it_works_and_hears_that_it_was_heard() {
     let stage = stage(Policy::Ask).await;
     for agent in ["codex", "claude"] {

@@ -1,12 +1,13 @@
-use salon_core::{AskId, ChatId, Chosen, DialogId, FileId, JobId, Time, TurnId};
+use salon_core::{AskId, ChatId, Chosen, DialogId, FileId, JobId, Time, TurnId, TurnState, Usage};
 use salon_store::testing::Scratch;
-use salon_store::{AskState, Error, Store, StoredFile, Thread, Ticket, on_both_databases};
+use salon_store::{AskState, Error, Finished, Store, StoredFile, Thread, Ticket, on_both_databases};
 
 use crate::cast::*;
 
 on_both_databases! {
     of_several_answers_to_a_question_one_counts
     a_question_is_not_answered_when_its_time_is_over
+    a_question_is_not_answered_when_nobody_waits_any_more
     a_file_comes_back_byte_for_byte
     threads_of_a_chat_are_listed_with_the_newest_first
     what_an_agent_was_told_waits_until_it_has_heard
@@ -46,6 +47,26 @@ async fn a_question_is_not_answered_when_its_time_is_over(Scratch { store, .. }:
     assert!(answer(&store, "a", AskState::Expired, 5_000).await);
     let found = read(&store).await.find_ask(&AskId::new("a")).await.expect("find").expect("a question");
     assert_eq!(found.state, AskState::Expired);
+}
+
+async fn a_question_is_not_answered_when_nobody_waits_any_more(Scratch { store, .. }: Scratch) {
+    let (turn, ticket) = turn_in_progress(&store, "t").await;
+    for id in ["a", "b"] {
+        ask(&store, &turn, id).await;
+    }
+    assert!(answer(&store, "a", AskState::Deny, 2_000).await);
+    transact!(store, turn.clone(), |tx, turn| tx.close_asks(turn, Time(2_500)).await).expect("close");
+    assert!(!answer(&store, "b", AskState::Once, 3_000).await, "another attempt asks anew");
+    let found = read(&store).await.find_ask(&AskId::new("a")).await.expect("find").expect("a question");
+    assert_eq!(found.state, AskState::Deny, "what was answered stays");
+    ask(&store, &turn, "c").await;
+    transact!(&store, (ticket, turn), |tx, (ticket, turn)| {
+        let held = tx.hold(ticket, Time(60_000)).await?;
+        let (turn, answer, usage, error, now) = (turn.clone(), String::new(), Usage::default(), None, Time(2_600));
+        tx.finish_turn(&held, &Finished { turn, state: TurnState::Stopped, answer, usage, error, now }).await
+    })
+    .expect("finish");
+    assert!(!answer(&store, "c", AskState::Once, 3_000).await, "its turn has ended");
 }
 
 async fn a_file_comes_back_byte_for_byte(Scratch { store, .. }: Scratch) {
