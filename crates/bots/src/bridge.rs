@@ -3,7 +3,7 @@
 //! A line is `[<number>][HH:MM:SS][<type>] <body>`, the time in UTC. Lines never change once they are written, so the
 //! pages made of them only grow at the end.
 
-use salon_core::{Event, Note, Stamped};
+use salon_core::{Event, Lang, Note, Stamped};
 use serde_json::{Value, json};
 
 /// Characters of one message in this view.
@@ -70,6 +70,16 @@ fn lines(events: &[Stamped]) -> Vec<String> {
                 lines.add(at, "file_changed", &python(&json!({ "path": path, "change": change })));
             }
             Event::Note(Note::Trouble { message }) => lines.add(at, "error", message),
+            // A file that was not delivered was an error of delivery to the bridge.
+            Event::Note(Note::KeptBack { files, more }) => {
+                for file in files {
+                    let why = file.why_in(Lang::En);
+                    lines.add(at, "delivery_error", &format!("{} is not delivered: {why}", file.name));
+                }
+                if *more > 0 {
+                    lines.add(at, "delivery_error", &format!("{more} more files are not delivered"));
+                }
+            }
             Event::Note(Note::Asked { title, .. }) => lines.add(at, "approval_requested", title),
             Event::Note(Note::Answered { verdict, .. }) => lines.add(at, "approval_answered", verdict),
             // The bridge had no panels, and its readers match every line.
@@ -175,6 +185,19 @@ mod tests {
         assert_eq!(
             pages(&log),
             ["[1][01:01:01][error] provider=codex …\n[2][01:01:01][turn_completed] {\"status\": \"error\"}"]
+        );
+    }
+
+    #[test]
+    fn each_file_that_nobody_gets_is_an_error_of_delivery() {
+        let file = |name: &str, why: &str| salon_core::KeptFile { name: name.into(), why: why.into() };
+        let files = vec![file("film.mp4", "too_large"), file("p.txt", "link")];
+        let log = log(vec![Event::Note(Note::KeptBack { files, more: 3 })]);
+        assert_eq!(
+            pages(&log),
+            ["[1][01:01:01][delivery_error] film.mp4 is not delivered: it is too large\n\
+              [2][01:01:01][delivery_error] p.txt is not delivered: it is a link\n\
+              [3][01:01:01][delivery_error] 3 more files are not delivered"]
         );
     }
 

@@ -306,6 +306,12 @@ impl<'a> Courier<'a> {
         Ok(())
     }
 
+    /// Shows the end once more, with something that is known only now.
+    pub async fn amend_final(&mut self, pages: &[Page]) -> Result<(), Halt> {
+        self.parts.iter_mut().for_each(|part| part.done = false);
+        self.show_final(pages).await
+    }
+
     /// What must never be done, for the test that shows why.
     async fn send_final(&mut self, pages: &[Page]) -> Result<(), Halt> {
         for page in pages {

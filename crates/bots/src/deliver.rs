@@ -12,7 +12,7 @@ use salon::engines::is_absence;
 use salon::{Job, Next, Salon, Work};
 use salon_core::failure;
 use salon_core::overrun::Overrun;
-use salon_core::{ChatId, Lang, Reply, ReplyState, Stamped, TurnId, View};
+use salon_core::{ChatId, Event, KeptFile, Lang, Note, Reply, ReplyState, Stamped, TurnId, View};
 use salon_store::Error;
 use salon_telegram::text::{Formatted, markdown, pages, plain};
 use salon_telegram::types::{InlineKeyboardMarkup, SendMessageDraft};
@@ -179,7 +179,14 @@ impl Reader {
             self.prepare(courier).await?;
             if self.reply.is_final() {
                 courier.show_final(&self.pages()).await?;
-                return courier.send_files(&self.reply.files, self.view == View::Events).await;
+                let untaken = courier.send_files(&self.reply.files, self.view == View::Events).await?;
+                return match untaken.is_empty() {
+                    true => Ok(()),
+                    false => {
+                        self.keep_back(untaken);
+                        courier.amend_final(&self.pages()).await
+                    }
+                };
             }
             let mut again_at = typing_at;
             if typing_at <= Instant::now() {
@@ -210,6 +217,14 @@ impl Reader {
                 () = courier.work.lease.lost.cancelled() => return Err(Halt::Store(Error::Fenced)),
                 () = courier.work.lease.closing.cancelled() => return Err(Halt::Wait(Duration::ZERO)),
             }
+        }
+    }
+
+    /// Takes in that there are files that Telegram will not have, of which the log cannot tell.
+    fn keep_back(&mut self, files: Vec<KeptFile>) {
+        self.reply.kept_back.add(&files, 0);
+        if let Some(last) = self.events.last().cloned() {
+            self.events.push(Stamped { event: Event::Note(Note::KeptBack { files, more: 0 }), ..last });
         }
     }
 
@@ -372,7 +387,8 @@ impl Reader {
             let text: String = text.chars().take(HEARD_CHARS).collect();
             self.lang.say("reply.heard", &[("text", &text)])
         });
-        let tails: Vec<String> = heard.chain(tail).collect();
+        let kept_back = self.reply.kept_back.told(self.lang);
+        let tails: Vec<String> = heard.chain(tail).chain(kept_back).collect();
         if text.is_empty() && tails.is_empty() {
             return plain(PLACEHOLDER);
         }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kept_back::{KeptBack, KeptFile};
 use crate::{Lang, Time, TurnState};
 
 /// One line of a turn's story. This is the durable format: variants and fields are only ever added.
@@ -145,6 +146,12 @@ pub enum Note {
         steer: String,
         text: String,
     },
+    /// Files that the engine left and that nobody gets, and how many there are besides.
+    KeptBack {
+        files: Vec<KeptFile>,
+        #[serde(default)]
+        more: i64,
+    },
     /// What the engine said and nobody understood.
     Raw {
         line: String,
@@ -234,7 +241,14 @@ impl Pending {
     /// What is wanted, in a line. A command is what it is in any language.
     pub fn title_in(&self, lang: Lang) -> String {
         let Some(first) = self.lines.first().filter(|first| first.says.is_some()) else { return self.title.clone() };
-        let line = first.told(lang).split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = match first.is_of_a_file() {
+            // Of several files each is named before it is shown.
+            true => {
+                self.lines.iter().filter(|line| line.is_of_a_file()).map(|line| line.told(lang)).collect::<Vec<_>>()
+            }
+            false => vec![first.told(lang)],
+        };
+        let line = told.join(", ").split_whitespace().collect::<Vec<_>>().join(" ");
         match line.char_indices().nth(TITLE) {
             Some((end, _)) => format!("{}…", &line[..end]),
             None => line,
@@ -262,6 +276,11 @@ pub struct AskLine {
 }
 
 impl AskLine {
+    /// Whether it says what is done to a file.
+    fn is_of_a_file(&self) -> bool {
+        matches!(self.says.as_deref(), Some("add" | "change" | "delete" | "move" | "read" | "write"))
+    }
+
     /// The line in a language. Of a sentence that only a newer Salon knows, the words are left.
     pub fn told(&self, lang: Lang) -> String {
         let sentence = |key: &String| lang.find(&format!("ask.{key}"), &[("what", &self.what)]);
@@ -326,6 +345,8 @@ pub struct Reply {
     /// What it was told while it was at work, and heard.
     pub heard: Vec<String>,
     pub files: Vec<LeftFile>,
+    /// What it left besides, and nobody gets.
+    pub kept_back: KeptBack,
     pub thread: Option<String>,
     pub usage: Usage,
     /// The panel that answers, if one does.
@@ -375,6 +396,7 @@ impl Reply {
                 self.pending.take_if(|pending| pending.ask == *ask);
             }
             Event::Note(Note::Steered { text, .. }) => self.heard.push(text.clone()),
+            Event::Note(Note::KeptBack { files, more }) => self.kept_back.add(files, *more),
             Event::Note(note) => self.hear(note),
             Event::File(file) => self.files.push(file.clone()),
             Event::Thread { id } => self.thread = Some(id.clone()),
@@ -540,6 +562,26 @@ mod tests {
         assert_eq!(reply.text, "");
     }
 
+    #[test]
+    fn a_question_about_several_files_names_each_in_the_language() {
+        let says = |key: &str, what: &str| AskLine { says: Some(key.into()), what: what.into() };
+        let text = |what: &str| AskLine { says: None, what: what.into() };
+        let lines =
+            vec![says("add", "a.txt"), text("+one"), says("delete", "b.txt"), text("-two"), says("reason", "storks")];
+        let asked = Note::Asked {
+            ask: "1".into(),
+            title: "add a.txt, delete b.txt".into(),
+            detail: String::new(),
+            until_ms: None,
+            lines,
+        };
+        let reply = Reply::fold(&[stamped(1, 1, started()), stamped(1, 2, Event::Note(asked))]);
+        let title = |lang| reply.pending.as_ref().expect("a question").title_in(lang);
+        assert_eq!(title(Lang::En), "add a.txt, delete b.txt");
+        assert_eq!(title(Lang::Ko), "추가: a.txt, 삭제: b.txt");
+        assert_eq!(title(Lang::Ru), "добавить a.txt, удалить b.txt");
+    }
+
     fn any_event() -> impl Strategy<Value = Event> {
         prop_oneof![
             Just(started()),
@@ -549,6 +591,10 @@ mod tests {
             Just(Event::Failed { code: "x".into(), message: "y".into() }),
             Just(Event::Note(Note::Reasoning { text: "hm".into() })),
             Just(Event::Note(Note::VoiceBegan { speaker: "s".into(), round: 1, model: "m".into() })),
+            (0..3i64).prop_map(|more| {
+                let file = KeptFile { name: "a".into(), why: "link".into() };
+                Event::Note(Note::KeptBack { files: vec![file], more })
+            }),
             "[a-c]{0,3}".prop_map(|text| Event::Note(Note::VoiceText { speaker: "s".into(), round: 1, text })),
         ]
     }

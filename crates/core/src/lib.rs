@@ -21,6 +21,7 @@
 //! | Limit, Policy, Period, Scope | sentences about the ledger, and windows in a zone | [`limit`] |
 //! | Panel | several models that answer together, and the rules of when who is asked | [`panel`] |
 //! | Failure | how an agent's run failed, in every language | [`failure`] |
+//! | KeptBack | files of a run that nobody gets, told in every language | [`kept_back`] |
 //! | Overrun | why a limit has no room for a question | [`overrun`] |
 //! | Suggestion | what could be asked next, as a model says it | [`suggest`] |
 //! | Refusal | the ways we say no, each with a code and a sentence | [`error`] |
@@ -33,6 +34,7 @@ pub mod error;
 pub mod event;
 pub mod failure;
 pub mod id;
+pub mod kept_back;
 pub mod limit;
 pub mod locale;
 pub mod mask;
@@ -55,6 +57,7 @@ pub use event::{
     VoiceState,
 };
 pub use id::{AskId, BotId, CallId, ChatId, DialogId, FileId, JobId, KeyId, LimitId, OrgId, SecretId, TurnId, UserId};
+pub use kept_back::{KeptBack, KeptFile};
 pub use limit::{Amounts, Limit, Limits, Measure, Period, Policy, Scope, Window, Zone};
 pub use locale::Lang;
 pub use money::{LongRates, Micros, Rates, Tariff, Tokens};

@@ -18,6 +18,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FlockOperation;
+
 pub use changes::{Change, Diff};
 
 /// How many snapshots are kept; as often can one undo.
@@ -46,7 +48,7 @@ impl Workspaces {
 }
 
 /// A folder to work in, with its home and its past. Everything here reads and writes files, so it is for threads that may
-/// wait; and nobody may be at work in it meanwhile.
+/// wait. Whoever changes it, or remembers how it is, holds it meanwhile; chats may share one that an administrator listed.
 #[derive(Clone, Debug)]
 pub struct Workspace {
     pub work: PathBuf,
@@ -63,9 +65,25 @@ impl Workspace {
         Ok(Workspace { work, past, home: self.home.clone() })
     }
 
+    /// Keeps everybody else from working in the folder or taking something back there, in any process of this machine and
+    /// until it is dropped. `None` if somebody else holds it.
+    pub fn hold(&self) -> io::Result<Option<Hold>> {
+        let folder = fs::File::open(&self.work)?;
+        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Hold { _folder: folder })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Remembers everything as it is. To be called before each run.
     pub fn snapshot(&self) -> io::Result<()> {
         past::snapshot(&self.work, &self.past, KEPT)
+    }
+
+    /// Which files changed since the last snapshot.
+    pub fn changed(&self) -> io::Result<Vec<Change>> {
+        changes::changed(&self.work, &self.past)
     }
 
     /// What changed since the last snapshot; nothing if there is none.
@@ -87,6 +105,12 @@ impl Workspace {
         let ours = self.work.parent() == self.home.parent();
         if ours { empty(&self.work) } else { Ok(()) }
     }
+}
+
+/// A folder that nobody else works in. It is free again when this is dropped, or its process is gone.
+#[derive(Debug)]
+pub struct Hold {
+    _folder: fs::File,
 }
 
 fn empty(folder: &Path) -> io::Result<()> {

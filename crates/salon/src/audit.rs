@@ -169,6 +169,7 @@ actions! {
     SettingChanged "setting.changed",
     Exported "data.exported",
     AgentTrusted "agent.unsafe",
+    FilesRefused "agent.files_refused",
     ChatLinked "link.added",
     ChatUnlinked "link.removed",
     IdentityLinked "identity.added",

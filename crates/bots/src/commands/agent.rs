@@ -67,7 +67,7 @@ pub async fn project(tx: &mut Tx, cx: &Context, words: Lang, known: Option<&Dial
         }
     };
     if tx.count_open(&salon::say::lane(&dialog.id)).await? > 0 {
-        return Ok(words.say("mode.busy", &[]));
+        return Ok(words.say("agent.at_work", &[]));
     }
     let shown = project.clone().unwrap_or_else(|| "off".to_owned());
     let chosen = Chosen { project, ..dialog.chosen };
@@ -138,7 +138,7 @@ pub async fn resume(tx: &mut Tx, cx: &Context, words: Lang, known: Option<&Dialo
         return Ok(words.say("resume.unknown", &[("number", &number)]));
     };
     if tx.count_open(&salon::say::lane(&dialog.id)).await? > 0 {
-        return Ok(words.say("mode.busy", &[]));
+        return Ok(words.say("agent.at_work", &[]));
     }
     tx.set_thread(&dialog.id, Some(thread), cx.salon.clock.now()).await?;
     let mut said = words.say("resume.switched", &[("title", &line(title)), ("thread", thread)]);
@@ -164,23 +164,30 @@ pub async fn workspace(cx: &Context, command: &str) -> Result<String> {
     let agent = dialog.filter(|dialog| cx.salon.engines.is_agent(&dialog.engine)).zip(agents);
     let Some((dialog, agents)) = agent else { return Ok(words.say("agent.only", &[])) };
     if tx.count_open(&salon::say::lane(&dialog.id)).await? > 0 && command == "undo" {
-        return Ok(words.say("mode.busy", &[]));
+        return Ok(words.say("agent.at_work", &[]));
     }
     let org = org(&mut tx, cx).await?;
     drop(tx);
     let undo = command == "undo";
     let looked = tokio::task::spawn_blocking(move || {
         let place = agents.place(&org, &dialog)?;
-        if undo { place.undo().map(Looked::Undone) } else { place.diff().map(Looked::Diff) }
+        if !undo {
+            return place.diff().map(Looked::Diff);
+        }
+        match place.hold()? {
+            Some(_hold) => place.undo().map(Looked::Undone),
+            None => Ok(Looked::Held),
+        }
     });
     Ok(match looked.await.map_err(anyhow::Error::new)? {
         Ok(Looked::Undone(Some(changes))) => words.say("undo.done", &[("count", &changes.len().to_string())]),
+        Ok(Looked::Held) => words.say("failure.agent_folder_busy", &[]),
         Ok(Looked::Undone(None)) => words.say("undo.none", &[]),
         Ok(Looked::Diff(diff)) if diff.changes.is_empty() => words.say("diff.none", &[]),
         Ok(Looked::Diff(diff)) => {
             let shown: String = diff.text.chars().take(DIFF_CHARS).collect();
             let more = diff.cut || shown.len() < diff.text.len();
-            let names = diff.changes.iter().take(DIFF_FILES).map(|change| format!("{}\n", change.path().display()));
+            let names = diff.changes.iter().take(DIFF_FILES).map(|change| format!("{}\n", change.name()));
             format!("{}\n{shown}{}", names.collect::<String>(), if more { "\n…" } else { "" })
         }
         Err(error) => {
@@ -193,6 +200,8 @@ pub async fn workspace(cx: &Context, command: &str) -> Result<String> {
 enum Looked {
     Diff(Diff),
     Undone(Option<Vec<Change>>),
+    /// Somebody is at work there.
+    Held,
 }
 
 /// Whose team somebody is of.

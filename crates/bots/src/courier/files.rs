@@ -3,7 +3,7 @@
 //! Nothing can be placed first and filled later here, so a crash between a file's arrival and the record of it sends it
 //! once more: a file that comes twice is better than one that never does.
 
-use salon_core::{FileId, LeftFile};
+use salon_core::{FileId, KeptFile, LeftFile};
 use salon_store::{Error, Part};
 use salon_telegram::text::plain;
 use salon_telegram::types::Upload;
@@ -15,10 +15,12 @@ use super::{Courier, Halt};
 const PHOTO_BYTES: i64 = 10 << 20;
 
 impl Courier<'_> {
-    /// Sends the files that the chat does not have yet. `marked` puts the bridge's words into the captions.
-    pub async fn send_files(&mut self, files: &[LeftFile], marked: bool) -> Result<(), Halt> {
+    /// Sends the files that the chat does not have yet, and answers which of them Telegram will not have. `marked` puts the
+    /// bridge's words into the captions.
+    pub async fn send_files(&mut self, files: &[LeftFile], marked: bool) -> Result<Vec<KeptFile>, Halt> {
+        let mut untaken = Vec::new();
         if files.is_empty() {
-            return Ok(());
+            return Ok(untaken);
         }
         let owner = format!("{}:files", self.owner);
         let sent = self.salon.store.read().await?.list_shown(&owner).await?;
@@ -34,10 +36,13 @@ impl Courier<'_> {
             upload.message_thread_id = self.topic;
             upload.caption = marked.then(|| plain(&mark(file, photo)));
             let message = self.send_file(upload, photo).await?;
-            let Some(message) = message else { continue };
+            let Some(message) = message else {
+                untaken.push(KeptFile { name: file.name.clone(), why: "not_taken".to_owned() });
+                continue;
+            };
             self.record_file(&owner, number, message).await?;
         }
-        Ok(())
+        Ok(untaken)
     }
 
     /// Sends a picture of our own making, once.

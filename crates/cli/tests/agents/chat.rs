@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use salon_cli::config::Config;
-use salon_core::{BotId, ChatId, Event, Note, Stamped};
+use salon_core::{BotId, ChatId};
 use salon_engine::agent::Policy;
-use salon_mock::{Mock, MockConfig, Press};
+use salon_mock::{Fault, Mock, MockConfig, Press, Say};
 use serde_json::Value;
 
-use crate::real::{command, fetch, stage_with};
+use crate::real::{command, fetch, running, stage_with};
 use crate::stage::Stage;
 
 pub const TOKEN: &str = "1001:parrot-token";
@@ -61,17 +61,21 @@ impl Chat {
         Person { mock: &self.mock }
     }
 
-    /// The notes of trouble in the log of the newest turn.
-    async fn log(&self) -> Vec<String> {
+    /// What the newest turn's log has of files that nobody gets: their names, and why.
+    async fn kept_back(&self) -> Vec<(String, String)> {
         let mut tx = self.stage.house.salon.store.read().await.unwrap();
         let dialog = tx.find_active_dialog(&BotId::new("parrot"), ChatId(CHAT)).await.unwrap().unwrap();
         let turn = tx.find_latest_answered(&dialog.id).await.unwrap().unwrap();
         let events = tx.list_events(&turn.id, 0, 1000).await.unwrap();
-        let trouble = |stamped: &Stamped| match &stamped.event {
-            Event::Note(Note::Trouble { message }) => Some(message.clone()),
-            _ => None,
-        };
-        events.iter().filter_map(trouble).collect()
+        let reply = salon_core::Reply::fold(&events);
+        reply.kept_back.files.into_iter().map(|file| (file.name, file.why)).collect()
+    }
+
+    /// What the audit has of refused files, the newest first.
+    async fn refusals(&self) -> Vec<Value> {
+        let filter = salon_store::AuditFilter { action: Some("agent.files_refused".to_owned()), ..Default::default() };
+        let lines = self.stage.house.salon.store.read().await.unwrap().list_audit(&filter, 10).await.unwrap();
+        lines.iter().map(|line| serde_json::from_str(&line.detail).unwrap()).collect()
     }
 
     /// How many questions of the chat's dialog have not ended.
@@ -91,6 +95,12 @@ impl Chat {
 impl Person<'_> {
     pub fn says(&self, text: &str) {
         self.mock.says(TOKEN, CHAT, ALICE, text);
+    }
+
+    /// The same in a program that is set to another language.
+    fn says_in(&self, lang: &str, text: &str) {
+        let say = Say { language_code: Some(lang.to_owned()), ..Say::new(TOKEN, CHAT, ALICE, text) };
+        self.mock.controls().send(say).unwrap();
     }
 
     pub async fn messages(&self) -> Vec<Value> {
@@ -318,9 +328,55 @@ async fn what_an_answer_names_arrives_and_nothing_from_outside_does() {
     let files = alice.files(1).await;
     let names: Vec<_> = files.iter().map(|file| file["filename"].as_str().unwrap()).collect();
     assert_eq!(names, ["eggs.txt"], "{files:#?}");
-    let log = chat.log().await;
-    let troubles: Vec<_> = log.iter().filter(|line| line.contains("is not delivered")).collect();
-    assert_eq!(troubles.len(), 4, "{log:#?}");
+    let kept = chat.kept_back().await;
+    let expected = [("passwd", "outside"), ("x", "outside"), ("p.txt", "link"), (".env", "hidden")];
+    assert_eq!(kept, expected.map(|(name, why)| (name.to_owned(), why.to_owned())));
+    let told = "📎 Not delivered: passwd (it leads out of the folder), x (it leads out of the folder), \
+                p.txt (it is a link), .env (it is hidden from agents)";
+    let answer = alice.hears("That is all.").await;
+    assert!(answer["text"].as_str().unwrap().ends_with(&format!("\n\n{told}")), "{answer:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_files_that_nobody_gets_people_hear_in_their_language_and_the_audit_has_their_number() {
+    let chat = Chat::open(Policy::Workspace).await;
+    let alice = chat.person();
+    let leave = "mkdir -p out; ln -s /etc/passwd out/a.png; echo two > nest.txt; ln nest.txt out/b.txt; mkfifo out/c; \
+                 truncate -s 200M out/d.bin; echo eggs > out/e.txt";
+    let show = "[[say:Here it is: ![x](/etc/passwd.png)]]";
+    alice.says_in("ko", &format!("{} {show}", command("claude", leave)));
+    let told = alice.hears("📎").await;
+    let told = told["text"].as_str().unwrap();
+    let line = "📎 전달하지 않은 파일: a.png (링크입니다), b.txt (다른 파일과 같은 파일입니다), c (일반 파일이 아닙니다), \
+                d.bin (너무 큽니다), passwd.png (폴더 밖을 가리킵니다)";
+    assert!(told.ends_with(line), "{told}");
+    let names: Vec<_> = alice.files(1).await.iter().map(|file| file["filename"].clone()).collect();
+    assert_eq!(names, ["e.txt"]);
+    let refusals = chat.refusals().await;
+    let noted = serde_json::json!({
+        "engine": "claude", "files": 5,
+        "link": 1, "second_name": 1, "not_a_file": 1, "too_large": 1, "outside": 1,
+    });
+    assert_eq!(refusals, [noted]);
+
+    // What lies there from before is not told of again, and takes no new file's place.
+    let many = "for egg in 01 02 03 04 05 06 07 08 09 10 11; do echo $egg > out/z$egg.txt; done";
+    alice.says_in("ru", &command("claude", many));
+    alice.hears("📎 Не доставлено: z11.txt (файлов слишком много)").await;
+    assert_eq!(alice.files(11).await.len(), 11);
+    alice.says_in("en", "[[say:That was all.]]");
+    let last = alice.finds("That was all.", "What next?").await;
+    assert_eq!(alice.message(last.message_id).await["text"], "That was all.");
+    assert_eq!(alice.files(11).await.len(), 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_telegram_will_not_have_is_told_of() {
+    let chat = Chat::open(Policy::Workspace).await;
+    let alice = chat.person();
+    chat.mock.add_fault(Fault::new("sendDocument", "status:400")).unwrap();
+    alice.says(&command("claude", "mkdir -p out; echo eggs > out/eggs.txt"));
+    alice.hears("📎 Not delivered: eggs.txt (Telegram does not take it)").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -368,4 +424,65 @@ async fn an_agent_works_in_the_folder_that_was_chosen_from_the_list() {
     alice.says(&command("claude", "echo eggs > nest.txt; echo It is done in here."));
     alice.finds("It is done in here.", "What next?").await;
     assert!(chat.workspace().join("nest.txt").exists() && !site.path().join("nest.txt").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_folder_where_somebody_works_nobody_else_does_and_one_that_is_gone_is_told_of() {
+    let site = tempfile::tempdir().unwrap();
+    std::fs::write(site.path().join("index.html"), "<h1>Storks</h1>\n").unwrap();
+    let listed = site.path().to_owned();
+    let chat = Chat::open_on(Policy::Workspace, "claude", "", |config| {
+        config.workspaces.projects.insert("site".to_owned(), listed);
+    })
+    .await;
+    let alice = chat.person();
+    alice.says("/project site");
+    alice.hears("project=site").await;
+    alice.says(&command("claude", "echo '<p>Eggs</p>' >> index.html; echo It is done in here."));
+    alice.finds("It is done in here.", "What next?").await;
+    // As another conversation's agent has it while it works.
+    let held = std::fs::File::open(site.path()).unwrap();
+    held.lock().unwrap();
+    let busy = "Another agent is at work in this folder.";
+    alice.says("/undo");
+    let told = alice.hears(busy).await;
+    assert!(std::fs::read_to_string(site.path().join("index.html")).unwrap().contains("Eggs"));
+    alice.says("[[say:I wrote over it.]]");
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+    while alice.hears(busy).await["message_id"] == told["message_id"] {
+        assert!(tokio::time::Instant::now() < patience, "{:#?}", alice.messages().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(held);
+    alice.says("/undo");
+    alice.hears("Taken back").await;
+    assert_eq!(std::fs::read_to_string(site.path().join("index.html")).unwrap(), "<h1>Storks</h1>\n");
+    std::fs::remove_dir_all(site.path()).unwrap();
+    alice.says("hello");
+    alice.hears("⚠️ The folder that was chosen is not there any more. /project chooses another one.").await;
+    alice.says("/diff");
+    alice.hears("The folder cannot be looked at just now.").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_need_not_ask_is_ended_when_that_is_taken_back() {
+    let chat = Chat::open(Policy::Ask).await;
+    let alice = chat.person();
+    alice.says("/unsafe 5");
+    alice.hears("For 5 minutes").await;
+    alice.says(&command("claude", "echo eggs > nest.txt; sleep 66.5"));
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+    while running("66.5").is_empty() {
+        assert!(tokio::time::Instant::now() < patience, "it does not run: {:#?}", alice.messages().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // What is undone under an agent's hands is nobody's to know.
+    alice.says("/undo");
+    alice.hears("Use /stop first").await;
+    alice.says("/unsafe off");
+    alice.hears("⚠️ The time in which the agent need not ask is over").await;
+    assert_eq!(running("66.5"), Vec::<String>::new());
+    assert!(chat.workspace().join("nest.txt").exists());
+    alice.says(&command("claude", "echo more > nest.txt"));
+    alice.presses("🔐", "Deny").await;
 }

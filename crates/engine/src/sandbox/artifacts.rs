@@ -8,8 +8,6 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::path::{Component, Path, PathBuf};
 
-use thiserror::Error;
-
 use super::beneath::{Folder, Kind};
 use super::cell::Cell;
 use crate::agent::{OUT, WORKSPACE};
@@ -37,8 +35,6 @@ pub struct Artifact {
     /// By what is in it, not by its name.
     pub media: &'static str,
     pub bytes: u64,
-    /// Whether it was named, and is not in the out folder.
-    pub named: bool,
     file: File,
 }
 
@@ -55,27 +51,37 @@ impl Artifact {
 }
 
 /// Why something is not delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refused {
-    #[error("it leads out of the workspace")]
+    /// It leads out of the workspace.
     Outside,
     /// What an agent is not shown it cannot send either.
-    #[error("it is hidden from agents")]
     Hidden,
-    #[error("it is not there")]
     Missing,
-    #[error("it is a link")]
     Link,
-    #[error("it is not a plain file")]
+    /// A folder, a pipe, a socket, a device.
     NotAFile,
-    #[error("it is the same file as another")]
     SecondName,
-    #[error("it is too large")]
     TooLarge,
-    #[error("there are too many")]
     TooMany,
-    #[error("it cannot be read")]
     Unreadable,
+}
+
+impl Refused {
+    /// The word for it in the log, and the end of its key in the locales.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refused::Outside => "outside",
+            Refused::Hidden => "hidden",
+            Refused::Missing => "missing",
+            Refused::Link => "link",
+            Refused::NotAFile => "not_a_file",
+            Refused::SecondName => "second_name",
+            Refused::TooLarge => "too_large",
+            Refused::TooMany => "too_many",
+            Refused::Unreadable => "unreadable",
+        }
+    }
 }
 
 /// What was left, and what of it is not delivered and why.
@@ -83,34 +89,45 @@ pub enum Refused {
 pub struct Left {
     pub artifacts: Vec<Artifact>,
     pub refused: Vec<(String, Refused)>,
+    /// What nobody looked at, because there was too much before it.
+    pub more: usize,
 }
 
-/// Collects the out folder of a workspace, and files that were named: by their paths in the workspace, or as they are
-/// seen from inside. To be called when the run has ended.
-pub fn collect(workspace: &Path, named: &[PathBuf], caps: Caps) -> io::Result<Left> {
+/// Collects what a run put into the out folder of a workspace, and files that were named: by their paths in the workspace,
+/// or as they are seen from inside. What is in the out folder and not `fresh` was left by somebody before. To be called
+/// when the run has ended.
+pub fn collect(workspace: &Path, fresh: &dyn Fn(&Path) -> bool, named: &[PathBuf], caps: Caps) -> io::Result<Left> {
     let workspace = Folder::open(workspace)?;
     let mut left = Left::default();
     let out = Path::new(OUT).strip_prefix(WORKSPACE).expect("the out folder is in the workspace");
     let mut paths = Vec::new();
-    if workspace.kind(out)? == Some(Kind::Folder) {
-        // There may be a million names; that there are too many is known long before.
-        let most = caps.files * 16;
-        workspace.folder(out)?.walk(&mut |_, entry| {
-            if entry.kind != Kind::Folder {
-                paths.push((out.join(&entry.path), shown(entry.path.as_os_str())));
+    match workspace.kind(out)? {
+        Some(Kind::Folder) => workspace.folder(out)?.walk(&mut |_, entry| {
+            let path = out.join(&entry.path);
+            match entry.kind != Kind::Folder && fresh(&path) {
+                // There may be a million names; that there are too many is known long before.
+                true if paths.len() >= caps.files * 16 => left.more += 1,
+                true => paths.push(path),
+                false => {}
             }
-            Ok(paths.len() < most)
-        })?;
+            Ok(true)
+        })?,
+        Some(_) if fresh(out) => paths.push(out.to_owned()),
+        _ => {}
     }
     paths.sort();
     for path in named {
         let inside = path.strip_prefix(WORKSPACE).unwrap_or(path);
-        if !paths.iter().any(|(known, _)| known == inside) {
-            paths.push((inside.to_owned(), shown(inside.as_os_str())));
+        if !paths.iter().any(|known| known == inside) {
+            paths.push(inside.to_owned());
         }
     }
     let mut room = caps.all_bytes;
-    for (path, name) in paths {
+    for path in paths {
+        let name = match path.strip_prefix(out) {
+            Ok(below) if below != Path::new("") => shown(below.as_os_str()),
+            _ => shown(path.as_os_str()),
+        };
         let hidden = Cell::MASKED.iter().any(|name| path.starts_with(name));
         let opened = if left.artifacts.len() >= caps.files {
             Err(Refused::TooMany)
@@ -123,6 +140,10 @@ pub fn collect(workspace: &Path, named: &[PathBuf], caps: Caps) -> io::Result<Le
             Ok(artifact) => {
                 room -= artifact.bytes;
                 left.artifacts.push(artifact);
+            }
+            // Where else something is, is nobody's business.
+            Err(why @ Refused::Outside) => {
+                left.refused.push((path.file_name().map_or_else(|| "…".to_owned(), shown), why));
             }
             Err(why) => left.refused.push((name, why)),
         }
@@ -152,8 +173,7 @@ fn open(workspace: &Folder, path: &Path, name: String, most: u64) -> Result<Arti
     }
     let mut head = Vec::new();
     file.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(|_| Refused::Unreadable)?;
-    let named = !path.starts_with(Path::new(OUT).strip_prefix(WORKSPACE).unwrap_or(path));
-    Ok(Artifact { media: media(&head, path), name, bytes, named, file })
+    Ok(Artifact { media: media(&head, path), name, bytes, file })
 }
 
 /// How much of a file says what it is.
@@ -200,10 +220,12 @@ pub fn media(head: &[u8], path: &Path) -> &'static str {
     }
 }
 
-/// A name as people may see it: no controls, nothing that turns text around, and not without end.
-fn shown(name: &OsStr) -> String {
+/// A name as people may see it: no controls, nothing that turns text around or cannot be seen, and not without end.
+pub fn shown(name: &OsStr) -> String {
     let plain = |c: char| {
-        !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        !c.is_control()
+            && !matches!(c, '\u{ad}' | '\u{61c}' | '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            && !matches!(c, '\u{2060}'..='\u{206f}')
     };
     name.to_string_lossy().chars().map(|c| if plain(c) { c } else { '\u{fffd}' }).take(200).collect()
 }
@@ -234,7 +256,7 @@ mod tests {
         fs::write(at("out/data.bin"), b"\0\x01\x02").unwrap();
         fs::write(at("notes.md"), "# Notes \u{1F99C}").unwrap();
         let named = ["notes.md", "/workspace/out/picture", "/workspace/notes.md"].map(PathBuf::from);
-        let mut left = collect(folder.path(), &named[..2], Caps::default()).unwrap();
+        let mut left = collect(folder.path(), &|_| true, &named[..2], Caps::default()).unwrap();
         assert_eq!(
             names(&left),
             [
@@ -247,7 +269,7 @@ mod tests {
         assert_eq!(left.artifacts[1].read().unwrap(), b"<p>hi</p>");
         assert_eq!(left.artifacts[1].read().unwrap(), b"<p>hi</p>", "and once more");
         assert!(left.refused.is_empty());
-        assert_eq!(names(&collect(folder.path(), &named[2..], Caps::default()).unwrap()).len(), 4);
+        assert_eq!(names(&collect(folder.path(), &|_| true, &named[2..], Caps::default()).unwrap()).len(), 4);
     }
 
     #[test]
@@ -264,7 +286,7 @@ mod tests {
         fs::write(at(".env"), "KEY=secret").unwrap();
         let named = ["../x", "/etc/passwd", "out/everything/etc/passwd", "out/link", "out", "gone", "/workspace/.env"]
             .map(PathBuf::from);
-        let left = collect(folder.path(), &named, Caps::default()).unwrap();
+        let left = collect(folder.path(), &|_| true, &named, Caps::default()).unwrap();
         assert_eq!(names(&left), []);
         let refused: Vec<_> = left.refused.iter().map(|(name, why)| (name.as_str(), *why)).collect();
         assert_eq!(
@@ -274,9 +296,9 @@ mod tests {
                 ("everything", Refused::Link),
                 ("link", Refused::Link),
                 ("pipe", Refused::NotAFile),
-                ("../x", Refused::Outside),
-                ("/etc/passwd", Refused::Outside),
-                ("out/everything/etc/passwd", Refused::Outside),
+                ("x", Refused::Outside),
+                ("passwd", Refused::Outside),
+                ("passwd", Refused::Outside),
                 ("out", Refused::NotAFile),
                 ("gone", Refused::Missing),
                 (".env", Refused::Hidden),
@@ -292,12 +314,51 @@ mod tests {
         }
         fs::File::create(folder.path().join("out/large")).unwrap().set_len(1 << 40).unwrap();
         let caps = Caps { files: 3, file_bytes: 100, all_bytes: 250 };
-        let left = collect(folder.path(), &[], caps).unwrap();
+        let left = collect(folder.path(), &|_| true, &[], caps).unwrap();
         assert_eq!(names(&left), [("a", "text/plain"), ("b", "text/plain")]);
         let refused: Vec<_> = left.refused.iter().map(|(name, why)| (name.as_str(), *why)).collect();
         let large = Refused::TooLarge;
         assert_eq!(refused, [("c\u{fffd}gpj.exe", large), ("d", large), ("large", large)]);
-        let left = collect(folder.path(), &[], Caps { files: 1, ..Caps::default() }).unwrap();
+        let left = collect(folder.path(), &|_| true, &[], Caps { files: 1, ..Caps::default() }).unwrap();
         assert_eq!(left.refused[0].1, Refused::TooMany);
+    }
+
+    #[test]
+    fn what_was_there_before_takes_nobodys_place() {
+        let folder = workspace();
+        let at = |name: &str| folder.path().join(name);
+        for old in ["a", "b", "c"] {
+            fs::write(at("out").join(old), "old").unwrap();
+        }
+        symlink("/etc/passwd", at("out/d")).unwrap();
+        fs::write(at("out/z"), "new").unwrap();
+        let caps = Caps { files: 2, ..Caps::default() };
+        let left = collect(folder.path(), &|path| path.ends_with("z"), &["out/b".into()], caps).unwrap();
+        assert_eq!(names(&left), [("z", "text/plain"), ("b", "text/plain")]);
+        assert!(left.refused.is_empty(), "{:?}", left.refused);
+        let left = collect(folder.path(), &|_| true, &[], Caps { files: 0, ..caps }).unwrap();
+        assert_eq!((left.artifacts.len(), left.refused.len(), left.more), (0, 0, 5));
+        fs::remove_dir_all(at("out")).unwrap();
+        symlink("/etc", at("out")).unwrap();
+        let left = collect(folder.path(), &|_| true, &[], caps).unwrap();
+        assert_eq!(left.refused, [("out".to_owned(), Refused::Link)]);
+    }
+
+    #[test]
+    fn a_name_is_one_line_that_reads_as_it_is_written() {
+        let folder = workspace();
+        let names = ["a\nb: done", "c\u{202e}gpj.exe", "d\u{61c}e", "f\u{feff}g\u{ad}h", &"é".repeat(120)];
+        for name in names {
+            fs::write(folder.path().join("out").join(name), "x").unwrap();
+        }
+        let left = collect(folder.path(), &|_| true, &[], Caps::default()).unwrap();
+        let told: Vec<_> = left.artifacts.iter().map(|artifact| artifact.name.as_str()).collect();
+        let fine = "é".repeat(120);
+        assert_eq!(told, ["a\u{fffd}b: done", "c\u{fffd}gpj.exe", "d\u{fffd}e", "f\u{fffd}g\u{fffd}h", &fine]);
+        let deep = folder.path().join("out").join("x".repeat(150)).join("y".repeat(150));
+        fs::create_dir_all(deep.parent().unwrap()).unwrap();
+        fs::write(deep, "x").unwrap();
+        let left = collect(folder.path(), &|_| true, &[], Caps::default()).unwrap();
+        assert!(left.artifacts.iter().all(|artifact| artifact.name.chars().count() <= 200));
     }
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use similar::TextDiff;
 
-use super::past::{Thing, Tree, blob, last, look};
+use super::past::{Contents, Thing, Tree, blob, last, look};
+use crate::sandbox::artifacts;
 use crate::sandbox::beneath::{Folder, read_up_to};
 
 /// Larger files are named and not shown.
@@ -28,6 +29,11 @@ impl Change {
             Change::Added(path) | Change::Changed(path) | Change::Removed(path) => path,
         }
     }
+
+    /// The path as it can be shown, in one line.
+    pub fn name(&self) -> String {
+        artifacts::shown(self.path().as_os_str())
+    }
 }
 
 /// Everything that changed.
@@ -41,9 +47,17 @@ pub struct Diff {
     pub cut: bool,
 }
 
+/// Which files changed, without showing how.
+pub(super) fn changed(work: &Path, past: &Path) -> io::Result<Vec<Change>> {
+    match last(past)? {
+        Some(before) => Ok(between(&before, &look(work, &before, Contents::Hash)?)),
+        None => Ok(Vec::new()),
+    }
+}
+
 pub(super) fn diff(work: &Path, past: &Path) -> io::Result<Diff> {
     let Some(before) = last(past)? else { return Ok(Diff::default()) };
-    let now = look(work, &before, None)?;
+    let now = look(work, &before, Contents::Hash)?;
     let folder = Folder::open(work)?;
     let mut diff = Diff { changes: between(&before, &now), ..Diff::default() };
     for change in &diff.changes {
@@ -94,13 +108,27 @@ pub(super) fn between(before: &Tree, now: &Tree) -> Vec<Change> {
 enum Side {
     Text(u32, String),
     Binary(u32, u64),
+    /// A pipe, a socket, a device.
+    Odd,
+}
+
+impl Side {
+    fn mode(&self) -> Option<u32> {
+        match self {
+            Side::Text(mode, _) | Side::Binary(mode, _) => Some(*mode),
+            Side::Odd => None,
+        }
+    }
 }
 
 fn side(thing: &Thing, open: impl FnOnce(&str) -> io::Result<File>) -> io::Result<Side> {
     match thing {
         Thing::Folder { mode } => Ok(Side::Text(*mode, String::new())),
+        Thing::Odd => Ok(Side::Odd),
         // As git shows a link.
-        Thing::Link { target } => Ok(Side::Text(0o120_000, format!("{}\n", target.path().display()))),
+        Thing::Link { target } => {
+            Ok(Side::Text(0o120_000, format!("{}\n", artifacts::shown(target.path().as_os_str()))))
+        }
         Thing::File { mode, stamp, .. } if stamp.bytes() > FILE_BYTES => Ok(Side::Binary(*mode, stamp.bytes())),
         Thing::File { mode, hash, stamp } => {
             let bytes = match open(hash) {
@@ -112,16 +140,25 @@ fn side(thing: &Thing, open: impl FnOnce(&str) -> io::Result<File>) -> io::Resul
                 Err(error) => return Err(error),
             };
             match String::from_utf8(bytes) {
-                Ok(text) if !text.contains('\0') => Ok(Side::Text(*mode, text)),
+                Ok(text) if !text.contains('\0') => Ok(Side::Text(*mode, plain(text))),
                 _ => Ok(Side::Binary(*mode, stamp.bytes())),
             }
         }
     }
 }
 
+/// A text in which a line reads as it is written: nothing steers a terminal, and nothing turns the writing around.
+fn plain(text: String) -> String {
+    let evil = |c: char| {
+        c.is_control() && !matches!(c, '\n' | '\t' | '\r')
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if text.contains(evil) { text.replace(evil, "\u{fffd}") } else { text }
+}
+
 fn shown(path: &Path, old: Option<Side>, new: Option<Side>) -> String {
-    let name = path.to_string_lossy().replace(|c: char| c.is_control(), "\u{fffd}");
-    let mode = |side: &Option<Side>| side.as_ref().map(|(Side::Text(mode, _) | Side::Binary(mode, _))| *mode);
+    let name = artifacts::shown(path.as_os_str());
+    let mode = |side: &Option<Side>| side.as_ref().and_then(Side::mode);
     let mut text = match (mode(&old), mode(&new)) {
         (Some(old), Some(new)) if old != new => format!("mode of {name}: {old:o} to {new:o}\n"),
         _ => String::new(),
@@ -134,7 +171,7 @@ fn shown(path: &Path, old: Option<Side>, new: Option<Side>) -> String {
     let lines = |side: &Option<Side>| match side {
         None => Some(String::new()),
         Some(Side::Text(_, text)) => Some(text.clone()),
-        Some(Side::Binary(..)) => None,
+        Some(Side::Binary(..) | Side::Odd) => None,
     };
     match (lines(&old), lines(&new)) {
         (Some(old), Some(new)) => {
@@ -150,6 +187,7 @@ fn shown(path: &Path, old: Option<Side>, new: Option<Side>) -> String {
                 None => "nothing".to_owned(),
                 Some(Side::Text(_, text)) => format!("{} bytes", text.len()),
                 Some(Side::Binary(_, bytes)) => format!("{bytes} bytes"),
+                Some(Side::Odd) => "no file".to_owned(),
             };
             text.push_str(&format!("binary {name}: {} to {}\n", size(&old), size(&new)));
         }

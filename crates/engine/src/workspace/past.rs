@@ -18,9 +18,19 @@ pub(super) type Tree = BTreeMap<PathBuf, Thing>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Thing {
-    Folder { mode: u32 },
-    File { mode: u32, hash: String, stamp: Stamp },
-    Link { target: Text },
+    Folder {
+        mode: u32,
+    },
+    File {
+        mode: u32,
+        hash: String,
+        stamp: Stamp,
+    },
+    Link {
+        target: Text,
+    },
+    /// A pipe, a socket, a device: it has no contents, and cannot be put back.
+    Odd,
 }
 
 impl Thing {
@@ -74,20 +84,36 @@ impl Text {
     }
 }
 
+/// What a folder may hold to be looked at. A file's holes count: they are nothing on the disk, and take as long to read and
+/// as much to store as anything else. It is twice what a run is ended for, which is noticed a little late.
+const MOST_BYTES: u64 = 4 << 30;
+/// What all snapshots together hold of contents, at most; the last one is kept whatever it holds.
+const PAST_BYTES: u64 = 4 << 30;
+
+/// What is done about contents that were not known before.
+#[derive(Clone, Copy)]
+pub(super) enum Contents<'a> {
+    /// They are stored here.
+    Keep(&'a Path),
+    Hash,
+    /// They are looked at where they may be what they were before, and not otherwise.
+    Compare,
+}
+
 pub(super) fn snapshot(work: &Path, past: &Path, keep: usize) -> io::Result<()> {
     let numbers = numbers(past)?;
     let before = numbers.last().map_or(Ok(Tree::new()), |number| read(past, *number))?;
-    let tree = look(work, &before, Some(past))?;
+    let tree = look(work, &before, Contents::Keep(past))?;
     let number = numbers.last().map_or(1, |number| number + 1);
     let list: Vec<(Text, &Thing)> = tree.iter().map(|(path, thing)| (Text::of(path), thing)).collect();
     write(&file_of(past, number), &serde_json::to_vec(&list)?)?;
-    forget(past, numbers.len().saturating_add(1).saturating_sub(keep))
+    forget(past, keep, PAST_BYTES)
 }
 
 pub(super) fn undo(work: &Path, past: &Path) -> io::Result<Option<Vec<Change>>> {
     let Some(number) = numbers(past)?.pop() else { return Ok(None) };
     let before = read(past, number)?;
-    let now = look(work, &before, None)?;
+    let now = look(work, &before, Contents::Compare)?;
     let folder = Folder::open(work)?;
     // Out of a folder that may not be written to nothing can be removed.
     for (path, _) in now.iter().filter(|(_, thing)| matches!(thing, Thing::Folder { .. })) {
@@ -96,13 +122,6 @@ pub(super) fn undo(work: &Path, past: &Path) -> io::Result<Option<Vec<Change>>> 
     for path in now.keys().rev().filter(|path| !before.contains_key(*path)) {
         folder.remove(path)?;
     }
-    // What is neither file nor folder nor link is in no tree, and goes as well.
-    let mut strange = Vec::new();
-    folder.walk(&mut |_, entry| {
-        strange.extend((entry.kind == Kind::Other).then(|| entry.path.clone()));
-        Ok(true)
-    })?;
-    strange.iter().try_for_each(|path| folder.remove(path))?;
     for (path, thing) in &before {
         if now.get(path).is_some_and(|now| now.is(thing)) && !matches!(thing, Thing::Folder { .. }) {
             continue;
@@ -115,6 +134,7 @@ pub(super) fn undo(work: &Path, past: &Path) -> io::Result<Option<Vec<Change>>> 
             }
             Thing::File { mode, hash, .. } => folder.put(path, *mode, &mut File::open(blob(past, hash))?)?,
             Thing::Link { target } => folder.link(&target.path(), path)?,
+            Thing::Odd => folder.remove(path)?,
         }
     }
     for (path, thing) in before.iter().rev() {
@@ -135,30 +155,46 @@ pub(super) fn last(past: &Path) -> io::Result<Option<Tree>> {
     numbers(past)?.pop().map(|number| read(past, number)).transpose()
 }
 
-/// Looks at everything in a folder. What is as it was `before` is not read; new contents are stored in `past`, if that is
-/// given.
-pub(super) fn look(work: &Path, before: &Tree, past: Option<&Path>) -> io::Result<Tree> {
+/// Looks at everything in a folder. What is as it was `before` is not read.
+pub(super) fn look(work: &Path, before: &Tree, how: Contents<'_>) -> io::Result<Tree> {
+    let folder = Folder::open(work)?;
+    // How much it is, is known before anything of it is read.
+    let (mut entries, mut bytes) = (Vec::new(), 0_u64);
+    folder.walk(&mut |_, entry| {
+        if entry.kind == Kind::File {
+            bytes = bytes.saturating_add(entry.stat.st_size.unsigned_abs());
+        }
+        entries.push(entry.clone());
+        Ok(true)
+    })?;
+    if bytes > MOST_BYTES && !matches!(how, Contents::Compare) {
+        return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "the folder holds too much"));
+    }
     let mut tree = Tree::new();
-    Folder::open(work)?.walk(&mut |folder, entry| {
+    for entry in entries {
         let mode = entry.stat.st_mode & 0o7777;
         let thing = match entry.kind {
             Kind::Folder => Thing::Folder { mode },
             Kind::Link => Thing::Link { target: Text::of(&folder.read_link(&entry.path)?) },
             Kind::File => {
                 let stamp = Stamp::of(&entry.stat);
-                let hash = match before.get(&entry.path) {
-                    Some(Thing::File { hash, stamp: old, .. }) if *old == stamp => hash.clone(),
-                    _ => contents(folder, &entry.path, mode, past)?,
+                let hash = match (before.get(&entry.path), how) {
+                    (Some(Thing::File { hash, stamp: old, .. }), _) if *old == stamp => hash.clone(),
+                    (_, Contents::Keep(past)) => contents(&folder, &entry.path, mode, Some(past))?,
+                    (_, Contents::Hash) => contents(&folder, &entry.path, mode, None)?,
+                    (Some(Thing::File { stamp: old, .. }), Contents::Compare) if old.bytes() == stamp.bytes() => {
+                        contents(&folder, &entry.path, mode, None)?
+                    }
+                    (_, Contents::Compare) => String::new(),
                 };
                 // Reading may have changed its mode for a moment, and with it the kernel's time.
                 let stamp = folder.stat(&entry.path)?.map_or(stamp, |stat| Stamp::of(&stat));
                 Thing::File { mode, hash, stamp }
             }
-            Kind::Other => return Ok(true),
+            Kind::Other => Thing::Odd,
         };
-        tree.insert(entry.path.clone(), thing);
-        Ok(true)
-    })?;
+        tree.insert(entry.path, thing);
+    }
     Ok(tree)
 }
 
@@ -238,31 +274,42 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(new, path)
 }
 
-/// Forgets the oldest snapshots, and the contents that no other needs.
-fn forget(past: &Path, count: usize) -> io::Result<()> {
-    if count == 0 {
-        return Ok(());
-    }
-    let numbers = numbers(past)?;
-    for number in &numbers[..count.min(numbers.len())] {
-        fs::remove_file(file_of(past, *number))?;
-    }
-    let mut needed = BTreeSet::new();
-    for number in &numbers[count.min(numbers.len())..] {
-        needed.extend(read(past, *number)?.into_values().filter_map(|thing| match thing {
-            Thing::File { hash, .. } => Some(hash),
-            _ => None,
-        }));
-    }
-    for entry in fs::read_dir(past.join("blobs")).into_iter().flatten().flatten() {
-        if !entry.file_name().to_str().is_some_and(|name| needed.contains(name)) {
-            fs::remove_file(entry.path())?;
-        }
-    }
+/// Forgets the oldest snapshots until there are few enough and they hold little enough, and the contents that no other
+/// needs.
+pub(super) fn forget(past: &Path, keep: usize, most_bytes: u64) -> io::Result<()> {
     // What a crash left behind.
     for entry in fs::read_dir(past)?.flatten() {
         if entry.file_name().to_string_lossy().starts_with("new-") {
             fs::remove_file(entry.path())?;
+        }
+    }
+    let numbers = numbers(past)?;
+    let blobs = || fs::read_dir(past.join("blobs")).into_iter().flatten().flatten();
+    let held: u64 = blobs().filter_map(|blob| blob.metadata().ok()).map(|meta| meta.len()).sum();
+    if numbers.len() <= keep && held <= most_bytes {
+        return Ok(());
+    }
+    let mut needed = BTreeSet::new();
+    let (mut kept, mut bytes) = (0, 0_u64);
+    for number in numbers.iter().rev() {
+        let files = read(past, *number)?.into_values().filter_map(|thing| match thing {
+            Thing::File { hash, stamp, .. } => Some((hash, stamp.bytes())),
+            _ => None,
+        });
+        let more: BTreeMap<String, u64> = files.filter(|(hash, _)| !needed.contains(hash)).collect();
+        bytes = more.values().fold(bytes, |sum, more| sum.saturating_add(*more));
+        if kept > 0 && (kept >= keep || bytes > most_bytes) {
+            break;
+        }
+        kept += 1;
+        needed.extend(more.into_keys());
+    }
+    for number in &numbers[..numbers.len() - kept] {
+        fs::remove_file(file_of(past, *number))?;
+    }
+    for blob in blobs() {
+        if !blob.file_name().to_str().is_some_and(|name| needed.contains(name)) {
+            fs::remove_file(blob.path())?;
         }
     }
     Ok(())

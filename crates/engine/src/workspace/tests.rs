@@ -111,10 +111,12 @@ fn a_diff_shows_what_changed_and_undo_takes_it_back() {
          binary image.bin: 3 bytes to 70000 bytes\n\
          --- a/link\n+++ b/link\n@@ -1 +1 @@\n-kept.txt\n+/etc/passwd\n\
          --- /dev/null\n+++ b/new/deep/file.txt\n@@ -0,0 +1 @@\n+hello\n\
+         binary pipe: nothing to no file\n\
          --- a/poem.txt\n+++ b/poem.txt\n@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n\
          mode of script.sh: 644 to 755\n"
     );
     assert!(!diff.cut);
+    assert_eq!(chat.workspace.changed().unwrap(), diff.changes);
     let undone = chat.workspace.undo().unwrap().unwrap();
     assert_eq!(undone, diff.changes);
     assert_eq!(chat.all(), before);
@@ -191,4 +193,84 @@ fn a_project_has_a_past_of_its_own() {
     assert_eq!(fs::read_to_string(project.path().join("main.rs")).unwrap(), "fn main() {}\n");
     there.clear().unwrap();
     assert!(project.path().join("main.rs").exists());
+}
+
+#[test]
+fn what_is_no_file_and_was_there_before_stays() {
+    let chat = chat();
+    let pipe = |name: &str| {
+        rustix::fs::mknodat(rustix::fs::CWD, chat.path(name), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    };
+    pipe("service");
+    pipe("taken");
+    chat.workspace.snapshot().unwrap();
+    pipe("new");
+    fs::remove_file(chat.path("taken")).unwrap();
+    chat.write("taken", "a file now");
+    chat.workspace.undo().unwrap().unwrap();
+    assert!(chat.path("service").symlink_metadata().is_ok());
+    assert!(!chat.path("new").exists() && !chat.path("taken").exists());
+}
+
+#[test]
+fn holes_without_end_are_not_copied_and_can_be_taken_back() {
+    let chat = chat();
+    chat.write("nest.txt", "egg\n");
+    chat.workspace.snapshot().unwrap();
+    for number in 0..20 {
+        fs::File::create(chat.path(&format!("hole{number}"))).unwrap().set_len(1 << 30).unwrap();
+    }
+    chat.write("nest.txt", "all gone\n");
+    let full = |error: io::Error| assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+    let blobs = || fs::read_dir(chat.workspace.past.join("blobs")).unwrap().count();
+    let before = blobs();
+    full(chat.workspace.changed().unwrap_err());
+    full(chat.workspace.diff().unwrap_err());
+    assert_eq!(chat.workspace.undo().unwrap().unwrap().len(), 21);
+    assert_eq!(fs::read_to_string(chat.path("nest.txt")).unwrap(), "egg\n");
+    assert_eq!((fs::read_dir(&chat.workspace.work).unwrap().count(), blobs()), (1, before));
+}
+
+#[test]
+fn of_a_long_past_the_oldest_is_forgotten_and_the_last_never() {
+    let chat = chat();
+    let numbers = || {
+        let names = fs::read_dir(&chat.workspace.past).unwrap().flatten().map(|entry| entry.file_name());
+        names.filter(|name| name.to_string_lossy().ends_with(".json")).count()
+    };
+    for number in 0..4 {
+        chat.write("nest.txt", vec![number; 1000]);
+        chat.workspace.snapshot().unwrap();
+    }
+    past::forget(&chat.workspace.past, 20, 2500).unwrap();
+    assert_eq!((numbers(), fs::read_dir(chat.workspace.past.join("blobs")).unwrap().count()), (2, 2));
+    past::forget(&chat.workspace.past, 20, 10).unwrap();
+    assert_eq!(numbers(), 1);
+    chat.write("nest.txt", "other");
+    chat.workspace.undo().unwrap().unwrap();
+    assert_eq!(fs::read(chat.path("nest.txt")).unwrap(), [3; 1000]);
+}
+
+#[test]
+fn a_diff_reads_as_it_is_written() {
+    let chat = chat();
+    chat.workspace.snapshot().unwrap();
+    chat.write("a\nb\u{202e}c.txt", "if \u{202e}admin\u{2066} \u{1b}[2J\n");
+    symlink("x\n+++ b/y", chat.path("z")).unwrap();
+    let text = chat.workspace.diff().unwrap().text;
+    assert_eq!(
+        text,
+        "--- /dev/null\n+++ b/a\u{fffd}b\u{fffd}c.txt\n@@ -0,0 +1 @@\n+if \u{fffd}admin\u{fffd} \u{fffd}[2J\n\
+         --- /dev/null\n+++ b/z\n@@ -0,0 +1 @@\n+x\u{fffd}+++ b/y\n"
+    );
+}
+
+#[test]
+fn a_folder_is_held_by_one() {
+    let chat = chat();
+    let project = chat.workspace.in_project(&chat.workspace.work).unwrap();
+    let held = chat.workspace.hold().unwrap();
+    assert!(held.is_some() && chat.workspace.hold().unwrap().is_none() && project.hold().unwrap().is_none());
+    drop(held);
+    assert!(project.hold().unwrap().is_some());
 }

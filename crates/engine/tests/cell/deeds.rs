@@ -231,7 +231,7 @@ fn what_is_left_for_people_is_what_it_seems(house: &House) {
         let places = hide(house);
         let (lines, ended) = run(house, &["artifacts", &places[0]]).await;
         assert_eq!((lines.last().unwrap().as_str(), ended.how), ("left", How::Exit(0)));
-        let mut left = collect(&house.path("workspace"), &["out/stolen".into()], Caps::default()).unwrap();
+        let mut left = collect(&house.path("workspace"), &|_| true, &["out/stolen".into()], Caps::default()).unwrap();
         let names: Vec<_> = left.artifacts.iter().map(|artifact| (artifact.name.as_str(), artifact.media)).collect();
         assert_eq!(names, [("deep/er/picture.png", "image/png"), ("report.txt", "text/plain")]);
         let refused: Vec<_> =

@@ -7,7 +7,7 @@
 //!             └─► door ─► relay ─► ledger                what it asks of models is a call like any other
 //! ```
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,13 +16,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use salon_core::brief::Role;
 use salon_core::failure;
-use salon_core::{AskId, Brief, Dialog, Event, FileId, LeftFile, Note, Stamped, TurnId, Usage};
-use salon_engine::agent::{Ask, Door, Errand, Maker, OUT, Policy, Step, Talk, Verdict, WORKSPACE};
-use salon_engine::sandbox::artifacts::{Caps, collect};
+use salon_core::{AskId, Brief, Dialog, Event, FileId, KeptFile, LeftFile, Note, OrgId, Stamped, TurnId, Usage};
+use salon_engine::agent::{Ask, Door, Errand, Maker, Policy, Step, Talk, Verdict, WORKSPACE};
+use salon_engine::sandbox::artifacts::{Caps, Refused, collect};
 use salon_engine::sandbox::{Cell, Confined, How, Show};
-use salon_engine::workspace::Workspace;
+use salon_engine::workspace::{Hold, Workspace};
 use salon_engine::{Emitter, Engine, EngineError};
 use salon_store::{AskState, Result, StoredFile};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -31,6 +32,7 @@ use super::fare::Asker;
 use super::named::{Named, named};
 use crate::Salon;
 use crate::agents::{Agent, Agents, ENVIRONMENT, Pass};
+use crate::audit::{self, Action, Actor, Deed};
 use crate::ledger::Book;
 use crate::steer::Steer;
 
@@ -38,6 +40,11 @@ use crate::steer::Steer;
 const THINKING: Duration = Duration::from_secs(10 * 60);
 /// What is delivered of one run.
 const CAPS: Caps = Caps { files: 10, file_bytes: 20 << 20, all_bytes: 100 << 20 };
+/// How often a folder is asked for in which somebody else is at work, and how many times.
+const HOLD_EVERY: Duration = Duration::from_millis(500);
+const HOLDS: usize = 20;
+/// Files whose names the log keeps of those that are not delivered.
+const KEPT_BACK: usize = 20;
 /// How often an answer, or something that the agent is to be told, is looked for that nobody told us of.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Tokens by which an agent's count and the ledger's may differ without a word.
@@ -85,6 +92,8 @@ pub(super) struct Errands {
     dialog: Dialog,
     maker: Arc<dyn Maker>,
     policy: Policy,
+    /// Whether it does not ask because somebody said so, which is never for long.
+    trusted: bool,
     model: Option<String>,
     book: Book,
     asker: Mutex<Option<Asker>>,
@@ -112,6 +121,7 @@ impl Errands {
             dialog: dialog.clone(),
             maker: agent.maker(policy).clone(),
             policy: if trusted { Policy::Full } else { policy },
+            trusted,
             model: dialog.chosen.model.clone().or_else(|| agent.model.clone()),
             book: book.clone(),
             asker: Mutex::new(Some(asker)),
@@ -119,14 +129,45 @@ impl Errands {
     }
 
     /// Where it works, remembered as it is before anything is done there.
-    async fn place(&self) -> std::result::Result<Workspace, EngineError> {
-        let (agents, org, dialog) = (self.agents.clone(), self.org.clone(), self.dialog.clone());
-        let placed = tokio::task::spawn_blocking(move || {
-            let place = agents.place(&org, &dialog)?;
-            place.snapshot()?;
-            Ok::<_, io::Error>(place)
-        });
-        placed.await.map_err(|_| broken())?.map_err(|error| away(&error))
+    async fn place(&self, out: &Emitter) -> std::result::Result<(Workspace, Hold), EngineError> {
+        for _ in 0..HOLDS {
+            let (agents, org, dialog) = (self.agents.clone(), self.org.clone(), self.dialog.clone());
+            let placed = tokio::task::spawn_blocking(move || {
+                let place = agents.place(&org, &dialog)?;
+                let Some(hold) = place.hold()? else { return Ok(None) };
+                place.snapshot()?;
+                Ok::<_, io::Error>(Some((place, hold)))
+            });
+            match placed.await.map_err(|_| broken())? {
+                Ok(Some(placed)) => return Ok(placed),
+                Ok(None) => {}
+                Err(error) => return Err(self.unplaced(&error)),
+            }
+            tokio::select! {
+                () = out.stopped() => return Err(EngineError::Stopped),
+                () = tokio::time::sleep(HOLD_EVERY) => {}
+            }
+        }
+        Err(EngineError::failed("agent_folder_busy", failure::written("agent_folder_busy", "")))
+    }
+
+    /// Why there is no place to work in.
+    fn unplaced(&self, error: &io::Error) -> EngineError {
+        let code = match (error.kind(), &self.dialog.chosen.project) {
+            (io::ErrorKind::QuotaExceeded, _) => "agent_folder_full",
+            (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, Some(_)) => "agent_folder_gone",
+            _ => return away(error),
+        };
+        tracing::warn!(turn.id = %self.turn, %error, "an agent has no folder to work in");
+        EngineError::failed(code, failure::written(code, ""))
+    }
+
+    /// Whether it still need not ask: its time may be over, or somebody may have taken the word back.
+    async fn is_trusted(&self) -> std::result::Result<bool, EngineError> {
+        let found = async { self.salon.store.read().await?.find_dialog(&self.dialog.id).await };
+        let found = found.await.map_err(|error| away(&error))?;
+        let until = found.and_then(|dialog| dialog.chosen.trusted_until);
+        Ok(until.is_some_and(|until| until > self.salon.clock.now()))
     }
 
     /// Opens the door and starts the process.
@@ -194,7 +235,7 @@ impl Errands {
         state.take(first, &mut run, out).await?;
         loop {
             // It stays where it is while lines come: an agent that talks on must not keep an answer from being found.
-            let look_at = match state.asks.is_empty() && !steers {
+            let look_at = match state.asks.is_empty() && !steers && !self.trusted {
                 true => None,
                 false => Some(*looked_for.get_or_insert_with(|| Instant::now() + LOOK_EVERY)),
             };
@@ -247,15 +288,17 @@ impl Errands {
             Ok(Ok(gathered)) => gathered,
             Ok(Err(error)) => {
                 tracing::warn!(turn.id = %self.turn, %error, "an agent's files could not be gathered");
-                return Ok(());
+                let why = if error.kind() == io::ErrorKind::QuotaExceeded { "too_large" } else { "unreadable" };
+                let out_folder = KeptFile { name: "out".to_owned(), why: why.to_owned() };
+                return self.keep_back(vec![out_folder], 0, out).await;
             }
             Err(_) => return Err(broken()),
         };
-        for (name, why) in gathered.refused {
-            tracing::info!(turn.id = %self.turn, %why, "a file of an agent is not delivered");
-            out.note(Note::Trouble { message: format!("{name} is not delivered: {why}") }).await?;
-        }
-        for (name, media, data) in gathered.files {
+        let Gathered { files, refused, more } = gathered;
+        self.account(&refused).await;
+        let kept = |name: String, why: &str| KeptFile { name, why: why.to_owned() };
+        let mut kept_back: Vec<KeptFile> = refused.into_iter().map(|(name, why)| kept(name, why.as_str())).collect();
+        for (name, media, data) in files {
             let id = FileId::new(self.salon.clock.id());
             let (size, media) = (data.len() as i64, media.to_owned());
             let left = LeftFile { id: id.to_string(), name: name.clone(), media: media.clone(), size };
@@ -270,11 +313,48 @@ impl Errands {
                 Ok(()) => out.file(left).await?,
                 Err(error) => {
                     tracing::warn!(turn.id = %self.turn, %error, "an agent's file could not be kept");
-                    out.note(Note::Trouble { message: format!("{} could not be kept", left.name) }).await?;
+                    kept_back.push(kept(left.name, "not_stored"));
                 }
             }
         }
-        Ok(())
+        self.keep_back(kept_back, more, out).await
+    }
+
+    /// Tells of files that nobody gets, if there are any.
+    async fn keep_back(
+        &self,
+        mut files: Vec<KeptFile>,
+        more: usize,
+        out: &mut Emitter,
+    ) -> std::result::Result<(), EngineError> {
+        let more = (more + files.len().saturating_sub(KEPT_BACK)) as i64;
+        files.truncate(KEPT_BACK);
+        match files.is_empty() && more == 0 {
+            true => Ok(()),
+            false => out.note(Note::KeptBack { files, more }).await,
+        }
+    }
+
+    /// Writes down how many files were refused, and why. What is merely not there was not refused.
+    async fn account(&self, refused: &[(String, Refused)]) {
+        let refused: Vec<Refused> =
+            refused.iter().map(|(_, why)| *why).filter(|why| *why != Refused::Missing).collect();
+        if refused.is_empty() {
+            return;
+        }
+        let mut detail = json!({ "engine": self.agent.name, "files": refused.len() });
+        for why in refused.iter().collect::<BTreeSet<_>>() {
+            detail[why.as_str()] = Value::from(refused.iter().filter(|other| *other == why).count());
+        }
+        let deed = Deed::new(Action::FilesRefused, &OrgId::new(self.org.as_str()), &self.turn);
+        let args = (self.salon.pen(Actor::Salon), deed.with(detail).ended("refused"));
+        let noted = self
+            .salon
+            .store
+            .write(args, |tx, (pen, deed)| Box::pin(async move { audit::note(tx, pen, deed.clone()).await }));
+        if let Err(error) = noted.await {
+            tracing::error!(turn.id = %self.turn, %error, "it cannot be written down that files were refused");
+        }
     }
 
     /// What the run took of models, by the ledger.
@@ -301,7 +381,7 @@ impl Errands {
 #[async_trait]
 impl Engine for Errands {
     async fn answer(&self, brief: &Brief, out: &mut Emitter) -> std::result::Result<(), EngineError> {
-        let place = self.place().await?;
+        let (place, _hold) = self.place(out).await?;
         let run = self.start(brief, &place).await?;
         let worked = self.work(run, out).await;
         // Whatever became of it, what it asked of models is paid for.
@@ -341,34 +421,32 @@ fn differ(one: &Usage, other: &Usage) -> bool {
     known && (far(one.tokens_in, other.tokens_in) || far(one.tokens_out, other.tokens_out))
 }
 
-/// What is to be delivered of a run: each file with its name, its media type and its bytes.
+/// What is to be delivered of a run: each file with its name, its media type and its bytes; and what is not.
 struct Gathered {
     files: Vec<(String, &'static str, Vec<u8>)>,
-    refused: Vec<(String, String)>,
+    refused: Vec<(String, Refused)>,
+    more: usize,
 }
 
 fn gather(place: &Workspace, named: &[Named]) -> io::Result<Gathered> {
-    let changed: HashSet<PathBuf> = place.diff()?.changes.iter().map(|change| change.path().to_owned()).collect();
-    let out = Path::new(OUT).strip_prefix(WORKSPACE).map_err(io::Error::other)?;
+    let changed: HashSet<PathBuf> = place.changed()?.iter().map(|change| change.path().to_owned()).collect();
     let inside = |path: &Path| path.strip_prefix(WORKSPACE).unwrap_or(path).to_owned();
     // A link may point at what was always there; a file is sent when the run made it, or says that it is to be shown.
     let named: Vec<PathBuf> = named
         .iter()
         .map(|named| (inside(&named.path), named.shown))
-        .filter(|(path, shown)| *shown || path.is_absolute() || changed.contains(path))
+        .filter(|(path, shown)| *shown || changed.contains(path))
         .map(|(path, _)| path)
         .collect();
-    let fresh = |name: &str| changed.contains(&out.join(name)) || named.iter().any(|path| path == &out.join(name));
-    let left = collect(&place.work, &named, CAPS)?;
-    let mut files = Vec::new();
+    let left = collect(&place.work, &|path| changed.contains(path), &named, CAPS)?;
+    let mut gathered = Gathered { files: Vec::new(), refused: left.refused, more: left.more };
     for mut artifact in left.artifacts {
-        if artifact.named || fresh(&artifact.name) {
-            let data = artifact.read()?;
-            files.push((artifact.name, artifact.media, data));
+        match artifact.read() {
+            Ok(data) => gathered.files.push((artifact.name, artifact.media, data)),
+            Err(_) => gathered.refused.push((artifact.name, Refused::Unreadable)),
         }
     }
-    let refused = left.refused.into_iter().map(|(name, why)| (name, why.to_string())).collect();
-    Ok(Gathered { files, refused })
+    Ok(gathered)
 }
 
 /// A run under way. Dropping it ends the process and closes the door.
@@ -461,6 +539,10 @@ impl AtWork<'_> {
     async fn look(&mut self, run: &mut Begun, out: &mut Emitter) -> std::result::Result<(), EngineError> {
         if !self.asks.is_empty() {
             self.answers(run, out).await?;
+        }
+        if self.errands.trusted && !self.errands.is_trusted().await? {
+            run.confined.stop().await;
+            return Err(EngineError::failed("agent_trust_over", failure::written("agent_trust_over", "")));
         }
         if !self.errands.agent.steers() || !run.talk.can_steer() {
             return Ok(());

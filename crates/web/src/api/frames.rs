@@ -160,6 +160,10 @@ impl Teller {
             Event::File(file) => Some(json!({
                 "type": "file", "id": file.id, "name": file.name, "media": file.media, "size": file.size,
             })),
+            Event::Note(Note::KeptBack { files, more }) => {
+                let files: Vec<_> = files.iter().map(|file| json!({ "name": file.name, "why": file.why })).collect();
+                Some(json!({ "type": "kept_back", "files": files, "more": more }))
+            }
             Event::Note(Note::CommandStarted { command, .. }) => Some(json!({ "type": "tool", "title": command })),
             Event::Note(Note::Asked { ask, title, detail, until_ms, .. }) => Some(json!({
                 "type": "ask", "ask": ask, "title": title, "detail": detail, "until_ms": until_ms,

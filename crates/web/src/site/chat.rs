@@ -93,6 +93,8 @@ pub(crate) struct Shown {
     /// HTML, block by block.
     pub answer: Vec<String>,
     pub files: Vec<LeftFile>,
+    /// Which files were left and are not delivered, if there are any.
+    pub kept_back: Option<String>,
     /// Pictures that came with the question: their ids and names.
     pub brought: Vec<(FileId, String)>,
     pub cost: i64,
@@ -380,6 +382,7 @@ pub(crate) fn turn_shown(shell: &Shell, turn: Turn, reply: &Reply, cost: i64) ->
     Shown {
         answer: blocks(text),
         files: reply.files.clone(),
+        kept_back: reply.kept_back.told(shell.lang),
         brought: Vec::new(),
         others: Vec::new(),
         failed: failure(shell, &turn, reply),
