@@ -13,6 +13,8 @@ use super::{Ask, Policy, Verdict, WORKSPACE};
 /// Most characters of a title and of a detail that are shown.
 const TITLE: usize = 200;
 const DETAIL: usize = 6_000;
+/// Most lines that can be said in another language.
+const LINES: usize = 60;
 /// A permission that is longer than this is for once only.
 const WHAT: usize = 2_000;
 /// Questions that wait at the same time. An agent that asks more is answered no.
@@ -59,12 +61,18 @@ impl Detail {
         self.0.iter().map(|line| format!("{}\n", line.told(Lang::En))).collect()
     }
 
-    /// The lines, fit to be shown. None where they are too many: of what has to be cut, the English text is shown.
+    /// The lines, fit to be shown. Where that is too much, of each the beginning and the end.
     fn lines(&self) -> Vec<AskLine> {
-        if self.english().chars().count() > DETAIL {
-            return Vec::new();
+        let most = match self.english().chars().count() <= DETAIL {
+            true => DETAIL,
+            false => (DETAIL / self.0.len().clamp(1, LINES)).max(TITLE),
+        };
+        let cut = |line: &AskLine| AskLine { what: shown(&line.what, most), ..line.clone() };
+        let mut lines: Vec<AskLine> = self.0.iter().take(LINES).map(cut).collect();
+        if self.0.len() > LINES {
+            lines.push(AskLine { says: None, what: "…".to_owned() });
         }
-        self.0.iter().map(|line| AskLine { what: shown(&line.what, DETAIL), ..line.clone() }).collect()
+        lines
     }
 }
 
@@ -244,7 +252,17 @@ mod tests {
         }
         let long = Wish { title: "x".into(), detail: "long ".repeat(5_000).as_str().into(), ..Wish::default() };
         let Next::Ask(asked) = Questions::new(Policy::Ask).put("1", Some(long), 1) else { panic!("nobody was asked") };
-        assert!(asked.lines.is_empty() && asked.detail.contains(" characters …"));
+        assert!(asked.detail.contains(" characters …") && asked.lines[0].what.contains(" characters …"));
+        let mut many = Detail::default();
+        for number in 0..100 {
+            many.say("add", &format!("{number}.txt"));
+            many.text(&"egg ".repeat(300));
+        }
+        let wish = Wish { title: "add many".into(), detail: many, ..Wish::default() };
+        let Next::Ask(asked) = Questions::new(Policy::Ask).put("1", Some(wish), 1) else { panic!("nobody was asked") };
+        let told: String = asked.lines.iter().map(|line| format!("{}\n", line.told(Lang::Ru))).collect();
+        assert!(told.starts_with("добавить 0.txt\negg ") && told.ends_with("\n…\n"), "{told}");
+        assert!(told.chars().count() < 2 * DETAIL + 1000, "{}", told.chars().count());
     }
 
     #[test]

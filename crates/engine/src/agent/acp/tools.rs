@@ -178,14 +178,21 @@ impl Tool {
     }
 
     fn wish(&self) -> Option<Wish> {
-        let title = match (self.title(), self.title().strip_prefix(WORKSPACE)) {
+        let mut detail = match (self.title(), self.title().strip_prefix(WORKSPACE)) {
             ("", _) => return None,
             // A mere path is no sentence.
-            (path, Some(_)) => format!("{} {}", self.kind, words::inside(path).unwrap_or_else(|| path.to_owned())),
-            (title, None) => title.to_owned(),
+            (path, Some(_)) => {
+                let name = words::inside(path).unwrap_or_else(|| path.to_owned());
+                match self.kind.as_str() {
+                    "edit" => Detail::saying("change", &name),
+                    verb @ ("delete" | "move" | "read") => Detail::saying(verb, &name),
+                    kind => Detail::from(format!("{kind} {name}").as_str()),
+                }
+            }
+            (title, None) => Detail::from(title),
         };
+        let title = detail.title();
         let paths = self.paths();
-        let mut detail = Detail::from(title.as_str());
         if !self.title.trim().is_empty() && self.title.trim() != self.title() {
             detail.text(self.title.trim());
         }

@@ -461,7 +461,7 @@ impl ServerTalk {
             let name = |path: &str| words::inside(path).unwrap_or_else(|| path.to_owned());
             more |= !is_near(path) || moved.is_some_and(|path| !is_near(path));
             let file = match moved {
-                Some(moved) => format!("{} as {}", name(path), name(moved)),
+                Some(moved) => format!("{} → {}", name(path), name(moved)),
                 None => name(path),
             };
             detail.say(verb, &file);
@@ -509,13 +509,13 @@ fn command(params: &Value) -> Option<Wish> {
         return Some(Wish { what: title.clone(), title, detail, more: true });
     }
     let command = bare(params["command"].as_str()?);
-    let title = match params["kind"].as_str() {
-        None | Some("command") => command.to_owned(),
-        Some("writeStdin") => format!("type: {command}"),
+    let mut detail = match params["kind"].as_str() {
+        None | Some("command") => Detail::from(command),
+        Some("writeStdin") => Detail::saying("type", command),
         // Another kind may be another thing.
         Some(_) => return None,
     };
-    let mut detail = Detail::from(title.as_str());
+    let title = detail.title();
     let mut what = title.clone();
     if cwd != WORKSPACE {
         detail.say("in", cwd);
