@@ -5,7 +5,7 @@ pub mod agent;
 pub mod dialogs;
 pub mod instead;
 pub mod link;
-mod panel;
+pub mod panel;
 pub mod settings;
 pub mod usage;
 
@@ -97,9 +97,15 @@ pub async fn run(tx: &mut Tx, cx: &Context, command: &Command) -> Result<Option<
             text
         }
         "panel" => {
-            let (text, engine) = panel::panel(tx, cx, words, known.as_ref(), &command.words).await?;
-            switched = engine;
-            text
+            if command.words.is_empty() && cx.view(known.as_ref()) == View::Answer {
+                let (text, choices) = panel::menu(tx, cx, known.as_ref()).await?;
+                rows = choices;
+                text
+            } else {
+                let (text, engine) = panel::panel(tx, cx, words, known.as_ref(), &command.words).await?;
+                switched = engine;
+                text
+            }
         }
         "providers" => providers(cx, words),
         "stop" => stop(tx, cx, words).await?,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use salon::Salon;
 
 use crate::buttons::{blank_token, data, random_token};
-use crate::commands::{self, dialogs, instead, link, settings};
+use crate::commands::{self, dialogs, instead, link, panel, settings};
 use crate::context::Context;
 use crate::notice::Notice;
 
@@ -75,6 +75,7 @@ pub async fn choose(tx: &mut Tx, cx: &Context, does: &str) -> Result<String> {
             cx.tell(tx, Notice::in_place(cx, text).with_rows(rows)).await?;
             Ok(chosen(cx))
         }
+        "panel" => panel::choose(tx, cx, which).await,
         "instead" => instead::choose(tx, cx, which).await,
         "unlink" => link::unlink(tx, cx).await,
         "keep" => {

@@ -192,15 +192,28 @@ pub async fn find_within(
 /// All that the caller can ask, by name; of two with one name, the one that [`find`] finds.
 pub async fn list(salon: &Salon, caller: &Caller) -> Result<Vec<Found>, Error> {
     let mut tx = salon.store.read().await?;
+    list_within(&mut tx, &salon.engines, &caller.org, Some(&caller.user)).await
+}
+
+/// The same for somebody who may be new here, within a transaction.
+pub async fn list_within(
+    tx: &mut Tx,
+    engines: &Engines,
+    org: &OrgId,
+    user: Option<&UserId>,
+) -> Result<Vec<Found>, Error> {
     let mut found: Vec<Found> = Vec::new();
-    let own = tx.list_panels(&Owner::User(caller.user.clone())).await?;
-    let org = tx.list_panels(&Owner::Org(caller.org.clone())).await?;
+    let own = match user {
+        Some(user) => tx.list_panels(&Owner::User(user.clone())).await?,
+        None => Vec::new(),
+    };
+    let org = tx.list_panels(&Owner::Org(org.clone())).await?;
     for (rows, whose) in [(own, Whose::Own), (org, Whose::Org)] {
         for row in rows {
             found.push(Found { panel: read(&row)?, whose });
         }
     }
-    found.extend(of_house(&salon.engines).into_iter().map(|panel| Found { panel, whose: Whose::House }));
+    found.extend(of_house(engines).into_iter().map(|panel| Found { panel, whose: Whose::House }));
     let mut names = std::collections::HashSet::new();
     found.retain(|found| names.insert(found.panel.name.clone()));
     found.sort_by(|one, other| one.panel.name.cmp(&other.panel.name));

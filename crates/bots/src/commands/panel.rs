@@ -6,12 +6,18 @@ use salon_core::panel::{Gate, Panel};
 use salon_core::{Dialog, Lang, OrgId};
 use salon_store::{Result, Tx};
 
+use super::settings;
 use crate::context::Context;
+use crate::menus::{self, Choice, Rows};
 use crate::notice::Notice;
 
 /// The engine that a bot goes back to whose own is a panel.
 const BACK: &str = "model";
 const ENGINE: &str = "panel";
+/// Panels that have a button.
+const MOST: usize = 12;
+/// Telegram's limit for the words that answer a press.
+const TOAST: usize = 200;
 
 /// Whether the words are asked, and do not say what to do.
 pub(super) fn is_question(words: &str) -> bool {
@@ -56,11 +62,7 @@ pub(super) async fn panel(
             super::mode(tx, cx, words, known, &format!("{ENGINE}:{short}")).await
         }
         (Some("on"), None) => super::mode(tx, cx, words, known, &engine_of(cx, known)).await,
-        (Some(_), _) => {
-            let own = &cx.bot.config.engine;
-            let back = if panels::named(own).is_some() { BACK } else { own };
-            super::mode(tx, cx, words, known, back).await
-        }
+        (Some(_), _) => super::mode(tx, cx, words, known, back(cx)).await,
         (None, _) => {
             let engine = engine_of(cx, known);
             let name = panels::named(&engine).unwrap_or(panels::DEFAULT);
@@ -68,6 +70,55 @@ pub(super) async fn panel(
             Ok((shown(find(tx, cx, name).await?.as_ref(), name, is_on, words), None))
         }
     }
+}
+
+/// Who sits at the dialog's panel, with a button for each panel that whoever writes can ask, and one for none.
+pub(super) async fn menu(tx: &mut Tx, cx: &Context, known: Option<&Dialog>) -> Result<(String, Rows)> {
+    let user = tx.find_user_of_telegram(cx.user).await?;
+    let org = user.as_ref().map_or_else(|| OrgId::new(DEFAULT_ORG), |user| user.org.clone());
+    let found = panels::list_within(tx, &cx.salon.engines, &org, user.as_ref().map(|user| &user.id)).await?;
+    let current = super::current(cx, known);
+    let on = panels::named(&current);
+    let choices = found.iter().take(MOST).map(|found| {
+        let name = found.panel.name.as_str();
+        Choice::ticked(&settings::shortened(name), on == Some(name), format!("{ENGINE}:{name}"))
+    });
+    let mut rows: Rows = choices.collect::<Vec<_>>().chunks(2).map(<[_]>::to_vec).collect();
+    if on.is_some() {
+        let label = cx.lang.say("panel.none", &[("engine", &settings::shortened(back(cx)))]);
+        rows.push(vec![Choice::new(label, format!("{ENGINE}:"))]);
+    }
+    let engine = engine_of(cx, known);
+    let name = panels::named(&engine).unwrap_or(panels::DEFAULT);
+    let panel = found.iter().map(|found| &found.panel).find(|panel| panel.name == name);
+    let text = match panel {
+        None if on.is_none() && !found.is_empty() => cx.lang.say("panel.which", &[]),
+        panel => shown(panel, name, on == Some(name), cx.lang),
+    };
+    Ok((text, rows))
+}
+
+/// Lets the panel of a button answer from now on, or none, and shows who sits there.
+pub async fn choose(tx: &mut Tx, cx: &Context, name: &str) -> Result<String> {
+    let known = tx.find_latest_dialog(cx.bot.id(), cx.chat).await?;
+    let words = cx.words(cx.view(known.as_ref()));
+    let engine = if name.is_empty() { back(cx).to_owned() } else { format!("{ENGINE}:{name}") };
+    if super::current(cx, known.as_ref()) != engine {
+        let (text, switched) = super::mode(tx, cx, words, known.as_ref(), &engine).await?;
+        if switched.is_none() {
+            return Ok(text.chars().take(TOAST).collect());
+        }
+    }
+    let known = tx.find_latest_dialog(cx.bot.id(), cx.chat).await?;
+    let (text, rows) = menu(tx, cx, known.as_ref()).await?;
+    cx.tell(tx, Notice::in_place(cx, text).with_rows(rows)).await?;
+    Ok(menus::chosen(cx))
+}
+
+/// Whoever answers where no panel does.
+fn back(cx: &Context) -> &str {
+    let own = &cx.bot.config.engine;
+    if panels::named(own).is_some() { BACK } else { own }
 }
 
 /// The panel that the dialog has, or the bot, or the usual one.
