@@ -269,6 +269,24 @@ async fn guessing_is_slow_and_tells_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_guesses_at_once_are_no_more_than_one_after_the_other() {
+    let stage = Stage::open().await;
+    stage.alice().await;
+    let before = stage.house.salon.passwords.computed();
+    let guess = async || {
+        let form = [("email", "alice@birds.example"), ("password", "wrong")];
+        stage.browser().post("/login", &form).await.status
+    };
+    let statuses = futures_util::future::join_all((0..200).map(|_| guess())).await;
+    let count = |status: u16| statuses.iter().filter(|found| **found == status).count();
+    assert_eq!(count(401) + count(429), 200, "{statuses:?}");
+    // Two are compared at once, so that one may be under way when the fifth is found wrong.
+    assert!((5..=6).contains(&count(401)), "{}", count(401));
+    assert_eq!(stage.house.salon.passwords.computed() - before, count(401) as u64, "nothing else was computed");
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cookie_is_new_at_every_login_and_dies_with_the_password() {
     let stage = Stage::open().await;
     let mut alice = stage.alice().await;

@@ -236,31 +236,40 @@ impl Salon {
     /// Lets a browser in by an address, a password, and if there is one, the second factor.
     pub async fn log_in(&self, shown: Shown<'_>) -> Result<Entered, NotIn> {
         let login = shown.login.trim().to_lowercase();
-        let now = self.clock.now();
-        self.backoff.allow(&login, shown.peer, now).map_err(|retry_after| NotIn::TooMany { retry_after })?;
+        self.may_try(&login, shown.peer)?;
         let account = self.store.read().await?.find_account_of_login(&login).await?;
+        let turn = self.passwords.turn().await;
+        // Of many who came at once some may have failed meanwhile.
+        self.may_try(&login, shown.peer)?;
         let known = account.clone();
         let password = account.as_ref().and_then(|account| account.password.as_deref());
         // Also where there is no such person, so that nobody learns it by the clock.
-        let right = self.passwords.verify(shown.password, password).await;
+        let right = self.passwords.verify(&turn, shown.password, password).await;
         let Some(account) = account.filter(|_| right) else {
-            self.backoff.note(&login, shown.peer, now);
+            self.backoff.note(&login, shown.peer, self.clock.now());
+            drop(turn);
             self.turned_away(known.as_ref(), &shown, "wrong").await?;
             return Err(NotIn::Wrong);
         };
         if let Err(error) = self.check_factor(&account, shown.code).await {
             if matches!(error, NotIn::Wrong) {
-                self.backoff.note(&login, shown.peer, now);
+                self.backoff.note(&login, shown.peer, self.clock.now());
                 self.turned_away(Some(&account), &shown, "wrong_code").await?;
             }
             return Err(error);
         }
+        drop(turn);
         self.backoff.forget(&login);
         let entered = self.let_in(&account, shown.realm, shown.browser).await;
         if let Err(error @ (NotIn::Inactive | NotIn::Role)) = &entered {
             self.turned_away(Some(&account), &shown, error.code()).await?;
         }
         entered
+    }
+
+    fn may_try(&self, login: &str, peer: Option<IpAddr>) -> Result<(), NotIn> {
+        let allowed = self.backoff.allow(login, peer, self.clock.now());
+        allowed.map_err(|retry_after| NotIn::TooMany { retry_after })
     }
 
     /// Writes down that somebody did not come in. What they typed is not told: people mistake one field for another.
@@ -398,14 +407,15 @@ impl Salon {
 
     /// Whether this is somebody's password; wrong ones count as at the door.
     pub async fn prove(&self, account: &Account, password: &str) -> Result<(), NotIn> {
-        let now = self.clock.now();
         let login = account.login.as_deref().unwrap_or(account.user.id.as_str());
-        self.backoff.allow(login, None, now).map_err(|retry_after| NotIn::TooMany { retry_after })?;
-        if self.passwords.verify(password, account.password.as_deref()).await {
+        self.may_try(login, None)?;
+        let turn = self.passwords.turn().await;
+        self.may_try(login, None)?;
+        if self.passwords.verify(&turn, password, account.password.as_deref()).await {
             self.backoff.forget(login);
             return Ok(());
         }
-        self.backoff.note(login, None, now);
+        self.backoff.note(login, None, self.clock.now());
         Err(NotIn::Wrong)
     }
 
