@@ -41,7 +41,8 @@ async fn stage(store: &Store) {
     add_user(store, "alice", "default", Some(ALICE.0)).await;
     add_user(store, "bob", "default", None).await;
     add_user(store, "finn", "fishes", None).await;
-    let link = Link { telegram: 3003, user: UserId::new("finn"), name: "Finn".to_owned(), linked_at: Time(1_000) };
+    let link =
+        Link { telegram: 3003, user: UserId::new("finn"), name: "Finn".to_owned(), linked_at: Time(1_000), was: None };
     assert!(transact!(store, link, |tx, link| tx.add_link(link).await).expect("a link"));
     assert!(add_dialog(store, dialog("of alice", ALICE)).await);
     assert!(add_dialog(store, dialog("of finn", ChatId(3003))).await);

@@ -136,7 +136,7 @@ async fn a_removed_person_has_no_way_in(scratch: Scratch) {
             tx.set_login(alice, "alice@birds.example").await?;
             tx.add_identity("https://id.example", "1", alice, Time(1)).await?;
             let name = "Alice".to_owned();
-            tx.add_link(&Link { telegram: 1001, user: alice.clone(), name, linked_at: Time(1) }).await
+            tx.add_link(&Link { telegram: 1001, user: alice.clone(), name, linked_at: Time(1), was: None }).await
         })
     });
     assert!(joined.await.expect("a link"));
@@ -158,7 +158,7 @@ async fn somebody_of_telegram_is_whom_they_were_linked_to(scratch: Scratch) {
         tx.find_user_of_telegram(1001).await.expect("a look").map(|user| user.id.to_string())
     };
     assert_eq!(found().await.as_deref(), Some("chat"));
-    let link = Link { telegram: 1001, user: alice.clone(), name: "Alice\0".to_owned(), linked_at: Time(3) };
+    let link = Link { telegram: 1001, user: alice.clone(), name: "Alice\0".to_owned(), linked_at: Time(3), was: None };
     let add = async || store.write(link.clone(), |tx, link| Box::pin(tx.add_link(link))).await.expect("an answer");
     assert!(add().await);
     assert!(!add().await, "once");
@@ -266,7 +266,7 @@ async fn a_shelf_has_ones_own_dialogs_and_those_of_linked_chats(scratch: Scratch
     open(store, dialog("strange", chat(1002), None, 1_300)).await;
     let ids = async |keeper: &Keeper| shelf(store, keeper, "").await.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
     assert_eq!(ids(&keeper("alice", None)).await, ["hers"]);
-    let link = Link { telegram: 1001, user: alice, name: "Alice".to_owned(), linked_at: Time(3) };
+    let link = Link { telegram: 1001, user: alice, name: "Alice".to_owned(), linked_at: Time(3), was: None };
     store.write(link, |tx, link| Box::pin(tx.add_link(link))).await.expect("a link");
     assert_eq!(ids(&keeper("alice", None)).await, ["linked", "hers"]);
     assert_eq!(ids(&keeper("alice", Some(1002))).await, ["strange", "linked", "hers"]);
