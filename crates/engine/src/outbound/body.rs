@@ -12,14 +12,13 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::line::{Line, Stake};
-use super::one::{One, fault_of};
+use super::line::{Line, Stake, fault_of};
+use super::one::{One, Rest};
 use crate::upstream::Fault;
 
 /// The rest of an answer, as it comes. It is also an [`http_body::Body`]. Dropping it hangs up.
 pub struct Body {
-    incoming: Incoming,
-    carrier: Carrier,
+    source: Source,
     /// The time allowed between two pieces; `None` once somebody else decides.
     idle: Option<Duration>,
     /// When the next piece has to be here.
@@ -30,21 +29,56 @@ pub struct Body {
     ended: bool,
 }
 
-/// What an answer comes on.
-pub(super) enum Carrier {
-    /// A connection of its own, which goes back to its line at the end.
-    One(One, Arc<Line>),
-    /// A place on a shared one.
-    Shared(#[expect(dead_code, reason = "it is held, and given back by being dropped")] Stake),
-    /// Nothing: it was complete from the start, or has ended.
+/// Where an answer comes from.
+pub(super) enum Source {
+    /// A connection of its own, on which there is this rest of it. It goes back to its line at the end.
+    One(One, Rest, Arc<Line>),
+    /// A shared one, and a place on it.
+    Shared(Incoming, #[expect(dead_code, reason = "it is held, and given back by being dropped")] Stake),
+    /// There is nothing left of it.
     Nothing,
 }
 
+impl Source {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        match self {
+            Source::One(one, rest, _) => one.poll_piece(rest, cx),
+            Source::Shared(incoming, _) => loop {
+                let frame = std::task::ready!(http_body::Body::poll_frame(Pin::new(&mut *incoming), cx));
+                match frame.map(|frame| frame.map(Frame::into_data)) {
+                    Some(Ok(Ok(bytes))) => return Poll::Ready(Some(Ok(bytes))),
+                    // Nobody told us what trailers mean.
+                    Some(Ok(Err(_))) => {}
+                    Some(Err(error)) => return Poll::Ready(Some(Err(fault_of(&error)))),
+                    None => return Poll::Ready(None),
+                }
+            },
+            Source::Nothing => Poll::Ready(None),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Source::One(_, rest, _) => rest.is_over(),
+            Source::Shared(incoming, _) => http_body::Body::is_end_stream(incoming),
+            Source::Nothing => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Source::One(_, rest, _) => rest.length().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Source::Shared(incoming, _) => http_body::Body::size_hint(incoming),
+            Source::Nothing => SizeHint::with_exact(0),
+        }
+    }
+}
+
 impl Body {
-    pub(super) fn new(incoming: Incoming, carrier: Carrier, idle: Duration, total: Instant) -> Body {
+    pub(super) fn new(source: Source, idle: Duration, total: Instant) -> Body {
         let until = total.min(Instant::now() + idle);
-        let mut body = Body { incoming, carrier, idle: Some(idle), until, total, alarm: None, ended: false };
-        if http_body::Body::is_end_stream(&body.incoming) {
+        let mut body = Body { source, idle: Some(idle), until, total, alarm: None, ended: false };
+        if body.source.is_over() {
             body.end();
         }
         body
@@ -54,14 +88,11 @@ impl Body {
     /// connection broke off.
     pub async fn next(&mut self) -> Option<Result<Bytes, Fault>> {
         loop {
-            let frame = std::future::poll_fn(|cx| self.poll(cx)).await?;
-            match frame.map(Frame::into_data) {
-                Ok(Ok(bytes)) if bytes.is_empty() => {}
-                Ok(Ok(bytes)) => return Some(Ok(bytes)),
-                // Nobody told us what trailers mean.
-                Ok(Err(_)) => {}
-                Err(fault) => return Some(Err(fault)),
+            let piece = std::future::poll_fn(|cx| self.poll(cx)).await?;
+            if piece.as_ref().is_ok_and(Bytes::is_empty) {
+                continue;
             }
+            return Some(piece);
         }
     }
 
@@ -74,7 +105,7 @@ impl Body {
 
     /// The whole rest, [`Fault::Garbled`] if it is longer than `most` bytes.
     pub async fn collect(mut self, most: usize) -> Result<Bytes, Fault> {
-        if http_body::Body::size_hint(&self.incoming).lower() > most as u64 {
+        if self.source.size_hint().lower() > most as u64 {
             return Err(Fault::Garbled);
         }
         let Some(first) = self.next().await.transpose()? else { return Ok(Bytes::new()) };
@@ -110,25 +141,19 @@ impl Body {
         all.freeze()
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
         if self.ended {
             return Poll::Ready(None);
         }
-        let frame = match &mut self.carrier {
-            Carrier::One(one, _) => one.poll_frame(&mut self.incoming, cx),
-            Carrier::Shared(_) | Carrier::Nothing => {
-                http_body::Body::poll_frame(Pin::new(&mut self.incoming), cx).map_err(|error| fault_of(&error))
-            }
-        };
-        match frame {
-            Poll::Ready(Some(Ok(frame))) => {
+        match self.source.poll(cx) {
+            Poll::Ready(Some(Ok(piece))) => {
                 if let Some(idle) = self.idle {
                     self.until = self.total.min(Instant::now() + idle);
                 }
-                if http_body::Body::is_end_stream(&self.incoming) {
+                if self.source.is_over() {
                     self.end();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(piece)))
             }
             Poll::Ready(Some(Err(fault))) => Poll::Ready(Some(Err(self.fail(fault)))),
             Poll::Ready(None) => {
@@ -141,7 +166,7 @@ impl Body {
 
     /// Whether it has been too long. The alarm is not set anew for every piece: when it rings, it is asked whether it
     /// still should.
-    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
         let until = self.until;
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         if alarm.deadline() > until {
@@ -160,7 +185,7 @@ impl Body {
     fn end(&mut self) {
         self.ended = true;
         self.alarm = None;
-        if let Carrier::One(one, line) = std::mem::replace(&mut self.carrier, Carrier::Nothing) {
+        if let Source::One(one, _, line) = std::mem::replace(&mut self.source, Source::Nothing) {
             line.keep(one);
         }
     }
@@ -169,7 +194,7 @@ impl Body {
     fn fail(&mut self, fault: Fault) -> Fault {
         self.ended = true;
         self.alarm = None;
-        self.carrier = Carrier::Nothing;
+        self.source = Source::Nothing;
         fault
     }
 }
@@ -179,7 +204,7 @@ impl http_body::Body for Body {
     type Error = Fault;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        self.get_mut().poll(cx)
+        self.get_mut().poll(cx).map_ok(Frame::data)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -187,7 +212,7 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        http_body::Body::size_hint(&self.incoming)
+        self.source.size_hint()
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -103,7 +103,6 @@ impl Dialer {
         }
         // Without it a request that is written in two pieces waits for the acknowledgement of the first: 40 ms.
         tcp.set_nodelay(true).map_err(|_| Refusal::Unreachable)?;
-        let tcp = Socket(Arc::new(Mutex::new(tcp)));
         if !origin.tls {
             return Ok(Stream::Plain(tcp));
         }
@@ -209,28 +208,6 @@ async fn one_after_the_other(addresses: &[IpAddr], port: u16) -> io::Result<TcpS
     Err(last)
 }
 
-/// A socket, and a way to look at it for somebody who does not own it.
-#[derive(Clone)]
-pub(super) struct Socket(Arc<Mutex<TcpStream>>);
-
-impl Socket {
-    /// What waits to be read, asked of the kernel: the runtime may not have been told yet.
-    pub(super) fn waiting(&self) -> Waiting {
-        let mut one = [0; 1];
-        match rustix::net::recv(&*self.lock(), &mut one, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-            Ok((0, _)) => Waiting::End,
-            Ok(_) => Waiting::Bytes,
-            Err(rustix::io::Errno::WOULDBLOCK) => Waiting::Nothing,
-            Err(_) => Waiting::End,
-        }
-    }
-
-    /// Held by whoever drives the connection, while it reads or writes; nobody waits for it.
-    fn lock(&self) -> MutexGuard<'_, TcpStream> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waiting {
     Nothing,
@@ -238,49 +215,25 @@ pub(super) enum Waiting {
     End,
 }
 
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.lock()).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.lock()).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.lock()).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.lock()).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.lock()).poll_shutdown(cx)
-    }
-}
-
 /// A connection, encrypted or not.
 pub(super) enum Stream {
-    Plain(Socket),
-    Tls(Box<TlsStream<Socket>>),
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    pub(super) fn socket(&self) -> Socket {
-        match self {
-            Stream::Plain(socket) => socket.clone(),
-            Stream::Tls(stream) => stream.get_ref().0.clone(),
+    /// What waits to be read, asked of the kernel: the runtime may not have been told yet.
+    pub(super) fn waiting(&self) -> Waiting {
+        let socket = match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.get_ref().0,
+        };
+        let mut one = [0; 1];
+        match rustix::net::recv(socket, &mut one, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((0, _)) => Waiting::End,
+            Ok(_) => Waiting::Bytes,
+            Err(rustix::io::Errno::WOULDBLOCK) => Waiting::Nothing,
+            Err(_) => Waiting::End,
         }
     }
 

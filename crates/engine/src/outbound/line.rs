@@ -12,17 +12,16 @@ use http::header::{
     UPGRADE, USER_AGENT,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Request, Response, Uri, Version};
+use http::{HeaderMap, Request, Response, Uri, Version, response};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use reqwest::Url;
 use tokio::time::Instant;
 
-use super::body::Carrier;
+use super::body::Source;
 use super::dial::{Dialer, Stream};
-use super::one::{One, Unanswered, fault_of};
+use super::one::{One, Unanswered};
 use super::{Ask, Body, Deadlines};
 use crate::guard::Rules;
 use crate::upstream::{Fault, MAX_HEADERS};
@@ -133,19 +132,18 @@ impl Line {
     /// long. Dropping the future hangs up.
     pub async fn send(self: &Arc<Self>, ask: Ask, deadlines: &Deadlines) -> Result<Response<Body>, Fault> {
         let until = deadlines.total.min(Instant::now() + deadlines.head);
-        let (response, carrier) = tokio::time::timeout_at(until, self.exchange(ask, deadlines.connect))
+        let (mut head, source) = tokio::time::timeout_at(until, self.exchange(ask, deadlines.connect))
             .await
             .map_err(|_| Fault::Timeout)??;
-        let (mut head, incoming) = response.into_parts();
         let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if bytes > MAX_HEADERS as usize {
             return Err(Fault::Garbled);
         }
         strip(&mut head.headers);
-        Ok(Response::from_parts(head, Body::new(incoming, carrier, deadlines.idle, deadlines.total)))
+        Ok(Response::from_parts(head, Body::new(source, deadlines.idle, deadlines.total)))
     }
 
-    async fn exchange(self: &Arc<Self>, ask: Ask, patience: Duration) -> Result<(Response<Incoming>, Carrier), Fault> {
+    async fn exchange(self: &Arc<Self>, ask: Ask, patience: Duration) -> Result<(response::Parts, Source), Fault> {
         let mut request = self.request(ask);
         // A kept connection may be dead without our knowing. If it is before anything was written, the next one is new.
         for kept in [true, false] {
@@ -155,25 +153,23 @@ impl Line {
                 None => self.connect(patience).await?,
             };
             match way {
-                Way::One(mut one) => {
-                    let mut asked = request;
-                    *asked.version_mut() = Version::HTTP_11;
-                    match one.ask(asked).await {
-                        Ok(response) => return Ok((response, Carrier::One(one, self.clone()))),
-                        Err(Unanswered::Unsent(unsent)) => request = *unsent,
-                        Err(Unanswered::Failed(fault)) => return Err(fault),
-                    }
-                }
+                Way::One(mut one) => match one.ask(request).await {
+                    Ok((head, rest)) => return Ok((head, Source::One(one, rest, self.clone()))),
+                    Err(Unanswered::Unsent(unsent)) => request = *unsent,
+                    Err(Unanswered::Failed(fault)) => return Err(fault),
+                },
                 Way::Shared(mut sender, stake) => {
                     if sender.ready().await.is_err() {
                         continue;
                     }
-                    let mut asked = request;
-                    self.make_absolute(&mut asked);
-                    match sender.try_send_request(asked).await {
-                        Ok(response) => return Ok((response, Carrier::Shared(stake))),
+                    let body = request.body().clone();
+                    match sender.try_send_request(self.absolute(request)).await {
+                        Ok(response) => {
+                            let (head, incoming) = response.into_parts();
+                            return Ok((head, Source::Shared(incoming, stake)));
+                        }
                         Err(mut failed) => match failed.take_message() {
-                            Some(unsent) => request = unsent,
+                            Some(unsent) => request = unsent.map(|_| body),
                             None => return Err(fault_of(failed.error())),
                         },
                     }
@@ -210,7 +206,7 @@ impl Line {
 
     async fn connect(&self, patience: Duration) -> Result<Way, Fault> {
         if !self.origin.tls {
-            return Ok(Way::One(One::open(self.dialer.dial(&self.origin, patience).await?).await?));
+            return Ok(Way::One(One::new(self.dialer.dial(&self.origin, patience).await?)));
         }
         // Once it is known that one connection serves many, those who come together do not make one each.
         let turn = if self.speaks_h2.load(Ordering::Acquire) { Some(self.dialling.lock().await) } else { None };
@@ -220,7 +216,7 @@ impl Line {
             return Ok(way);
         }
         let stream = self.dialer.dial(&self.origin, patience).await?;
-        if stream.is_h2() { self.share(stream).await } else { Ok(Way::One(One::open(stream).await?)) }
+        if stream.is_h2() { self.share(stream).await } else { Ok(Way::One(One::new(stream))) }
     }
 
     async fn share(&self, stream: Stream) -> Result<Way, Fault> {
@@ -247,8 +243,7 @@ impl Line {
 
     /// Takes a connection back whose answer was read to its end.
     pub(super) fn keep(&self, mut one: One) {
-        // Not if one side wants to close it, or has not said everything yet.
-        if one.is_ready() {
+        if one.keeps() {
             one.idle_since = Instant::now();
             let mut idle = self.idle();
             if idle.len() < MOST_IDLE {
@@ -268,8 +263,8 @@ impl Line {
         !idle.is_empty() || shared.iter().any(|known| known.used.load(Ordering::Relaxed) > 0)
     }
 
-    fn request(&self, ask: Ask) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(ask.body));
+    fn request(&self, ask: Ask) -> Request<Bytes> {
+        let mut request = Request::new(ask.body);
         *request.method_mut() = ask.method;
         let path = ask.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         *request.uri_mut() = Uri::from(path);
@@ -286,14 +281,16 @@ impl Line {
         request
     }
 
-    /// HTTP/2 has no `Host`; scheme and authority stand in the address.
-    fn make_absolute(&self, request: &mut Request<Full<Bytes>>) {
-        request.headers_mut().remove(HOST);
-        *request.version_mut() = Version::HTTP_2;
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.scheme = Some(Scheme::HTTPS);
-        parts.authority.clone_from(&self.origin.authority);
-        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    /// As HTTP/2 has it: without `Host`, with scheme and authority in the address.
+    fn absolute(&self, request: Request<Bytes>) -> Request<Full<Bytes>> {
+        let (mut head, body) = request.into_parts();
+        head.headers.remove(HOST);
+        head.version = Version::HTTP_2;
+        let mut uri = head.uri.into_parts();
+        uri.scheme = Some(Scheme::HTTPS);
+        uri.authority.clone_from(&self.origin.authority);
+        head.uri = Uri::from_parts(uri).unwrap_or_default();
+        Request::from_parts(head, Full::new(body))
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<One>> {
@@ -316,6 +313,11 @@ fn strip(headers: &mut HeaderMap) {
     for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
     }
+}
+
+/// Sorts what went wrong on a shared connection. What it says is not passed on.
+pub(super) fn fault_of(error: &hyper::Error) -> Fault {
+    if error.is_parse() { Fault::Garbled } else { Fault::Cut }
 }
 
 impl fmt::Debug for Line {

@@ -389,6 +389,67 @@ async fn a_long_body_is_sent_while_the_answer_is_awaited() {
 }
 
 #[tokio::test]
+async fn an_answer_may_come_before_the_question_was_heard() {
+    let server = Server::start().await;
+    let line = line(&server);
+    let asked = tokio::spawn({
+        let line = line.clone();
+        async move {
+            let answer = line.send(ask("/", &"a".repeat(32 << 20)), &deadlines()).await.expect("an answer");
+            (answer.status(), answer.into_body().collect(10).await)
+        }
+    });
+    let mut conversation = server.accept().await;
+    conversation.say("HTTP/1.1 413 Too Long\r\ncontent-length: 2\r\n\r\nno").await;
+    let (status, body) = asked.await.expect("a task");
+    assert_eq!((status, body.as_deref()), (StatusCode::PAYLOAD_TOO_LARGE, Ok(&b"no"[..])));
+    // What was not said of the one question must not be taken for the next.
+    let next = asking(&line);
+    let mut another = server.accept().await;
+    another.hear().await;
+    another.answer("hi").await;
+    assert_eq!(next.await.expect("a task").expect("an answer"), "hi");
+}
+
+#[tokio::test]
+async fn what_comes_before_an_answer_or_ends_it_without_a_word_is_understood() {
+    let server = Server::start().await;
+    let line = line(&server);
+    for (said, expected) in [
+        (
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nx: y\r\n\r\nHTTP/1.1 200 OK\r\n\r\nhello",
+            Ok("hello"),
+        ),
+        ("HTTP/1.0 200 OK\r\n\r\n", Ok("")),
+        ("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n", Err(Fault::Garbled)),
+        ("HTTP/1.1 100 Continue\r\n\r\n", Err(Fault::Cut)),
+    ] {
+        let asked = asking(&line);
+        let mut conversation = server.accept().await;
+        conversation.hear().await;
+        conversation.say(said).await;
+        drop(conversation);
+        assert_eq!(asked.await.expect("a task"), expected.map(Bytes::from), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_follows_an_answer_is_not_taken_for_the_next() {
+    let server = Server::start().await;
+    let line = line(&server);
+    for _ in 0..2 {
+        let asked = asking(&line);
+        let mut conversation = server.accept().await;
+        conversation.hear().await;
+        conversation
+            .say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhiHTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nbad")
+            .await;
+        assert_eq!(asked.await.expect("a task").expect("an answer"), "hi");
+        conversation.gone().await;
+    }
+}
+
+#[tokio::test]
 async fn redirects_are_answers_like_any_other() {
     let (server, canary) = (Server::start().await, Canary::start().await);
     let asked = tokio::spawn({
