@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -36,7 +36,7 @@ pub async fn serve(listener: TcpListener, router: Router, closing: CancellationT
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let crowd = Arc::new(Crowd::default());
     let graceful = GracefulShutdown::new();
-    let builder = builder();
+    let [http1, http2] = [builder().http1_only(), builder().http2_only()].map(Arc::new);
     loop {
         // A slot first: when all are taken, new connections wait in the kernel and cost nothing here.
         let Ok(slot) = slots.clone().acquire_owned().await else { break };
@@ -63,12 +63,18 @@ pub async fn serve(listener: TcpListener, router: Router, closing: CancellationT
             request.extensions_mut().insert(Peer(peer));
             router.clone().oneshot(request.map(Body::new))
         });
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
+        let (http1, http2, watcher, closing) = (http1.clone(), http2.clone(), graceful.watcher(), closing.clone());
         tokio::spawn(async move {
-            tokio::select! {
+            let served = async {
+                let builder = tokio::select! {
+                    is_http2 = begins_http2(&stream) => if is_http2 { http2 } else { http1 },
+                    () = closing.cancelled() => return,
+                };
                 // A client that goes away in the middle is his business.
-                ended = connection => drop(ended),
+                watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await.ok();
+            };
+            tokio::select! {
+                () = served => {}
                 () = mute => {}
             }
             drop((slot, place));
@@ -76,6 +82,23 @@ pub async fn serve(listener: TcpListener, router: Router, closing: CancellationT
     }
     drop(listener);
     tokio::time::timeout(CLOSING_PATIENCE, graceful.shutdown()).await.ok();
+}
+
+/// Whether somebody who connected begins to speak HTTP/2. Nothing is read: the builder that finds it out by itself reads the
+/// first bytes apart from the rest, and the whole connection has a buffer of twice the size for it.
+async fn begins_http2(stream: &TcpStream) -> bool {
+    // The methods of HTTP/1 differ from it here at the latest.
+    const BEGINNING: &[u8] = b"PRI ";
+    const LOOK_AGAIN: Duration = Duration::from_millis(10);
+    let mut begins = [0; BEGINNING.len()];
+    loop {
+        match stream.peek(&mut begins).await {
+            Ok(count) if count == BEGINNING.len() => return begins == BEGINNING,
+            Ok(count) if count > 0 && begins[..count] == BEGINNING[..count] => tokio::time::sleep(LOOK_AGAIN).await,
+            // Whatever is wrong shows when it is read.
+            Ok(_) | Err(_) => return false,
+        }
+    }
 }
 
 /// Resolves if nothing is asked in time. The builder's own deadlines begin once it knows which HTTP is spoken, and a caller
