@@ -43,7 +43,6 @@ use crate::crowd::Crowd;
 use crate::engines::Choice;
 use crate::idempotency::Requests;
 use crate::ledger::{Book, Granted, NotReserved, Payer, Share};
-use crate::vault::Origin;
 
 pub use crate::catalog::Listed;
 pub use batch::Batches;
@@ -400,9 +399,8 @@ impl Relay {
         if let KeyFrom::Nowhere = upstream.key {
             return Ok(Some(Keyed::house(None)));
         }
-        let origin = upstream.base.as_ref().and_then(Origin::of);
-        let found = match origin {
-            Some(origin) => self.salon.vault.provider_key(caller, &upstream.provider, &origin).await,
+        let found = match &upstream.shown {
+            Some(origin) => self.salon.vault.provider_key(caller, &upstream.provider, origin).await,
             None => Ok(None),
         };
         let found = found.map_err(|error| {

@@ -15,6 +15,7 @@ use salon_engine::wire::Wire;
 
 use super::spec::{KeyWord, Kind, UnknownPrice, UpstreamSpec, wire_named};
 use super::{Environment, Wrong, is_name};
+use crate::vault::Origin;
 
 /// The version of Anthropic's API that is asked for where the caller says nothing.
 const ANTHROPIC_VERSION: &str = "2023-06-01";
@@ -30,6 +31,8 @@ pub struct Upstream {
     pub org: Option<OrgId>,
     /// `None` where answers are made in this process.
     pub base: Option<Url>,
+    /// Where people's keys may be shown to it; `None` where none can be.
+    pub shown: Option<Origin>,
     pub key: KeyFrom,
     /// Sent with every request.
     pub headers: HeaderMap,
@@ -138,6 +141,7 @@ impl Upstream {
             kind,
             provider: provider.to_owned(),
             org,
+            shown: base.as_ref().and_then(Origin::of),
             base,
             key,
             headers: headers(spec)?,

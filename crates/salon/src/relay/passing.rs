@@ -26,7 +26,7 @@ const STILL_THERE: &[u8] = b": still there\n\n";
 
 /// Where an answer's bytes come from.
 pub(super) enum Source {
-    Upstream(outbound::Body),
+    Upstream(Box<outbound::Body>),
     /// An engine of the house, which writes the client's protocol.
     House(mpsc::Receiver<Bytes>),
 }
@@ -243,7 +243,7 @@ impl http_body::Body for Passing {
             let polled = match &mut this.source {
                 _ if this.first.is_some() => Poll::Ready(this.first.take().map(Ok)),
                 None => return Poll::Ready(None),
-                Some(Source::Upstream(body)) => match Pin::new(body).poll_frame(context) {
+                Some(Source::Upstream(body)) => match Pin::new(&mut **body).poll_frame(context) {
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                         Ok(bytes) => Poll::Ready(Some(Ok(bytes))),
                         // Trailers say nothing that we pass on.

@@ -24,6 +24,8 @@ use crate::ledger::{Attempt, Failed, Quote, Reserved};
 
 /// The longest answer that is not a stream, in bytes.
 pub(super) const MAX_ANSWER: usize = 64 << 20;
+/// Headers of most answers, with those that every answer carries: there is room for them from the start.
+const HEADERS: usize = 16;
 /// As much of a refusal is looked into.
 pub(super) const MAX_REFUSAL: usize = 64 << 10;
 
@@ -371,7 +373,7 @@ impl Calling {
                 None | Some(Turned::Embedded(_)) => Manner::Untouched,
             };
             let bill = Box::new(self.bill(reserved, turn));
-            let (source, id) = (Source::Upstream(body), self.ask.id.as_str());
+            let (source, id) = (Source::Upstream(Box::new(body)), self.ask.id.as_str());
             let waiting = self.waiting(self.relay.settings.drain);
             let passing = Passing::new(source, Some(first), manner, tap, bill, self.ask.wire, id, waiting)
                 .kept(self.listen(&headers));
@@ -511,7 +513,7 @@ impl Calling {
     }
 
     fn headers(&self, reserved: &Reserved, turn: &Turn<Arc<Destination>>, left_out: &[String]) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(8);
+        let mut headers = HeaderMap::with_capacity(HEADERS);
         tell_limits(&mut headers, reserved.granted());
         let what = &turn.what;
         put(&mut headers, "x-salon-model", &what.model.name);
