@@ -12,7 +12,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Method;
-use axum::middleware;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::serve::HEADER_DEADLINE;
-use crate::{Web, error, relay, watch};
+use crate::watch::Watch;
+use crate::{Web, error, relay};
 
 /// What one agent may hold open at once.
 const CONNECTIONS: usize = 64;
@@ -33,7 +33,7 @@ const CONNECTIONS: usize = 64;
 pub async fn keep(web: Web, path: &Path, pass: Arc<Pass>, closing: CancellationToken) -> io::Result<()> {
     let listener = UnixListener::bind(path)?;
     let (router, _) = relay::routes().map(|router| router.fallback(async || error::not_found())).into_parts();
-    let router = router.layer(middleware::from_fn_with_state(web.clone(), watch)).with_state(web);
+    let router = router.layer(Watch(web.clone())).with_state(web);
     tokio::spawn(answer(listener, router, pass, closing));
     Ok(())
 }

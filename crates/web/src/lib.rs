@@ -16,6 +16,7 @@ mod relay;
 pub mod serve;
 mod site;
 mod table;
+mod watch;
 mod webhook;
 
 use std::ops::Deref;
@@ -24,9 +25,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::Request;
 use axum::http::header::InvalidHeaderValue;
-use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use salon::Salon;
@@ -35,7 +36,6 @@ use salon::audit::anchors::Anchor;
 use salon::relay::Relay;
 use salon::sessions::SessionSettings;
 use salon_core::{BotId, CallId};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
@@ -45,6 +45,7 @@ pub use site::HouseSettings;
 pub use table::Listed;
 
 use table::Table;
+use watch::Watch;
 
 /// What the listener asks about bots and the machine.
 #[async_trait]
@@ -225,7 +226,7 @@ pub fn origins(written: &[String]) -> Result<Vec<HeaderValue>, InvalidHeaderValu
 fn dressed(table: Table, web: Web) -> Router {
     let (router, _) = table.into_parts();
     let router = router.method_not_allowed_fallback(error::method_not_allowed);
-    let router = router.layer(middleware::from_fn_with_state(web.clone(), watch));
+    let router = router.layer(Watch(web.clone()));
     match web.origins.is_empty() {
         true => router,
         false => router.layer(shared_with(&web.origins)),
@@ -269,7 +270,7 @@ fn table() -> Table {
 pub(crate) struct RequestId(String);
 
 impl RequestId {
-    /// The number that [`watch`] gave the request.
+    /// The number that [`Watch`] gave the request.
     fn of(request: &Request) -> RequestId {
         request.extensions().get().cloned().unwrap_or_else(|| RequestId(String::new()))
     }
@@ -283,54 +284,12 @@ impl RequestId {
     }
 }
 
-/// Headers that every response carries, errors included.
-const HEADERS: [(HeaderName, HeaderValue); 8] = [
-    (
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(
-            "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; \
-             frame-ancestors 'none'; require-trusted-types-for 'script'",
-        ),
-    ),
-    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
-    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
-    (
-        HeaderName::from_static("permissions-policy"),
-        HeaderValue::from_static("camera=(), microphone=(), geolocation=()"),
-    ),
-    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-];
-
 /// How long a request may take whose answer is made here. A model's may take longer and has deadlines of its own.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 
 async fn in_time(request: Request, next: Next) -> Response {
     let answered = tokio::time::timeout(REQUEST_DEADLINE, next.run(request)).await;
     answered.unwrap_or_else(|_| error::unavailable(5))
-}
-
-/// Numbers, logs and dresses every request. The route's pattern is logged, never the address: that may hold a secret.
-async fn watch(State(web): State<Web>, mut request: Request, next: Next) -> Response {
-    let id = web.salon.clock.id();
-    request.extensions_mut().insert(RequestId(id.clone()));
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let method = request.method().clone();
-    let began = Instant::now();
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    for (name, value) in HEADERS {
-        headers.entry(name).or_insert(value);
-    }
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        headers.insert(HeaderName::from_static("x-request-id"), value);
-    }
-    let duration_ms = began.elapsed().as_millis() as u64;
-    let route = route.as_ref().map_or("-", MatchedPath::as_str);
-    tracing::debug!(request.id = id, %method, route, status = response.status().as_u16(), duration_ms, "answered");
-    response
 }
 
 #[cfg(test)]
