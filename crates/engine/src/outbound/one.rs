@@ -1,7 +1,7 @@
 //! An HTTP/1.1 connection, driven by whoever uses it.
 //!
-//! It is spoken here, and not by a library, for the sake of what waits. An answer's time is nearly all spent on waiting for
-//! its next piece, and a connection that waits has no buffer here, neither for reading nor for writing.
+//! A library reads the heads; the rest is spoken here, for the sake of what waits. An answer's time is nearly all spent on
+//! waiting for its next piece, and a connection that waits has no buffer here, neither for reading nor for writing.
 
 mod head;
 mod rest;

@@ -1,13 +1,14 @@
 //! The heads of requests and answers.
 
+use std::mem::MaybeUninit;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, response};
+use httparse::{ParserConfig, Status};
 
 /// The most headers of an answer.
 const HEADERS: usize = 100;
-/// What every head of an answer begins with.
-const BEGINNING: &[u8] = b"HTTP/1.";
 
 /// What is not the head of an answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,50 +40,29 @@ pub(super) fn write(request: &Request<Bytes>) -> Bytes {
 
 /// Takes the head of an answer off what has come, if all of it is there.
 pub(super) fn take(came: &mut BytesMut) -> Result<Option<response::Parts>, NoHead> {
-    let begun = came.len().min(BEGINNING.len());
-    if came[..begun] != BEGINNING[..begun] {
-        return Err(NoHead);
-    }
-    match end(came) {
-        Some(end) => read(&came.split_to(end).freeze()).map(Some),
-        None => Ok(None),
-    }
-}
-
-/// Where the empty line ends, behind which the body begins.
-fn end(came: &[u8]) -> Option<usize> {
-    let mut lines =
-        memchr::memchr_iter(b'\n', came).scan(0, |begins, at| Some((std::mem::replace(begins, at + 1), at)));
-    lines.find(|(begins, at)| matches!(&came[*begins..*at], b"" | b"\r")).map(|(_, at)| at + 1)
-}
-
-fn read(head: &Bytes) -> Result<response::Parts, NoHead> {
-    let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut room = [const { MaybeUninit::uninit() }; HEADERS];
+    let mut said = httparse::Response::new(&mut []);
+    let read = ParserConfig::default().parse_response_with_uninit_headers(&mut said, came, &mut room);
+    let Status::Complete(end) = read.map_err(|_| NoHead)? else { return Ok(None) };
     let (mut parts, ()) = Response::new(()).into_parts();
-    (parts.version, parts.status) = lines.next().and_then(status).ok_or(NoHead)?;
-    for line in lines.take_while(|line| !line.is_empty()) {
-        // A line that goes on with the one before begins with a blank, and so with no name.
-        let colon = memchr::memchr(b':', line).ok_or(NoHead)?;
-        let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| NoHead)?;
-        let value = head.slice_ref(line[colon + 1..].trim_ascii());
-        if parts.headers.len() == HEADERS {
-            return Err(NoHead);
-        }
-        parts.headers.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| NoHead)?);
-    }
-    Ok(parts)
-}
-
-fn status(line: &[u8]) -> Option<(Version, StatusCode)> {
-    let rest = line.strip_prefix(BEGINNING)?;
-    let version = match rest.first()? {
-        b'1' => Version::HTTP_11,
-        b'0' => Version::HTTP_10,
-        _ => return None,
+    parts.version = if said.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+    parts.status = said.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(NoHead)?;
+    // Values are parts of what came, and not copies of it.
+    let begin = came.as_ptr().addr();
+    let place = |value: &[u8]| match value.as_ptr().addr().wrapping_sub(begin) {
+        _ if value.is_empty() => 0..0,
+        at => at..at + value.len(),
     };
-    let (code, reason) = rest[1..].strip_prefix(b" ")?.split_at_checked(3)?;
-    let status = StatusCode::from_bytes(code).ok()?;
-    matches!(reason.first(), None | Some(b' ')).then_some((version, status))
+    let named = said.headers.iter().map(|header| {
+        HeaderName::from_bytes(header.name.as_bytes()).map(|name| (name, place(header.value))).map_err(|_| NoHead)
+    });
+    let named: Vec<_> = named.collect::<Result<_, _>>()?;
+    let head = came.split_to(end).freeze();
+    parts.headers.reserve(named.len());
+    for (name, place) in named {
+        parts.headers.append(name, HeaderValue::from_maybe_shared(head.slice(place)).map_err(|_| NoHead)?);
+    }
+    Ok(Some(parts))
 }
 
 /// Whether its sender wants to go on after this answer, and there is no doubt about where it ends.
