@@ -867,3 +867,39 @@ fn framed(mut response: Response) -> Response {
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use salon_core::{Event, KeptFile, Lang, Note, Stamped, Time, Usage};
+
+    use super::super::visitor::Guest;
+    use super::*;
+
+    #[test]
+    fn files_that_nobody_gets_are_told_below_the_answer_in_the_readers_language() {
+        let turn = Turn {
+            id: TurnId::new("t"),
+            dialog: DialogId::new("d"),
+            number: 1,
+            user: None,
+            question: "?".to_owned(),
+            asked_at: Time(0),
+            answer: Some("Here it is.".to_owned()),
+            answered_at: Some(Time(1)),
+            state: TurnState::Done,
+            engine: "claude".to_owned(),
+            model: None,
+            usage: Usage::default(),
+            error: None,
+        };
+        let file = KeptFile { name: "<b>.png".to_owned(), why: "link".to_owned() };
+        let events = [Event::Note(Note::KeptBack { files: vec![file], more: 2 }), Event::Done];
+        let log = events.into_iter().zip(1..).map(|(event, seq)| Stamped { seq, attempt: 1, at: Time(seq), event });
+        let reply = Reply::fold(&log.collect::<Vec<_>>());
+        let shell = Shell::outside(&Guest { lang: Lang::Ru, visit: None }, Time(2));
+        let html = turn_shown(&shell, turn, &reply, 0).render().expect("HTML");
+        let (answer, rest) = html.split_once("Here it is.").expect("the answer");
+        assert!(rest.contains("📎 Не доставлено: &#60;b&#62;.png (это ссылка), ещё 2"), "{rest}");
+        assert!(!answer.contains("📎") && !html.contains("<b>"), "{html}");
+    }
+}
