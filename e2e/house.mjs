@@ -362,6 +362,22 @@ export async function examine(page, where, options = {}, excused = () => false) 
 }
 
 /** How much a page is wider than the screen. */
+/** What a page took, as the browser saw it: the bytes of what it fetched beside itself, and the milliseconds to its first paint. */
+export const took = (page) =>
+  page.evaluate(() => ({
+    bytes: performance.getEntriesByType("resource").reduce((sum, { decodedBodySize }) => sum + decodedBodySize, 0),
+    paint: performance.getEntriesByName("first-contentful-paint")[0]?.startTime,
+  }));
+
+/** The most that a page may fetch beside itself. */
+export const LIGHT = 100 * 1024;
+
+/** The median and the largest of some numbers, for people to read. */
+export function spread(numbers) {
+  const sorted = numbers.toSorted((a, b) => a - b);
+  return `median ${Math.round(sorted[sorted.length >> 1])}, most ${Math.round(sorted.at(-1))}`;
+}
+
 export const wide = (page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
 
 async function freeAddress() {

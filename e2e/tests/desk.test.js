@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { becomes, DESKTOP, examine, logIn, openHouse, register, shoot, SMALL_PHONE, wide } from "../house.mjs";
+import { becomes, DESKTOP, examine, LIGHT, logIn, openHouse, register, shoot, SMALL_PHONE, spread, took, wide } from "../house.mjs";
 
 const house = openHouse();
 let desk = null;
@@ -48,18 +48,23 @@ test("an administrator has somebody to look after, a limit, and what it forbade"
 for (const theme of ["light", "dark"]) {
   for (const size of [DESKTOP, SMALL_PHONE]) {
     const how = `${size.width}-${theme}`;
-    test(`every page of the desk is accessible and fits (${how})`, () =>
+    test(`every page of the desk is accessible, light and fits (${how})`, (t) =>
       visit({ path: "/admin", theme, size, cookies: desk, excused: [/404/] }, async (page) => {
         await page.goto(`${house.salon}/admin/users`);
         const person = await page.getByRole("link", { name: "Bob" }).getAttribute("href");
         const pages = ["", "/users", "/bots", "/bots/parrot", "/logs", "/logs/dialogs", "/stats", "/limits", "/held", "/models", "/keys", "/plans", "/commands", "/orgs", "/audit", "/settings", "/prove", "/users/nobody"];
+        const paints = [];
         for (const path of [...pages.map((path) => `/admin${path}`), person]) {
           await page.goto(house.salon + path);
           await page.locator("main").waitFor();
           await shoot(page, `desk${path.replaceAll("/", "-").replace(/[0-9A-Z]{26}/, "person")}-${how}`);
           await examine(page, `${path}, ${how}`);
           assert.ok((await wide(page)) <= 0, `${path} is wider than the screen`);
+          const { bytes, paint } = await took(page);
+          assert.ok(bytes > 0 && bytes <= LIGHT, `${path} fetches ${bytes} bytes`);
+          paints.push(paint);
         }
+        t.diagnostic(`milliseconds to the first paint: ${spread(paints)}`);
       }));
   }
 }

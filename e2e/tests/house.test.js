@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { becomes, DESKTOP, examine, logIn, openHouse, PASSWORD, shoot, SMALL_PHONE, wide } from "../house.mjs";
+import { becomes, DESKTOP, examine, LIGHT, logIn, openHouse, PASSWORD, shoot, SMALL_PHONE, spread, took, wide } from "../house.mjs";
 import { vectors } from "../vectors.mjs";
 
 const house = openHouse();
@@ -78,10 +78,11 @@ test("the first visitor chooses a good password, asks, and finds it again", () =
 for (const theme of ["light", "dark"]) {
   for (const size of [DESKTOP, SMALL_PHONE]) {
     const how = `${size.width}-${theme}`;
-    test(`every page is accessible and fits (${how})`, () =>
+    test(`every page is accessible, light and fits (${how})`, (t) =>
       visit({ path: "/start", theme, size, excused: [/404/] }, async (page) => {
         const chat = await page.locator(".card a[href^='/dialogs/0']").first().getAttribute("href");
         const pages = { start: "/start", dialogs: "/dialogs", nothing: "/dialogs?q=penguins", new: "/dialogs/new", chat, panels: "/panels", panel: "/panels/new", keys: "/keys", usage: "/usage", account: "/account", missing: "/dialogs/none" };
+        const paints = [];
         for (const [name, path] of Object.entries(pages)) {
           const began = Date.now();
           await page.goto(house.salon + path);
@@ -90,7 +91,11 @@ for (const theme of ["light", "dark"]) {
           await shoot(page, `house-${name}-${how}`);
           await examine(page, `${name}, ${how}`);
           assert.ok((await wide(page)) <= 0, `${name} is wider than the screen`);
+          const { bytes, paint } = await took(page);
+          assert.ok(bytes > 0 && bytes <= LIGHT, `${name} fetches ${bytes} bytes`);
+          paints.push(paint);
         }
+        t.diagnostic(`milliseconds to the first paint: ${spread(paints)}`);
       }));
   }
 }
