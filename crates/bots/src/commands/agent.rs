@@ -244,7 +244,14 @@ async fn in_terminal(tx: &mut Tx, cx: &Context, dialog: &Dialog, thread: &str) -
         "gemini" => format!("gemini --resume {thread}"),
         _ => return Ok(None),
     };
-    Ok(Some(format!("cd {} && HOME={} {command}", place.work.display(), place.home.display())))
+    let [work, home] = [&place.work, &place.home].map(|path| quoted(&path.to_string_lossy()));
+    Ok(Some(format!("cd {work} && HOME={home} {command}")))
+}
+
+/// A path as a shell takes it for one word.
+fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.');
+    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }
 
 fn is_model(name: &str) -> bool {
@@ -259,6 +266,12 @@ fn line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_one_word_for_a_shell() {
+        assert_eq!(quoted("/srv/site-1/work"), "/srv/site-1/work");
+        assert_eq!(quoted("/srv/our site; it's"), r"'/srv/our site; it'\''s'");
+    }
 
     #[test]
     fn a_model_is_a_word_and_no_flag() {
