@@ -14,6 +14,11 @@ use salon_mock::upstream::{Upstream, UpstreamConfig};
 use salon_mock::{Mock, MockConfig};
 use salon_store::{Error, Store};
 
+/// Less time and less memory than the C library's where thousands of streams wait; docs/reference/performance.md has by how
+/// much.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// People, models and coding agents in conversation, on your own machine.
 ///
 /// Start with `salon demo`: it needs no key, no network and no database.
