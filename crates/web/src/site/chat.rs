@@ -3,43 +3,36 @@
 //! What is sent is a turn, and its answer is read from its log as everywhere else: the page renders the fold, and
 //! [`stream`] goes on with it live.
 
+mod sent;
 pub(crate) mod stream;
 pub(crate) mod suggest;
-
-use std::collections::BTreeMap;
+mod turn;
 
 use askama::Template;
-use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Multipart, Path, Query, Request, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use salon::engines::is_absence;
 use salon::logins::Visit;
-use salon::sessions::{Asked, LONGEST_PICTURE, MOST_FILES, NotBrought, Question};
-use salon_core::event::{Voice, VoiceState};
-use salon_core::overrun::Overrun;
+use salon::sessions::{Asked, Question};
 use salon_core::style::Style;
-use salon_core::{
-    AskId, DialogId, FileId, LeftFile, Measure, Micros, Reply, ReplyState, Turn, TurnId, TurnState, Wishes,
-};
-use salon_store::{AskState, Request as Same, Shelved};
+use salon_core::{AskId, DialogId, FileId, Reply, TurnId};
+use salon_store::{AskState, Shelved};
 use serde::Deserialize;
 
 use super::dialogs::{place, shell_of, short};
 use super::door::Nothing;
-use super::markdown::blocks;
-use super::shell::{Shell, grouped, page as shown, page_as};
-use super::visitor::{Filled, Visitor, is_seal, stale};
+use super::shell::{Shell, page as shown, page_as};
+use super::visitor::{Filled, Visitor};
 use super::{broken, missing, refuse, see};
 use crate::Web;
+use sent::{Saying, Sent, composed, fault, question, saying};
 use suggest::Next;
+use turn::{Shown, aside, brought, failed_with, others, replied, turn_shown};
+
+pub(crate) use sent::LONGEST_FORM;
 
 /// Turns on one page.
 const PAGE: i64 = 30;
-/// Others that are offered where nobody stands behind whoever was asked.
-const OTHERS: usize = 4;
-/// The longest question, in characters.
-const LONGEST: usize = 100_000;
 
 #[derive(Template)]
 #[template(path = "site/chat.html")]
@@ -83,80 +76,6 @@ impl ChatPage {
     }
 }
 
-/// A turn as it is shown.
-#[derive(Template)]
-#[template(path = "part/turn.html")]
-pub(crate) struct Shown {
-    pub shell: Shell,
-    pub dialog: String,
-    pub turn: Turn,
-    /// HTML, block by block.
-    pub answer: Vec<String>,
-    pub files: Vec<LeftFile>,
-    /// Which files were left and are not delivered, if there are any.
-    pub kept_back: Option<String>,
-    /// Pictures that came with the question: their ids and names.
-    pub brought: Vec<(FileId, String)>,
-    pub cost: i64,
-    pub is_open: bool,
-    pub aside: String,
-    pub voices: String,
-    /// Why there is no answer.
-    pub failed: Option<String>,
-    /// Who could answer instead, where nobody stands behind whoever should have.
-    pub others: Vec<String>,
-}
-
-/// Who spoke on a panel, and what it took.
-#[derive(Template)]
-#[template(path = "part/voices.html")]
-struct Voices<'a> {
-    shell: &'a Shell,
-    reply: &'a Reply,
-    is_live: bool,
-}
-
-impl Voices<'_> {
-    /// Those whose words do not stand in the answer, with their words as HTML.
-    fn spoken(&self) -> Vec<(&Voice, String)> {
-        self.reply.voices.iter().map(|voice| (voice, blocks(&voice.text).concat())).collect()
-    }
-
-    /// Whoever decides has no name of its own, and perhaps a model that is called gate.
-    fn name(&self, voice: &Voice) -> String {
-        if voice.part == "gate" { self.shell.t("part.gate") } else { voice.speaker.clone() }
-    }
-
-    fn speaks(&self, voice: &Voice) -> bool {
-        voice.state == VoiceState::Speaking
-    }
-
-    fn failed(&self, voice: &Voice) -> Option<String> {
-        match &voice.state {
-            VoiceState::Failed(why) => Some(why.clone()),
-            VoiceState::Speaking | VoiceState::Spoke => None,
-        }
-    }
-}
-
-fn voices(shell: &Shell, reply: &Reply, is_live: bool) -> String {
-    Voices { shell, reply, is_live }.render().unwrap_or_default()
-}
-
-/// What stands beside an answer while it is written: what is being done, and what is asked.
-#[derive(Template)]
-#[template(path = "part/aside.html")]
-pub(crate) struct Aside<'a> {
-    pub shell: &'a Shell,
-    pub dialog: &'a str,
-    pub reply: &'a Reply,
-    /// What an agent asks, in the reader's language.
-    pub title: String,
-    pub detail: String,
-    /// HTML.
-    pub voices: String,
-}
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Where {
@@ -164,20 +83,6 @@ pub(crate) struct Where {
     done: Option<String>,
     q: Option<String>,
     engine: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Saying {
-    #[serde(rename = "seal")]
-    _seal: String,
-    text: String,
-    #[serde(default)]
-    request: String,
-    #[serde(default)]
-    engine: String,
-    #[serde(default)]
-    style: String,
 }
 
 #[derive(Deserialize)]
@@ -369,92 +274,6 @@ async fn compose(
     })
 }
 
-/// A turn with what its log tells.
-pub(crate) fn turn_shown(shell: &Shell, turn: Turn, reply: &Reply, cost: i64) -> Shown {
-    let is_open = !turn.state.is_final();
-    // What ended is on the turn; what is being written, in the log.
-    let text = match &turn.answer {
-        Some(answer) if !is_open => answer.as_str(),
-        _ => reply.text.as_str(),
-    };
-    let dialog = turn.dialog.to_string();
-    let aside = if is_open { aside(shell, &dialog, reply) } else { String::new() };
-    Shown {
-        answer: blocks(text),
-        files: reply.files.clone(),
-        kept_back: reply.kept_back.told(shell.lang),
-        brought: Vec::new(),
-        others: Vec::new(),
-        failed: failure(shell, &turn, reply),
-        voices: if is_open { String::new() } else { voices(shell, reply, false) },
-        shell: shell.clone(),
-        is_open,
-        aside,
-        cost,
-        dialog,
-        turn,
-    }
-}
-
-/// Who could answer this person instead, if a turn failed because nobody stands behind whoever was asked.
-pub(crate) fn others(web: &Web, visit: &Visit, turn: &Turn, reply: &Reply) -> Vec<String> {
-    if !matches!(&reply.state, ReplyState::Failed { code, .. } if is_absence(code)) {
-        return Vec::new();
-    }
-    let others = web.salon.engines.others(&turn.engine).into_iter().map(|other| other.name.clone());
-    others.filter(|name| web.salon.may_ask(&visit.caller, name).is_ok()).take(OTHERS).collect()
-}
-
-pub(crate) fn aside(shell: &Shell, dialog: &str, reply: &Reply) -> String {
-    let (title, detail) = match &reply.pending {
-        Some(pending) => (pending.title_in(shell.lang), pending.detail_in(shell.lang)),
-        None => Default::default(),
-    };
-    Aside { shell, dialog, reply, title, detail, voices: voices(shell, reply, true) }.render().unwrap_or_default()
-}
-
-/// Why there is no answer, or no more of it, in the reader's language.
-fn failure(shell: &Shell, turn: &Turn, reply: &Reply) -> Option<String> {
-    match turn.state {
-        TurnState::Stopped => Some(shell.t("chat.stopped")),
-        TurnState::Failed => Some(match &reply.state {
-            ReplyState::Failed { code, message } => failed_with(shell, code, message),
-            // Its log could not be read.
-            _ => shell.t("chat.failed"),
-        }),
-        _ => None,
-    }
-}
-
-/// A failure in the reader's language.
-fn failed_with(shell: &Shell, code: &str, message: &str) -> String {
-    match Overrun::parse(message) {
-        Some(overrun) => over_limit(shell, &overrun),
-        None => salon_core::failure::said(shell.lang, code, message),
-    }
-}
-
-/// Which limit has no room, when it has some again, and what helps meanwhile.
-fn over_limit(shell: &Shell, overrun: &Overrun) -> String {
-    let Overrun { scope, measure, period, limit, remaining, anew } = overrun;
-    let amount = |of: i64| {
-        let number = match measure {
-            Measure::Micros => Micros(of).to_string(),
-            Measure::Tokens | Measure::Requests => grouped(of),
-        };
-        let one = if of == 1 && *measure != Measure::Micros { ".one" } else { "" };
-        shell.lang.say(&format!("amount.{}{one}", measure.as_str()), &[("number", &number)])
-    };
-    let whose = shell.lang.say(&format!("limit.of.{}", scope.as_str()), &[]);
-    let limit = shell.lang.say(&format!("allowance.{}", period.as_str()), &[("amount", &amount(*limit))]);
-    let anew = match anew {
-        Some((day, zone)) => shell.lang.say("limit.anew", &[("day", day), ("zone", zone)]),
-        None => shell.lang.say("limit.never", &[]),
-    };
-    let holes = [("whose", whose.as_str()), ("limit", &limit), ("left", &amount(*remaining)), ("anew", &anew)];
-    shell.lang.say("page.chat.over", &holes)
-}
-
 /// `POST /dialogs`: a new conversation begins with its first question.
 pub(crate) async fn begin(
     State(web): State<Web>,
@@ -491,15 +310,6 @@ pub(crate) async fn begin(
 
 fn style(name: &str) -> Option<&'static str> {
     Style::parse(name).filter(|style| *style != Style::default()).map(Style::as_str)
-}
-
-/// What is wrong with a question.
-fn fault(text: &str) -> Option<&'static str> {
-    match text.trim() {
-        "" => Some("empty"),
-        text if text.chars().count() > LONGEST => Some("too_long"),
-        _ => None,
-    }
 }
 
 /// `POST /dialogs/{dialog}/turns`
@@ -550,102 +360,6 @@ async fn said(
     show(web, visit, shell, id, None, status, Kept { draft, wrong: Some(why), next: None }).await
 }
 
-/// A question with its files, or what is wrong with it.
-fn composed(shell: &Shell, saying: &Saying, files: Vec<(String, Bytes)>) -> Result<Question, String> {
-    if let Some(code) = fault(&saying.text) {
-        return Err(shell.wrong(code));
-    }
-    let mut question = question(saying);
-    for (name, bytes) in files {
-        let code = match question.bring(&name, bytes.into()) {
-            Ok(()) => continue,
-            Err(NotBrought::TooMany) => "files_many",
-            Err(NotBrought::TooLong) => "files_long",
-            Err(NotBrought::Unknown) => "files_unknown",
-        };
-        return Err(shell.t1(&format!("wrong.{code}"), "name", name));
-    }
-    Ok(question)
-}
-
-/// A question as the form sends it, with its files.
-pub(crate) struct Sent {
-    visitor: Visitor,
-    saying: Saying,
-    files: Vec<(String, Bytes)>,
-}
-
-/// The longest form: as many files as may come with a question, and its words.
-pub(crate) const LONGEST_FORM: usize = MOST_FILES * LONGEST_PICTURE + (1 << 20);
-
-impl FromRequest<Web> for Sent {
-    type Rejection = Response;
-
-    async fn from_request(request: Request, web: &Web) -> Result<Sent, Response> {
-        let kind =
-            request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if !kind.starts_with("multipart/form-data") {
-            let Filled(visitor, saying) = Filled::<Visitor, Saying>::from_request(request, web).await?;
-            return Ok(Sent { visitor, saying, files: Vec::new() });
-        }
-        let (mut head, body) = request.into_parts();
-        // Nobody's files are taken in who did not come in.
-        let visitor = Visitor::from_request_parts(&mut head, web).await?;
-        let unreadable = || crate::error::plain(StatusCode::BAD_REQUEST, "This form cannot be read.");
-        let too_long = || crate::error::plain(StatusCode::PAYLOAD_TOO_LARGE, "These files are too long.");
-        let mut form = Multipart::from_request(Request::from_parts(head, body), web).await.map_err(|_| unreadable())?;
-        let (mut fields, mut files) = (BTreeMap::new(), Vec::new());
-        loop {
-            let field = form.next_field().await.map_err(|_| too_long())?;
-            let Some(field) = field else { break };
-            let (name, file) = (field.name().unwrap_or_default().to_owned(), field.file_name().map(str::to_owned));
-            let bytes = field.bytes().await.map_err(|_| too_long())?;
-            match file {
-                // A field for files in which nothing was chosen.
-                Some(file) if file.is_empty() && bytes.is_empty() => {}
-                Some(file) if files.len() < MOST_FILES => files.push((file, bytes)),
-                Some(_) => return Err(too_long()),
-                None if fields.len() < 16 => {
-                    fields.insert(name, String::from_utf8_lossy(&bytes).into_owned());
-                }
-                None => return Err(unreadable()),
-            }
-        }
-        let mut take = |name: &str| fields.remove(name).unwrap_or_default();
-        let saying = Saying {
-            _seal: take("seal"),
-            text: take("text"),
-            request: take("request"),
-            engine: take("engine"),
-            style: take("style"),
-        };
-        if !fields.is_empty() {
-            return Err(crate::error::plain(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "This form has fields that mean nothing.",
-            ));
-        }
-        if !is_seal(&visitor.0, &saying._seal) {
-            return Err(stale());
-        }
-        Ok(Sent { visitor, saying, files })
-    }
-}
-
-fn question(saying: &Saying) -> Question {
-    use sha2::{Digest, Sha256};
-    let hash: String = Sha256::digest(saying.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    let key = saying.request.as_str();
-    let is_key = key.len() == 26 && key.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    Question {
-        text: saying.text.trim().to_owned(),
-        engine: None,
-        wishes: Wishes::default(),
-        request: is_key.then(|| Same { key: format!("page:{key}"), hash }),
-        pictures: Vec::new(),
-    }
-}
-
 fn wants_part(headers: &HeaderMap) -> bool {
     headers.get("x-salon-part").is_some()
 }
@@ -667,18 +381,6 @@ async fn part(web: &Web, visit: &Visit, shell: &Shell, id: &DialogId, turn: &Tur
         Ok(None) => missing(shell),
         Err(error) => broken(shell, &error),
     }
-}
-
-/// What a turn's log says so far; nothing if it cannot be read.
-async fn replied(web: &Web, turn: &TurnId) -> Reply {
-    let events = async { web.salon.store.read().await?.list_events(turn, 0, i64::from(u16::MAX)).await };
-    Reply::fold(&events.await.unwrap_or_default())
-}
-
-/// The pictures that came with a question; an answer is shown without them if they cannot be had.
-async fn brought(web: &Web, turn: &TurnId) -> Vec<(FileId, String)> {
-    let found = async { web.salon.store.read().await?.list_brought(turn).await };
-    found.await.unwrap_or_default().into_iter().map(|file| (file.id, file.name)).collect()
 }
 
 /// `POST /dialogs/{dialog}/stop`
@@ -753,10 +455,6 @@ async fn ask_again(
         Ok(None) => missing(&shell),
         Err(error) => broken(&shell, &error),
     }
-}
-
-fn saying(text: String, request: String) -> Saying {
-    Saying { _seal: String::new(), text, request, engine: String::new(), style: String::new() }
 }
 
 /// `POST /dialogs/{dialog}/turns/{turn}/branch`: asks something else in its place, in a dialog that begins like this one.
@@ -866,40 +564,4 @@ fn framed(mut response: Response) -> Response {
     );
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use salon_core::{Event, KeptFile, Lang, Note, Stamped, Time, Usage};
-
-    use super::super::visitor::Guest;
-    use super::*;
-
-    #[test]
-    fn files_that_nobody_gets_are_told_below_the_answer_in_the_readers_language() {
-        let turn = Turn {
-            id: TurnId::new("t"),
-            dialog: DialogId::new("d"),
-            number: 1,
-            user: None,
-            question: "?".to_owned(),
-            asked_at: Time(0),
-            answer: Some("Here it is.".to_owned()),
-            answered_at: Some(Time(1)),
-            state: TurnState::Done,
-            engine: "claude".to_owned(),
-            model: None,
-            usage: Usage::default(),
-            error: None,
-        };
-        let file = KeptFile { name: "<b>.png".to_owned(), why: "link".to_owned() };
-        let events = [Event::Note(Note::KeptBack { files: vec![file], more: 2 }), Event::Done];
-        let log = events.into_iter().zip(1..).map(|(event, seq)| Stamped { seq, attempt: 1, at: Time(seq), event });
-        let reply = Reply::fold(&log.collect::<Vec<_>>());
-        let shell = Shell::outside(&Guest { lang: Lang::Ru, visit: None }, Time(2));
-        let html = turn_shown(&shell, turn, &reply, 0).render().expect("HTML");
-        let (answer, rest) = html.split_once("Here it is.").expect("the answer");
-        assert!(rest.contains("📎 Не доставлено: &#60;b&#62;.png (это ссылка), ещё 2"), "{rest}");
-        assert!(!answer.contains("📎") && !html.contains("<b>"), "{html}");
-    }
 }
