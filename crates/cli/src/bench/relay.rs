@@ -74,6 +74,9 @@ pub struct Options {
     /// Another build of Salon that takes its turn in every round; on SQLite alone
     #[arg(long, value_name = "PROGRAM", conflicts_with = "database_url")]
     beside: Option<PathBuf>,
+    /// The one core that the proxy and the relay may run on; `taskset -c` keeps the bench itself on another
+    #[arg(long, value_parser = clap::value_parser!(u16).range(..1_024))]
+    core: Option<u16>,
 }
 
 pub async fn relay(options: &Options) -> Result<()> {
@@ -155,7 +158,7 @@ impl<'a> Bench<'a> {
         let http = Client::builder().tls_certs_only([]).no_proxy().build()?;
         let upstream = upstream::start(options.chunks, long_words(options)).await?;
         let itself = std::env::current_exe().context("where is this program?")?;
-        let (process, address) = process::proxy(&itself, upstream)?;
+        let (process, address) = process::proxy(&itself, upstream, options.core)?;
         let proxy = Side { name: "proxy".to_owned(), process: 0, address, key: String::new() };
         let mut bench = Bench {
             options,
@@ -176,7 +179,7 @@ impl<'a> Bench<'a> {
     /// Starts a Salon and gives it two teams: one without limits, and one with three.
     async fn add_salon(&mut self, name: &str, program: &Path, database_url: Option<String>) -> Result<()> {
         let folder = std::path::absolute(self.options.data.join(name))?;
-        let salon = Salon { program: program.to_owned(), folder, database_url };
+        let salon = Salon { program: program.to_owned(), folder, database_url, core: self.options.core };
         salon.configure(self.upstream, &Model::ALL.map(Model::name))?;
         let (process, address) = salon.start(&self.http).await?;
         let free = salon.says(&["key", "add", "free", "--quiet"])?;
@@ -284,7 +287,7 @@ impl<'a> Bench<'a> {
     /// what every process needs is there.
     async fn anew(&self, side: &Side) -> Result<(Process, Side)> {
         let (process, address) = match side.process.checked_sub(1) {
-            None => process::proxy(&self.itself, self.upstream)?,
+            None => process::proxy(&self.itself, self.upstream, self.options.core)?,
             Some(salon) => self.salons[salon].start(&self.http).await?,
         };
         let side = Side { name: side.name.clone(), process: side.process, address, key: side.key.clone() };

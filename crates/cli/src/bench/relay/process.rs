@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use reqwest::{Client, StatusCode};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -58,14 +59,22 @@ fn command(program: &Path) -> Command {
     command
 }
 
+/// Starts what is measured, on one core alone if that is wanted: a child may run where the thread may that starts it.
+fn start(command: &mut Command, core: Option<u16>) -> Result<Child> {
+    let Some(core) = core else { return Ok(command.spawn()?) };
+    let (mut alone, before) = (CpuSet::new(), sched_getaffinity(None)?);
+    alone.set(usize::from(core));
+    sched_setaffinity(None, &alone).with_context(|| format!("there is no core {core}"))?;
+    let child = command.spawn();
+    sched_setaffinity(None, &before)?;
+    Ok(child?)
+}
+
 /// Starts the bare proxy.
-pub fn proxy(program: &Path, upstream: SocketAddr) -> Result<(Process, SocketAddr)> {
-    let mut child = command(program)
-        .args(["bench", "proxy", "--upstream"])
-        .arg(upstream.to_string())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("the proxy cannot be started")?;
+pub fn proxy(program: &Path, upstream: SocketAddr, core: Option<u16>) -> Result<(Process, SocketAddr)> {
+    let mut command = command(program);
+    command.args(["bench", "proxy", "--upstream"]).arg(upstream.to_string()).stdout(Stdio::piped());
+    let mut child = start(&mut command, core).context("the proxy cannot be started")?;
     let output = child.stdout.take();
     let process = Process(child);
     let mut line = String::new();
@@ -79,6 +88,8 @@ pub struct Salon {
     pub program: PathBuf,
     pub folder: PathBuf,
     pub database_url: Option<String>,
+    /// The core that it is started on, if it is to have no other.
+    pub core: Option<u16>,
 }
 
 impl Salon {
@@ -118,7 +129,7 @@ impl Salon {
     pub async fn start(&self, http: &Client) -> Result<(Process, SocketAddr)> {
         let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
         let mut command = self.on_data(&["serve", "--listen", &address.to_string()]);
-        let process = Process(command.stdout(Stdio::null()).spawn().context("Salon cannot be started")?);
+        let process = Process(start(command.stdout(Stdio::null()), self.core).context("Salon cannot be started")?);
         let alive = format!("http://{address}/healthz");
         let began = Instant::now();
         loop {
