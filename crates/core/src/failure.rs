@@ -38,7 +38,23 @@ pub fn said(lang: Lang, code: &str, message: &str) -> String {
     if let Some(reason) = Lang::En.find(&why, &[("why", HOLE)]).and_then(|known| filling(&known, message)) {
         return lang.say(&why, &[("why", &reason_in(lang, reason))]);
     }
-    lang.find(&format!("failure.{code}"), &[]).unwrap_or_else(|| message.to_owned())
+    told_again(lang, &format!("failure.{code}.told"), message)
+        .or_else(|| lang.find(&format!("failure.{code}"), &[]))
+        .unwrap_or_else(|| message.to_owned())
+}
+
+/// A sentence with several holes in another language, if it was made of the English one.
+fn told_again(lang: Lang, key: &str, message: &str) -> Option<String> {
+    let known = Lang::En.find(key, &HOLES.map(|name| (name, HOLE)))?;
+    let mut parts = known.split(HOLE);
+    let mut rest = message.strip_prefix(parts.next()?)?;
+    let mut holes = Vec::new();
+    for (name, part) in HOLES.into_iter().zip(parts) {
+        let (what, behind) = if part.is_empty() { (rest, "") } else { rest.split_once(part)? };
+        holes.push((name, what));
+        rest = behind;
+    }
+    rest.is_empty().then(|| lang.say(key, &holes))
 }
 
 /// A reason in a language, if it is one of ours.
@@ -56,6 +72,9 @@ fn reason_in(lang: Lang, reason: &str) -> String {
     reason.to_owned()
 }
 
+/// The holes of such a sentence, in the order of the English one.
+const HOLES: [&str; 3] = ["panel", "least", "most"];
+
 /// Stands where a hole was. Nobody's words have it: control characters are taken out of them.
 const HOLE: &str = "\u{0}";
 
@@ -68,6 +87,22 @@ fn filling<'a>(known: &str, text: &'a str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_stay_in_a_sentence_of_ours_that_is_translated() {
+        let holes = [("panel", "council"), ("least", "0.02"), ("most", "0.01")];
+        let written = Lang::En.say("failure.over_ceiling.told", &holes);
+        assert_eq!(said(Lang::En, "over_ceiling", &written), written);
+        for lang in [Lang::Ko, Lang::Ru] {
+            let told = said(lang, "over_ceiling", &written);
+            assert_eq!(told, lang.say("failure.over_ceiling.told", &holes));
+            assert!(
+                told.contains("council") && told.contains("0.02") && told.contains("0.01") && told != written,
+                "{told}"
+            );
+        }
+        assert_eq!(said(Lang::Ru, "over_ceiling", "Something else."), "Something else.");
+    }
 
     #[test]
     fn what_an_agent_said_stays_and_what_we_say_around_it_is_translated() {

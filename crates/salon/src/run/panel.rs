@@ -17,7 +17,7 @@ use http::{HeaderMap, StatusCode};
 use salon_core::event::Seat;
 use salon_core::mask::Mask;
 use salon_core::panel::{Gate, HELD_CHARS, Halt, Panel, Part, SoFar, UNSURE, Why, doubts, is_content, unmarked};
-use salon_core::{Amounts, Brief, CallId, Micros, Note, Role, Tokens, Usage};
+use salon_core::{Amounts, Brief, CallId, Lang, Micros, Note, Role, Tokens, Usage};
 use salon_engine::upstream::fault_of_status;
 use salon_engine::wire::carry::{Quirks, Terms, write_ask};
 use salon_engine::wire::{Head, Outside as Told, talk};
@@ -253,10 +253,9 @@ impl Sitting {
         let least = gate + if several && self.decided.is_some() { solving } else { alone };
         let least = Micros(least.micros);
         if least > self.panel.ceiling {
-            let words = format!(
-                "An answer of the panel {} can cost ${least}, and a question to it may cost ${} at most. Nobody was asked.",
-                self.panel.name, self.panel.ceiling
-            );
+            let (least, most) = (least.to_string(), self.panel.ceiling.to_string());
+            let holes = [("panel", self.panel.name.as_str()), ("least", &least), ("most", &most)];
+            let words = Lang::En.say("failure.over_ceiling.told", &holes);
             return Err(Refused::new(Kind::OverBudget, words).with_code("over_ceiling"));
         }
         match (&self.gate, solvers.first()) {
