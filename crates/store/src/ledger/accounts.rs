@@ -103,6 +103,12 @@ many!(
     ") AS v WHERE accounts.id = v.column1 AND accounts.version = v.column6"
 );
 
+/// What the account used that somebody was unlinked from.
+const CARRIED: &str = "SELECT COALESCE(CAST(SUM(micros) AS BIGINT), 0) AS micros, \
+                              COALESCE(CAST(SUM(tokens) AS BIGINT), 0) AS tokens, \
+                              COALESCE(CAST(SUM(requests) AS BIGINT), 0) AS requests \
+                       FROM carried WHERE org_id = $1 AND user_id = $2 AND at >= $3 AND at < $4";
+
 /// What one holder's calls took in a window. Only the index of the holder's own column is of use, which the odd
 /// comparison of the organisation says to the planner.
 macro_rules! sums {
@@ -291,37 +297,21 @@ impl Tx {
             Scope::Chat => sums!("chat"),
             Scope::Org => return self.taken_by_org(&holder.org, measure, window).await,
         };
-        let mut sums = [0, 0];
-        for (sum, text) in sums.iter_mut().zip([entries, calls]) {
-            let row = sqlx::query(text)
-                .bind(holder.org.as_str())
-                .bind(holder.subject.as_str())
-                .bind(window.start.0)
-                .bind(window.end.0)
-                .fetch_one(self.connection())
-                .await?;
-            *sum = super::amounts(&row)?.of(measure);
-        }
+        let mut spent = self.sum(entries, holder, measure, window).await?;
         if holder.scope == Scope::User {
-            sums[0] += self.carried(holder, measure, window).await?;
+            spent += self.sum(CARRIED, holder, measure, window).await?;
         }
-        Ok((sums[0], sums[1]))
+        Ok((spent, self.sum(calls, holder, measure, window).await?))
     }
 
-    /// What the account used that somebody was unlinked from.
-    async fn carried(&mut self, holder: &Holder, measure: Measure, window: Window) -> Result<i64> {
-        let row = sqlx::query(
-            "SELECT COALESCE(CAST(SUM(micros) AS BIGINT), 0) AS micros, \
-                    COALESCE(CAST(SUM(tokens) AS BIGINT), 0) AS tokens, \
-                    COALESCE(CAST(SUM(requests) AS BIGINT), 0) AS requests \
-             FROM carried WHERE org_id = $1 AND user_id = $2 AND at >= $3 AND at < $4",
-        )
-        .bind(holder.org.as_str())
-        .bind(holder.subject.as_str())
-        .bind(window.start.0)
-        .bind(window.end.0)
-        .fetch_one(self.connection())
-        .await?;
+    async fn sum(&mut self, text: &'static str, holder: &Holder, measure: Measure, window: Window) -> Result<i64> {
+        let row = sqlx::query(text)
+            .bind(holder.org.as_str())
+            .bind(holder.subject.as_str())
+            .bind(window.start.0)
+            .bind(window.end.0)
+            .fetch_one(self.connection())
+            .await?;
         Ok(super::amounts(&row)?.of(measure))
     }
 
