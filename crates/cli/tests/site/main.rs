@@ -1,7 +1,7 @@
 //! The pages as browsers ask for them, without a script: coming in, conversations, keys, and what strangers must not get.
 
+#[path = "../house/mod.rs"]
 mod house;
-#[path = "site/suggest.rs"]
 mod suggest;
 
 use std::collections::BTreeMap;
