@@ -22,6 +22,7 @@ mod journal;
 mod keeper;
 mod later;
 mod post;
+mod tab;
 mod watch;
 
 use std::path::PathBuf;
@@ -44,9 +45,11 @@ use crate::Clock;
 use crate::audit::{Action, Deed, Pen, note};
 use journal::Journal;
 use keeper::{Order, Task, Tell};
-use post::{Passage, Step};
+use post::{Passage, Post, Step};
+use tab::Slip;
 
 pub use salon_store::ledger::{Attempt, AttemptState, Payer};
+pub use tab::{Charges, Posting, Tab};
 
 /// Orders that may wait for the keeper.
 const WAITING: usize = 4096;
@@ -241,6 +244,17 @@ impl Shared {
         }
     }
 
+    /// These steps, to be posted with what this process knows.
+    fn post(&self, steps: Vec<Step>) -> Post {
+        Post {
+            steps,
+            limits: self.limits(),
+            unknown: self.settings.unknown,
+            held: self.settings.held,
+            now: self.clock.now(),
+        }
+    }
+
     async fn load(&self) -> Result<(), Error> {
         let limits = self.store.read().await?.load_limits().await?;
         self.learn(Arc::new(limits));
@@ -282,7 +296,7 @@ impl Book {
         let (nonce, at) = (rand::random(), self.shared.clock.now());
         let reserved = |told: Option<oneshot::Receiver<_>>, begun| {
             let (granted, book) = (Granted::default(), Some(self.clone()));
-            Reserved { call: call.clone(), nonce, noted: told.is_none(), told, granted, book, begun }
+            Reserved { call: call.clone(), nonce, noted: told.is_none(), told, granted, book, begun, tab: None }
         };
         if let Some(journal) = self.shared.journal.as_ref().filter(|_| !waits && quote.fresh) {
             within_patience(journal.room.acquire()).await?.forget();
@@ -528,6 +542,8 @@ pub struct Reserved {
     book: Option<Book>,
     /// Whether anybody was told that it may be made.
     begun: bool,
+    /// What it takes is charged with the turn that it is made for.
+    tab: Option<Tab>,
 }
 
 impl std::fmt::Debug for Reserved {
@@ -594,8 +610,21 @@ impl Reserved {
         }
     }
 
+    /// Has the call charged by whoever closes the tab, if it has ended by then.
+    pub fn charged_to(mut self, tab: &Tab) -> Reserved {
+        self.tab = Some(tab.clone());
+        self
+    }
+
     /// See [`Book::settle`].
-    pub async fn settle(mut self, spent: Spent) {
+    pub async fn settle(mut self, mut spent: Spent) {
+        if let (Some(tab), Some(book)) = (self.tab.take(), &self.book) {
+            let at = book.shared.clock.now();
+            match tab.put(Slip { reserved: self, spent, at }) {
+                Ok(()) => return,
+                Err(slip) => (self, spent) = (slip.reserved, slip.spent),
+            }
+        }
         if let Some(book) = self.book.take() {
             book.settle_reserved(&self.call, spent, self.noted.then_some(self.nonce)).await;
         }

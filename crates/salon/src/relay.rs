@@ -42,7 +42,7 @@ use crate::catalog::{Ability, Access as Keyed, Catalog, Destination, KeyFrom, Mo
 use crate::crowd::Crowd;
 use crate::engines::Choice;
 use crate::idempotency::Requests;
-use crate::ledger::{Book, Granted, NotReserved, Payer, Share};
+use crate::ledger::{Book, Granted, NotReserved, Payer, Share, Tab};
 
 pub use crate::catalog::Listed;
 pub use batch::Batches;
@@ -205,6 +205,14 @@ struct Again {
 }
 
 impl Begun {
+    /// Has the call charged by whoever closes the tab. What is told again, and what several answer, is charged by itself.
+    pub fn charged_to(self, tab: &Tab) -> Begun {
+        match self.what {
+            What::Granted(granted) => Begun { what: What::Granted(Box::new(granted.charged_to(tab))) },
+            what @ (What::Told(_) | What::Panel(_)) => Begun { what },
+        }
+    }
+
     /// Makes the call. Dropping the future hangs up.
     pub async fn answer(self) -> Result<Answer, Refused> {
         match self.what {

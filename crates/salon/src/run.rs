@@ -1,8 +1,8 @@
 //! Run: the brief, the engine, the events, the end.
 //!
 //! The engine runs in a task of its own and writes into a bounded channel; this side bundles what comes out and writes
-//! it to the turn's log. Every write is fenced by the lease. The end of the turn, its last events, the dialog's new
-//! summary and the end of the job are one transaction, so a reply is never final without all of them.
+//! it to the turn's log. Every write is fenced by the lease. The end of the turn, its last events, what it is charged, the
+//! dialog's new summary and the end of the job are one transaction, so a reply is never final without all of them.
 
 pub(crate) mod agent;
 mod fare;
@@ -33,6 +33,7 @@ use self::panel::Sitting;
 use crate::Salon;
 use crate::engines::Answers;
 use crate::job::{Job, Next, Work};
+use crate::ledger::{Posting, Tab};
 use crate::panels;
 use crate::people::mask_of;
 use crate::relay::{NotBegun, Relay};
@@ -118,14 +119,14 @@ impl Job for RunTurn {
         let asker = Asker::of(salon, work, &payload, &run.turn, &run.dialog).await?;
         let boarding: Boarding<(Arc<dyn Engine>, Option<Fare>)> = match &configured.answers {
             Answers::Engine(engine) => {
-                let fare = Fare::reserve(&self.relay.book, salon, &asker, &configured, &brief).await?;
+                let fare = Fare::reserve(&self.relay.book, salon, &asker, &configured, &brief, &run.tab).await?;
                 fare.map(|fare| (engine.clone(), Some(fare)))
             }
             Answers::Model(choice) => {
                 let mask = mask_of(&salon.store, &asker.caller.org).await?;
                 let asker = asker.for_engine(salon, &name);
                 let model = Model::begin(&self.relay, asker, choice, &panel::masked(mask, &brief)).await?;
-                model.map(|model| (Arc::new(model) as Arc<dyn Engine>, None))
+                model.map(|model| (Arc::new(model.charged_to(&run.tab)) as Arc<dyn Engine>, None))
             }
             Answers::Panel(name) => match panels::find(salon, &asker.caller, name).await? {
                 Some(found) => {
@@ -264,6 +265,8 @@ struct Run<'a> {
     /// What a reader of this attempt will see, for the turn's answer.
     reply: Reply,
     commands: Vec<String>,
+    /// What this attempt is charged for.
+    tab: Tab,
 }
 
 impl<'a> Run<'a> {
@@ -279,6 +282,7 @@ impl<'a> Run<'a> {
             bundle_since: None,
             reply: Reply::default(),
             commands: Vec::new(),
+            tab: Tab::default(),
         }
     }
 
@@ -405,6 +409,10 @@ impl<'a> Run<'a> {
             }
         };
         self.push(terminal);
+        if let Some(fare) = fare {
+            fare.settle(&self.reply.usage).await;
+        }
+        let charges = self.tab.close().await;
         let now = self.salon.clock.now();
         let happened = Happened {
             question: &self.turn.question,
@@ -436,6 +444,7 @@ impl<'a> Run<'a> {
                 used_at: now,
             }),
             last: self.last,
+            charges: charges.posting(),
         };
         fail_point!("run.before_finish");
         let args = (self.work.lease.ticket.clone(), self.work.lease.until(self.salon), end);
@@ -451,6 +460,8 @@ impl<'a> Run<'a> {
                     if let Some(thread) = &end.noted {
                         tx.note_thread(&held, &end.dialog.id, &end.engine, thread).await?;
                     }
+                    // Behind what only this turn's writers touch: everybody's accounts are locked from here on.
+                    end.charges.write(tx).await?;
                     match end.finished.state {
                         TurnState::Stopped => tx.finish_stopped(held, now).await,
                         _ => tx.finish(held, now).await,
@@ -458,10 +469,7 @@ impl<'a> Run<'a> {
                 })
             })
             .await?;
-        // Behind the end: an answer that is told again after a crash is charged for the telling that ended.
-        if let Some(fare) = fare {
-            fare.settle(&self.reply.usage).await;
-        }
+        charges.written();
         fail_point!("run.after_finish");
         Ok(Next::Ended)
     }
@@ -489,6 +497,7 @@ struct End {
     /// The same for those who look for it later.
     noted: Option<Thread>,
     last: i64,
+    charges: Posting,
 }
 
 enum Heard {

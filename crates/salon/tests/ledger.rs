@@ -14,5 +14,7 @@ mod limits;
 mod past;
 #[path = "ledger/reference.rs"]
 mod reference;
+#[path = "ledger/tab.rs"]
+mod tab;
 #[path = "ledger/views.rs"]
 mod views;

@@ -2,14 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use salon_core::{BotId, ChatId, Turn, TurnState};
+use salon_core::{BotId, ChatId, OrgId, Time, Turn, TurnState};
 use salon_mock::{Call, Timeline, Verify};
+use salon_store::ledger::{CallFilter, UsageFilter};
 use salon_store::{Store, Tx};
 
 use crate::crowd::Crowd;
 use crate::stage::{BOT, Stage, TOKEN};
 
 const PLACEHOLDER: &str = "…";
+const ORG: &str = "default";
 
 /// What is wrong. All zeros is what every run is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -150,6 +152,7 @@ async fn stored(store: &Store, stage: &Stage, crowd: &Crowd) -> salon_store::Res
             }
         }
         wrong.extend(shown(&mut tx, stage, chat, &turns).await?);
+        wrong.extend(charged_otherwise(&mut tx, &turns).await?);
         let numbers = |text: &str| text.strip_prefix("q ").and_then(|number| number.parse::<usize>().ok());
         // What a button asks for has no number.
         let questions: Vec<_> = turns.iter().filter_map(|turn| numbers(&turn.question)).collect();
@@ -161,6 +164,19 @@ async fn stored(store: &Store, stage: &Stage, crowd: &Crowd) -> salon_store::Res
         }
     }
     Ok(wrong)
+}
+
+/// Turns that have ended without their charge, and charges of turns that have not ended, or of two answers to one. At any
+/// moment there are none, because one transaction writes both.
+pub async fn charged_otherwise(tx: &mut Tx, turns: &[Turn]) -> salon_store::Result<Vec<String>> {
+    let usage = UsageFilter::of(OrgId::new(ORG), Time(0), Time(i64::MAX));
+    let entries = tx.list_entries(&CallFilter { usage, before: None, limit: i64::MAX }).await?;
+    let wrong = turns.iter().filter_map(|turn| {
+        let charges = entries.iter().filter(|entry| entry.payer.turn.as_ref() == Some(&turn.id)).count();
+        let right = usize::from(turn.state.is_final());
+        (charges != right).then(|| format!("turn {} is {:?} and charged {charges} times", turn.id, turn.state))
+    });
+    Ok(wrong.collect())
 }
 
 /// Every turn has its messages in the chat, they show something, and they stand in the order of the turns. What an earlier

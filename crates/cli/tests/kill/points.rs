@@ -14,14 +14,16 @@ use axum::extract::State;
 use axum::routing::post;
 use futures_util::{StreamExt, stream};
 use rustix::process::Signal;
+use salon_core::{BotId, ChatId};
+use salon_store::Store;
 use salon_store::failpoint::POINTS;
 use tokio::time::Instant;
 
 use crate::crowd::Crowd;
-use crate::judge::judge;
+use crate::judge::{charged_otherwise, judge};
 use crate::program::{Start, text};
 use crate::runs::long_patience;
-use crate::stage::{Database, Intake, Stage, TOKEN, open, tail};
+use crate::stage::{BOT, Database, Intake, Stage, TOKEN, open, tail};
 
 /// Questions that a chat asks without waiting for the answers.
 const WINDOW: usize = 3;
@@ -184,6 +186,9 @@ async fn die_at(death: Death, size: Size, database: Database) -> bool {
         assert!(in_place, "{death:?}: {made} calls were made");
     }
 
+    let wrong = half_charged(&stage, &crowd).await;
+    assert!(wrong.is_empty(), "{death:?}: {wrong:#?}\n{}", log());
+
     let mut program = open(&start, stage.port).await;
     let mut settled = crowd.ask_all(&[stage.port], size.questions, long_patience()).await;
     if scene == Scene::Press {
@@ -205,6 +210,22 @@ async fn die_at(death: Death, size: Size, database: Database) -> bool {
         assert_eq!(helps, 1, "{death:?}: one question for help, {helps} answers\n{}", log());
     }
     true
+}
+
+/// What the dead process left of turns and their charges that does not belong together.
+async fn half_charged(stage: &Stage, crowd: &Crowd) -> Vec<String> {
+    let store = Store::open(&stage.place(), "judge").await.expect("the database opens");
+    let mut tx = store.read().await.expect("a reader");
+    let mut wrong = Vec::new();
+    for (chat, _) in crowd.chats() {
+        let dialog = tx.find_active_dialog(&BotId::new(BOT), ChatId(chat)).await.expect("dialogs");
+        let Some(dialog) = dialog else { continue };
+        let turns = tx.list_turns_before(&dialog.id, i64::MAX, i64::MAX).await.expect("turns");
+        wrong.extend(charged_otherwise(&mut tx, &turns).await.expect("entries"));
+    }
+    drop(tx);
+    store.close().await;
+    wrong
 }
 
 /// Lets an engine say two messages' worth and hang, and kills the program over it.

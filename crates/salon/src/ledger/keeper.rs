@@ -348,14 +348,7 @@ impl Keeper {
         if settles {
             fail_point!("ledger.before_settle");
         }
-        let settings = &self.shared.settings;
-        let mut request = Arc::new(Post {
-            steps,
-            limits: self.shared.limits(),
-            unknown: settings.unknown,
-            held: settings.held,
-            now: self.shared.clock.now(),
-        });
+        let mut request = Arc::new(self.shared.post(steps));
         let pairs = whole::pairs(request.steps.iter().map(Some), &request.limits);
         let written = match pairs.len() * 2 == request.steps.len() && store.most_wholes() > 0 {
             true => self.write_whole(request.clone(), pairs).await,

@@ -20,7 +20,7 @@ use super::{
     Answer, Ask, Most, NotBegun, REAP_AFTER, Relay, Told, changes, house, passed_on, put, refuse, tell_limits,
 };
 use crate::catalog::{Ability, Access as Keyed, Destination, Kind, Quirk, Route};
-use crate::ledger::{Attempt, Failed, Quote, Reserved};
+use crate::ledger::{Attempt, Failed, Quote, Reserved, Tab};
 
 /// The longest answer that is not a stream, in bytes.
 pub(super) const MAX_ANSWER: usize = 64 << 20;
@@ -122,6 +122,10 @@ pub(super) async fn begin(
 }
 
 impl Granted {
+    pub fn charged_to(self, tab: &Tab) -> Granted {
+        Granted { reserved: self.reserved.charged_to(tab), ..self }
+    }
+
     /// Makes the call. Dropping the future hangs up.
     pub async fn answer(self) -> Result<Answer, Refused> {
         let Granted { calling, mut turns, mut turn, mut put, mut reserved } = self;

@@ -16,7 +16,7 @@ use salon_store::Result;
 use crate::access::Caller;
 use crate::audit::Actor;
 use crate::engines::Configured;
-use crate::ledger::{Attempt, Book, NotReserved, Quote, Reserved, Spent, Standing};
+use crate::ledger::{Attempt, Book, NotReserved, Quote, Reserved, Spent, Standing, Tab};
 use crate::logins::reach;
 use crate::people::{DEFAULT_ORG, person_of_telegram};
 use crate::relay::{Asking, DOOR_OF_TURNS, Refused, payer};
@@ -136,6 +136,7 @@ impl Fare {
         asker: &Asker,
         configured: &Configured,
         brief: &Brief,
+        tab: &Tab,
     ) -> Result<Boarding<Fare>> {
         let tokens = Tokens::new(estimate::brief_tokens(brief), brief.wishes.max_output.unwrap_or(USUAL_OUTPUT));
         let quote = Quote {
@@ -162,13 +163,13 @@ impl Fare {
         match book.reserve(quote).await {
             Ok(reserved) => {
                 let (rates, engine) = (configured.rates, configured.name.clone());
-                Ok(Boarding::Granted(Fare { reserved, rates, engine }))
+                Ok(Boarding::Granted(Fare { reserved: reserved.charged_to(tab), rates, engine }))
             }
             Err(not) => Boarding::not(not, &asker.caller.zone, salon.clock.now()),
         }
     }
 
-    /// Charges what the answer used. What used nothing costs nothing.
+    /// Puts what the answer used on the turn's tab. What used nothing costs nothing.
     pub async fn settle(self, usage: &Usage) {
         let tokens = Tokens::new(usage.tokens_in.max(0), usage.tokens_out.max(0));
         if tokens.total() == 0 {

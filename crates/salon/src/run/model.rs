@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::fare::{Asker, Boarding};
 use crate::engines::Choice;
+use crate::ledger::Tab;
 use crate::relay::{Ask, Begun, Fault, Heard, Hearing, Kind, NotBegun, Outside, Refused, Relay, Wire};
 
 /// Thoughts are told in bundles: after this time or this many bytes, whatever comes first.
@@ -71,6 +72,12 @@ impl Model {
         }
     }
 
+    /// Has the answer charged by whoever closes the tab.
+    pub fn charged_to(self, tab: &Tab) -> Model {
+        let begun = self.begun.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Model { begun: Mutex::new(begun.map(|begun| begun.charged_to(tab))), ..self }
+    }
+
     async fn listen(&self, mut hearing: Hearing, brief: &Brief, out: &mut Emitter) -> Result<(), EngineError> {
         let mut said = estimate::Count::default();
         let mut thoughts = Thoughts::default();
@@ -87,6 +94,10 @@ impl Model {
                 Err(stopped) => break Err(stopped),
             }
         };
+        if !matches!(outcome, Err(EngineError::Stopped)) {
+            // Whether or not its connection has ended: the turn's end is not to come before the charge.
+            hearing.cost();
+        }
         let model = Some(self.name.clone());
         let usage = match &outcome {
             Ok(Some(tokens)) => {
