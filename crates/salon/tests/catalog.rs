@@ -126,6 +126,31 @@ async fn a_model_is_found_by_its_names_and_by_whoever_serves_it() {
 }
 
 #[tokio::test]
+async fn a_model_that_is_called_like_somebody_elses_is_not_asked_in_its_place() {
+    let catalog = |more: &str| {
+        let groq = r#""groq": {"kind": "compatible", "base_url": "http://127.0.0.1:1/v1"}"#;
+        let mut sources = sources(&format!(r#"{{"upstreams": {{{groq}{more}}}}}"#));
+        let rates = RatesSpec { input: "1".into(), output: "2".into(), ..RatesSpec::default() };
+        sources.prices.set("groq", "openai/gpt-oss-9b", "2025-01-01", &rates).expect("a price");
+        Catalog::of(Clock::wound_to(NOW), Outbound::new(), sources)
+    };
+    let alone = catalog("");
+    let both = catalog(r#", "openai": {"kind": "compatible", "base_url": "http://127.0.0.1:2/v1"}"#);
+    let other = catalog(r#", "second": {"kind": "openai", "key_env": "SECOND_API_KEY"}"#);
+    for (catalog, name, expected) in [
+        (&alone, "openai/gpt-oss-9b", "groq/openai/gpt-oss-9b chat"),
+        (&alone, "groq/openai/gpt-oss-9b", "groq/openai/gpt-oss-9b chat"),
+        (&both, "openai/gpt-oss-9b", "openai/gpt-oss-9b chat"),
+        (&both, "groq/openai/gpt-oss-9b", "groq/openai/gpt-oss-9b chat"),
+        (&other, "openai/gpt-oss-9b", "second/gpt-oss-9b chat"),
+    ] {
+        assert_eq!(asked(&route(catalog, name).expect(name)), [expected], "{name}");
+    }
+    let dear = route(&both, "groq:openai/gpt-oss-9b").expect("a route");
+    assert_eq!(dear.most(1_000_000, 1_000_000), Micros(3_000_000), "its price is known under the longer name");
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_refused_with_the_nearest_names() {
     let catalog = catalog();
     let nearest = |name: &str| match route(&catalog, name) {

@@ -340,10 +340,7 @@ impl Snapshot {
         if let Some(upstream) = self.upstreams.get(prefix) {
             return if serves(upstream) { vec![upstream.clone()] } else { Vec::new() };
         }
-        let of_provider = |upstream: &&Arc<Upstream>| {
-            (upstream.provider == prefix || upstream.kind.provider().is_some() && upstream.kind.as_str() == prefix)
-                && serves(upstream)
-        };
+        let of_provider = |upstream: &&Arc<Upstream>| is_of_provider(upstream, prefix) && serves(upstream);
         self.upstreams.values().filter(of_provider).cloned().collect()
     }
 
@@ -468,7 +465,7 @@ impl Snapshot {
             }
         }
         for (name, places) in found {
-            if self.models.contains_key(&name) || off.contains(&name) {
+            if self.models.contains_key(&name) || off.contains(&name) || self.begins_with_somebody(&name) {
                 continue;
             }
             let place = |place: &Arc<Upstream>| Arc::new(self.deployment(place, &name, 1, None, None, true));
@@ -476,6 +473,14 @@ impl Snapshot {
             let budget = self.keeper.budget(&name, Settings::default().free_retries);
             self.models.insert(name.clone(), Arc::new(Model::new(&name, deployments, budget)));
         }
+    }
+
+    /// Whether a name says whose model it is. Some providers call their models like this, too (`openai/gpt-oss-20b` is
+    /// Groq's): who has named an upstream `openai` means that one, and must not be served by another.
+    fn begins_with_somebody(&self, name: &str) -> bool {
+        let Some(at) = name.find([':', '/']) else { return false };
+        let prefix = &name[..at];
+        self.upstreams.contains_key(prefix) || self.upstreams.values().any(|upstream| is_of_provider(upstream, prefix))
     }
 
     fn deployment(
@@ -500,6 +505,11 @@ impl Snapshot {
             keys: self.keeper.keys(&id, &upstream.settings),
         }
     }
+}
+
+/// Whether a prefix means this upstream's provider, by its own name or by that of its kind.
+fn is_of_provider(upstream: &Upstream, prefix: &str) -> bool {
+    upstream.provider == prefix || upstream.kind.provider().is_some() && upstream.kind.as_str() == prefix
 }
 
 fn caching(spec: &ModelSpec) -> Option<Caching> {
