@@ -50,8 +50,8 @@ MODELS = {
     "gpt-4o-mini": "openai",
     "gpt-3.5-turbo-instruct": "openai",
     "text-embedding-3-small": "openai",
-    "claude-sonnet-4-5": "anthropic",
-    "gemini-2.5-flash": "google",
+    "claude-sonnet-5-5": "anthropic",
+    "gemini-3.5-flash-lite": "google",
 }
 BOT = {"id": "parrot", "path_secret": "path-secret-0123456789abcdef0123456789", "header_secret": "header-secret-0123456789abcdef01234567"}
 BOTS = """

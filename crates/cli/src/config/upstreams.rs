@@ -46,7 +46,7 @@ const PROVIDERS: [Provider; 6] = [
         keys: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
         address: "GOOGLE_GEMINI_BASE_URL",
         usual: None,
-        model: "gemini-2.5-flash",
+        model: "gemini-3.5-flash-lite",
     },
     Provider {
         name: "groq",
@@ -54,7 +54,7 @@ const PROVIDERS: [Provider; 6] = [
         keys: &["GROQ_API_KEY"],
         address: "GROQ_BASE_URL",
         usual: Some("https://api.groq.com/openai/v1"),
-        model: "llama-3.3-70b-versatile",
+        model: "openai/gpt-oss-120b",
     },
     Provider {
         name: "mistral",
@@ -78,7 +78,7 @@ const PROVIDERS: [Provider; 6] = [
         keys: &["DEEPSEEK_API_KEY"],
         address: "DEEPSEEK_BASE_URL",
         usual: Some("https://api.deepseek.com/v1"),
-        model: "deepseek-chat",
+        model: "deepseek-flash",
     },
 ];
 
