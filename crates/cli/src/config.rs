@@ -562,7 +562,7 @@ mod tests {
         let named = |name: &str| Some(Choice::Named(name.to_owned()));
         let first_of = |upstream: &str| Some(Choice::FirstOf(upstream.to_owned()));
         assert_eq!(choice(&[]), None);
-        assert_eq!(choice(&[("OPENAI_API_KEY", "k")]), named("openai:gpt-4o-mini"));
+        assert_eq!(choice(&[("OPENAI_API_KEY", "k")]), named("openai:gpt-6-luna"));
         assert_eq!(choice(&[("OPENAI_API_KEY", "k"), ("OPENAI_MODEL", "gpt-4o")]), named("openai:gpt-4o"));
         assert_eq!(choice(&[("OPENAI_API_KEY", "k"), ("DEFAULT_MODEL", "openai:gpt-4o")]), named("openai:gpt-4o"));
         assert_eq!(choice(&[("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", "http://h:2/v1")]), first_of("openai"));

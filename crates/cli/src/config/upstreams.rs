@@ -70,7 +70,7 @@ const PROVIDERS: [Provider; 6] = [
         keys: &["OPENROUTER_API_KEY"],
         address: "OPENROUTER_BASE_URL",
         usual: Some("https://openrouter.ai/api/v1"),
-        model: "openai/gpt-4o-mini",
+        model: "openai/gpt-6-luna",
     },
     Provider {
         name: "deepseek",
@@ -234,7 +234,7 @@ pub(super) fn usual_engine(env: &mut Env, spec: &Spec) -> Option<EngineConfig> {
         return Some(engine_at(MODEL, upstream, Some(model.to_owned())));
     }
     let usual = |name: &str| match name {
-        "openai" => spec.upstreams[name].base_url.is_none().then_some("gpt-4o-mini"),
+        "openai" => spec.upstreams[name].base_url.is_none().then_some("gpt-6-luna"),
         name => PROVIDERS.iter().find(|provider| provider.name == name).map(|provider| provider.model),
     };
     let named = PROVIDERS.iter().map(|provider| provider.name);
