@@ -57,37 +57,14 @@ const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRA
      PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 0;";
 const PRAGMAS_READER: &str = "PRAGMA query_only = ON;";
 
-/// Made on the writing connection of SQLite, where one statement then writes a call with all that belongs to it: whoever
-/// inserts a row into this view adds a call that has ended, its only attempt, and its entry. Without a transaction around
-/// it, such a statement is one. It is aborted if limits are no longer as it was believed, or if the call is known. A row
-/// without an id is none, so that there need not be a text for every number of rows.
+/// Made on the writing connection of SQLite, in its memory: where calls are laid out that have begun and ended, before one
+/// visit writes all of them with what belongs to them. See [`crate::ledger::Whole`].
 const WHOLE_CALLS: &str = "
-CREATE TEMP VIEW IF NOT EXISTS whole_calls (
-    revision, id, org_id, user_id, key_id, chat, turn_id, run, door, model, most_micros, most_tokens, most_requests,
-    at, deadline, ended_at, nonce, n, upstream, upstream_model, whose, input, output, reasoning, cache_read,
-    cache_write_5m, cache_write_1h, audio_in, audio_out, tokens, micros, requests, estimated, suspect, cache_hit,
-    settled_at
-) AS SELECT 0, '', '', '', '', '', '', '', '', '', 0, 0, 0, 0, 0, 0, 0, 0, '', '', '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-            0, 0, 0, 0;
-CREATE TEMP TRIGGER IF NOT EXISTS write_whole_call INSTEAD OF INSERT ON whole_calls WHEN NEW.id IS NOT NULL BEGIN
-    SELECT RAISE(ABORT, 'limits were changed')
-        WHERE NEW.revision IS NOT (SELECT revision FROM revisions WHERE name = 'limits');
-    INSERT INTO calls (id, state, org_id, user_id, key_id, chat, turn_id, run, door, model, micros, tokens, requests,
-                       at, deadline, ended_at, nonce)
-        VALUES (NEW.id, 'settled', NEW.org_id, NEW.user_id, NEW.key_id, NEW.chat, NEW.turn_id, NEW.run, NEW.door,
-                NEW.model, NEW.most_micros, NEW.most_tokens, NEW.most_requests, NEW.at, NEW.deadline, NEW.ended_at,
-                NEW.nonce);
-    INSERT INTO attempts (call_id, n, state, upstream, model, whose, started_at, ended_at)
-        VALUES (NEW.id, NEW.n, 'ok', NEW.upstream, NEW.upstream_model, NEW.whose, NEW.at, NEW.ended_at);
-    INSERT INTO entries (key, kind, call_id, org_id, user_id, key_id, chat, turn_id, run, door, model, upstream,
-                         upstream_model, whose, input, output, reasoning, cache_read, cache_write_5m, cache_write_1h,
-                         audio_in, audio_out, tokens, micros, requests, estimated, suspect, cache_hit, at, settled_at)
-        VALUES ('settle:' || NEW.id, 'settle', NEW.id, NEW.org_id, NEW.user_id, NEW.key_id, NEW.chat, NEW.turn_id,
-                NEW.run, NEW.door, NEW.model, NEW.upstream, NEW.upstream_model, NEW.whose, NEW.input, NEW.output,
-                NEW.reasoning, NEW.cache_read, NEW.cache_write_5m, NEW.cache_write_1h, NEW.audio_in, NEW.audio_out,
-                NEW.tokens, NEW.micros, NEW.requests, NEW.estimated, NEW.suspect, NEW.cache_hit, NEW.at,
-                NEW.settled_at);
-END;
+CREATE TEMP TABLE IF NOT EXISTS whole_calls (
+    id, org_id, user_id, key_id, chat, turn_id, run, door, model, most_micros, most_tokens, most_requests, at, deadline,
+    ended_at, nonce, n, upstream, upstream_model, whose, input, output, reasoning, cache_read, cache_write_5m,
+    cache_write_1h, audio_in, audio_out, tokens, micros, requests, estimated, suspect, cache_hit, settled_at
+);
 ";
 
 /// What is written in the audit stays as it is: neither changed nor removed, nor put in the place of another line.

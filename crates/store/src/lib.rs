@@ -218,16 +218,6 @@ impl Store {
         self.inner.writer.run(Haste::Urgent, args, operation, self.inner.signals.clone()).await
     }
 
-    /// The same for an operation that is a single statement, and so a transaction by itself: if nobody else waits, there
-    /// is none around it on SQLite.
-    pub async fn write_statement<A, T>(&self, args: A, operation: Operation<A, T>) -> Result<T>
-    where
-        A: Send + Sync + 'static,
-        T: Send + 'static,
-    {
-        self.inner.writer.run(Haste::Statement, args, operation, self.inner.signals.clone()).await
-    }
-
     /// A connection to read from. Each statement sees what was committed before it began.
     pub async fn read(&self) -> Result<Tx> {
         let connection = self.inner.readers.acquire().await?;

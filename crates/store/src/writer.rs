@@ -72,8 +72,6 @@ pub(crate) enum Writer {
 pub(crate) enum Haste {
     /// Somebody outside waits for exactly this write.
     Urgent,
-    /// The same, and it is a single statement.
-    Statement,
     Usual,
 }
 
@@ -114,9 +112,11 @@ impl Writer {
         match self {
             Writer::Sqlite { urgent, others, .. } => {
                 let (tell, told) = oneshot::channel();
-                let queue = if haste == Haste::Usual { others } else { urgent };
-                let single = haste == Haste::Statement;
-                let waiting = Box::new(Queued { args, operation, single, outcome: None, tell });
+                let queue = match haste {
+                    Haste::Urgent => urgent,
+                    Haste::Usual => others,
+                };
+                let waiting = Box::new(Queued { args, operation, outcome: None, tell });
                 queue.send_timeout(waiting, QUEUE_PATIENCE).await.map_err(|error| match error {
                     SendTimeoutError::Timeout(_) => unavailable("too many writes are waiting"),
                     SendTimeoutError::Closed(_) => unavailable("closed"),
@@ -126,7 +126,7 @@ impl Writer {
             Writer::Postgres { pool, others } => {
                 let pool = pool.clone();
                 let turn = match haste {
-                    Haste::Urgent | Haste::Statement => None,
+                    Haste::Urgent => None,
                     Haste::Usual => {
                         let turn = tokio::time::timeout(QUEUE_PATIENCE, others.clone().acquire_owned()).await;
                         Some(turn.map_err(|_| unavailable("too many writes are waiting"))?)
@@ -197,8 +197,6 @@ async fn once<A, T>(pool: &AnyPool, args: &A, operation: Operation<A, T>, signal
 
 /// An operation in the SQLite writer's queue.
 pub(crate) trait Waiting: Send {
-    /// Whether it is a single statement.
-    fn is_single(&self) -> bool;
     /// Answers whether what it wrote is to be kept.
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> BoxFuture<'a, bool>;
     /// Why it failed, for those who fail with it.
@@ -209,16 +207,11 @@ pub(crate) trait Waiting: Send {
 struct Queued<A, T> {
     args: A,
     operation: Operation<A, T>,
-    single: bool,
     outcome: Option<Result<T>>,
     tell: oneshot::Sender<Result<T>>,
 }
 
 impl<A: Send + Sync, T: Send> Waiting for Queued<A, T> {
-    fn is_single(&self) -> bool {
-        self.single
-    }
-
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> BoxFuture<'a, bool> {
         Box::pin(async move {
             // A panic must not end the task that all writes go through.
@@ -294,10 +287,6 @@ impl Queue {
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.urgent.is_empty() && self.others.is_empty()
-    }
-
     /// Takes in nothing more; what waits may still be taken.
     fn close(&mut self) {
         self.urgent.close();
@@ -343,10 +332,7 @@ async fn write_in_groups(mut pen: Pen, mut queue: Queue, mut orders: mpsc::Recei
 async fn write_group(mut pen: Pen, first: Box<dyn Waiting>, queue: &mut Queue, signals: &Signals) -> Pen {
     let mut tx = Tx::writer(pen.connection);
     let mut group = vec![first];
-    let outcome = match queue.is_empty() && group.iter().all(|waiting| waiting.is_single()) {
-        true => run_single(&mut tx, &mut group).await,
-        false => run_group(&mut tx, &mut group, queue, &mut pen.commit_took).await,
-    };
+    let outcome = run_group(&mut tx, &mut group, queue, &mut pen.commit_took).await;
     pen.connection = tx.into_connection();
     match outcome {
         Ok(raised) => {
@@ -405,17 +391,6 @@ async fn run_group(
     let committing = Instant::now();
     execute(tx, "COMMIT").await?;
     *commit_took = committing.elapsed();
-    Ok(tx.take_signals())
-}
-
-/// Runs what needs no transaction around it: each statement is one, so a group of them has one member.
-async fn run_single(tx: &mut Tx, group: &mut [Box<dyn Waiting>]) -> Result<Raised> {
-    for waiting in group {
-        crate::fail_point!("commit.before");
-        if !waiting.run(tx).await {
-            return Err(waiting.reason());
-        }
-    }
     Ok(tx.take_signals())
 }
 

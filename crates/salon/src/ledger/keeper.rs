@@ -400,14 +400,10 @@ impl Keeper {
     async fn write_whole(&self, request: Arc<Post>, pairs: Vec<(usize, usize)>) -> Result<Option<Vec<Outcome>>, Error> {
         let store = &self.shared.store;
         let most = store.most_wholes();
-        let single = pairs.len() <= most;
         let args = (request, pairs, most);
         let write: Operation<Wholes, _> =
             |tx, (request, pairs, most)| Box::pin(whole::write(tx, request, pairs, *most));
-        match single {
-            true => store.write_statement(args, write).await,
-            false => store.write_urgently(args, write).await,
-        }
+        store.write_urgently(args, write).await
     }
 
     /// After a failure: tells those who can be told, and keeps what must be written.
@@ -434,6 +430,7 @@ impl Keeper {
             }
         }
         if fault && !alone {
+            tracing::warn!(%error, orders = tasks.len(), "orders cannot be written together, and are written one by one");
             for task in tasks {
                 self.tasks.push(task);
                 Box::pin(self.write()).await;

@@ -1,14 +1,13 @@
-//! Calls that begin and end in one commit, written in one visit: SQLite's way, see [`crate::dialect`].
+//! Calls that begin and end in one commit, laid out in memory and written together: SQLite's way, where a statement for
+//! each would cost more than what it writes.
 
 use salon_core::{Amounts, CallId, KeyId, Time, Tokens, TurnId};
-use sqlx::error::DatabaseError;
-use sqlx::sqlite::SqliteError;
 
 use super::{Attempt, Payer, Statement};
 use crate::dialect::Dialect;
 use crate::error::Result;
 use crate::many::{LARGEST, many};
-use crate::row::storable;
+use crate::row::{Column, storable};
 use crate::{Store, Tx};
 
 /// A call to which no limit applies, that was asked once, and whose answer is whole.
@@ -34,15 +33,34 @@ pub struct Whole<'a> {
     pub settled_at: Time,
 }
 
+// What is laid out, and whether it may be written: the limits as they are, and how many of the calls are known.
 many!(
-    insert_wholes,
-    36,
-    "INSERT INTO whole_calls (revision, id, org_id, user_id, key_id, chat, turn_id, run, door, model, most_micros, \
-                              most_tokens, most_requests, at, deadline, ended_at, nonce, n, upstream, upstream_model, \
-                              whose, input, output, reasoning, cache_read, cache_write_5m, cache_write_1h, audio_in, \
-                              audio_out, tokens, micros, requests, estimated, suspect, cache_hit, settled_at) VALUES ",
-    ""
+    lay_out,
+    35,
+    "DELETE FROM whole_calls; \
+     INSERT INTO whole_calls (id, org_id, user_id, key_id, chat, turn_id, run, door, model, most_micros, most_tokens, \
+                              most_requests, at, deadline, ended_at, nonce, n, upstream, upstream_model, whose, input, \
+                              output, reasoning, cache_read, cache_write_5m, cache_write_1h, audio_in, audio_out, \
+                              tokens, micros, requests, estimated, suspect, cache_hit, settled_at) VALUES ",
+    "; SELECT (SELECT revision FROM revisions WHERE name = 'limits') AS revision, \
+              (SELECT COUNT(*) FROM whole_calls WHERE EXISTS (SELECT 1 FROM calls WHERE calls.id = whole_calls.id)) \
+                  AS known"
 );
+
+/// What is not bound is no row, so that there need not be a text for every number of rows.
+const WRITE: &str = "INSERT INTO calls (id, state, org_id, user_id, key_id, chat, turn_id, run, door, model, micros, tokens, requests, at, \
+                        deadline, ended_at, nonce) \
+         SELECT id, 'settled', org_id, user_id, key_id, chat, turn_id, run, door, model, most_micros, most_tokens, \
+                most_requests, at, deadline, ended_at, nonce FROM whole_calls WHERE id IS NOT NULL; \
+     INSERT INTO attempts (call_id, n, state, upstream, model, whose, started_at, ended_at) \
+         SELECT id, n, 'ok', upstream, upstream_model, whose, at, ended_at FROM whole_calls WHERE id IS NOT NULL; \
+     INSERT INTO entries (key, kind, call_id, org_id, user_id, key_id, chat, turn_id, run, door, model, upstream, \
+                          upstream_model, whose, input, output, reasoning, cache_read, cache_write_5m, cache_write_1h, \
+                          audio_in, audio_out, tokens, micros, requests, estimated, suspect, cache_hit, at, settled_at) \
+         SELECT 'settle:' || id, 'settle', id, org_id, user_id, key_id, chat, turn_id, run, door, model, upstream, \
+                upstream_model, whose, input, output, reasoning, cache_read, cache_write_5m, cache_write_1h, audio_in, \
+                audio_out, tokens, micros, requests, estimated, suspect, cache_hit, at, settled_at \
+         FROM whole_calls WHERE id IS NOT NULL";
 
 impl Store {
     /// How many calls [`Tx::add_wholes`] takes at once; none where the database has no such way.
@@ -55,7 +73,7 @@ impl Store {
 }
 
 impl Tx {
-    /// Adds calls with their attempts and entries, all or none, by a single statement.
+    /// Adds calls with their attempts and entries, all or none.
     ///
     /// `false`, and nothing is written, if the limits are not of this revision any more or one of the calls is known: then
     /// somebody has to look closer.
@@ -63,21 +81,22 @@ impl Tx {
         if wholes.is_empty() {
             return Ok(true);
         }
-        // What is not bound is no row.
-        let statement = sqlx::query(insert_wholes(self.dialect, wholes.len().next_power_of_two()));
-        let statement = wholes.iter().fold(statement, |statement, whole| bind_whole(statement, whole, revision, now));
-        match statement.execute(self.connection()).await {
-            Ok(_) => Ok(true),
-            Err(error) if is_conflict(&error) => Ok(false),
-            Err(error) => Err(error.into()),
+        let statements = sqlx::query(lay_out(self.dialect, wholes.len().next_power_of_two()));
+        let statements = wholes.iter().fold(statements, |statements, whole| bind_whole(statements, whole, now));
+        // Only the last of them has a row.
+        let found = statements.fetch_all(self.connection()).await?;
+        let [found] = &found[..] else { return Err(anyhow::anyhow!("nothing is said of what was laid out").into()) };
+        if (found.int("revision")?, found.int("known")?) != (revision, 0) {
+            return Ok(false);
         }
+        sqlx::query(WRITE).execute(self.connection()).await?;
+        Ok(true)
     }
 }
 
-fn bind_whole(statement: Statement, whole: &Whole<'_>, revision: i64, now: Time) -> Statement {
+fn bind_whole(statement: Statement, whole: &Whole<'_>, now: Time) -> Statement {
     let Whole { payer, attempt, most, tokens, amounts, .. } = *whole;
     let statement = statement
-        .bind(revision)
         .bind(whole.id.as_str())
         .bind(payer.org.as_str())
         .bind(payer.user.as_str())
@@ -113,12 +132,4 @@ fn bind_whole(statement: Statement, whole: &Whole<'_>, revision: i64, now: Time)
         whole.settled_at.0,
     ];
     numbers.into_iter().fold(statement, Statement::bind)
-}
-
-/// Whether the database refused what it was to write, and not to write at all.
-fn is_conflict(error: &sqlx::Error) -> bool {
-    const CONSTRAINT: u32 = 19;
-    let sqlite = error.as_database_error().and_then(|error| error.try_downcast_ref::<SqliteError>());
-    let code = sqlite.and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
-    code.is_some_and(|code| code & 0xff == CONSTRAINT)
 }

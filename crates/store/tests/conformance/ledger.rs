@@ -146,7 +146,7 @@ async fn any_number_of_rows_is_written_at_once(Scratch { store, .. }: Scratch) {
 async fn add_wholes(store: &Store, numbers: &[i64], revision: i64) -> bool {
     let rows = |n: &i64| (call(*n, CallState::Settled), attempt(*n), entry(*n, 3));
     let args = (numbers.iter().map(rows).collect::<Vec<_>>(), revision);
-    let write = store.write_statement(args, |tx, (rows, revision)| {
+    let write = store.write(args, |tx, (rows, revision)| {
         Box::pin(async move {
             let wholes: Vec<Whole<'_>> = rows
                 .iter()
