@@ -435,7 +435,7 @@ fn over_limit(lang: Lang, overrun: &Overrun) -> String {
 
 #[cfg(test)]
 mod tests {
-    use salon_core::{Measure, Period, Scope};
+    use salon_core::{Measure, Period, Policy, Scope};
 
     use super::*;
 
@@ -445,6 +445,7 @@ mod tests {
             scope: Scope::User,
             measure: Measure::Tokens,
             period: Period::Day,
+            policy: Policy::Block,
             limit: 12_000,
             remaining: 12,
             anew: Some(("2026-02-01".to_owned(), "Asia/Seoul".to_owned())),

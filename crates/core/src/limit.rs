@@ -499,8 +499,12 @@ pub struct Headroom {
 impl Headroom {
     pub fn new(amount: i64, balance: Balance, window: Window, now: Time) -> Headroom {
         let remaining = amount.saturating_sub(balance.taken()).max(0);
-        let secs = |end: Time| i64::try_from(end.since(now).as_millis().div_ceil(1000)).unwrap_or(i64::MAX).max(1);
-        Headroom { limit: amount, remaining, reset_secs: window.reset().map(secs) }
+        Headroom { limit: amount, remaining, reset_secs: window.reset().map(|end| Headroom::secs(end, now)) }
+    }
+
+    /// Whole seconds until then, rounded up, and at least one.
+    pub fn secs(end: Time, now: Time) -> i64 {
+        i64::try_from(end.since(now).as_millis().div_ceil(1000)).unwrap_or(i64::MAX).max(1)
     }
 }
 

@@ -49,6 +49,7 @@ pub use batch::Batches;
 pub use cache::{Cache, CacheSettings};
 pub use hear::{Heard, Hearing};
 pub use passing::Passing;
+pub use refuse::over_limit;
 pub use salon_engine::upstream::Fault;
 pub use salon_engine::wire::{Kind, Refused, Wire};
 
@@ -449,28 +450,8 @@ fn tell_limits(headers: &mut HeaderMap, granted: &Granted) {
     for measure in Measure::ALL {
         let standings = granted.standings.iter().filter(|standing| standing.measure == measure);
         let Some(tightest) = standings.min_by_key(|standing| standing.headroom.remaining) else { continue };
-        let name = match measure {
-            Measure::Micros => "x-salon-budget",
-            Measure::Tokens => "x-ratelimit",
-            Measure::Requests => "x-ratelimit",
-        };
-        let unit = match measure {
-            Measure::Micros => "",
-            Measure::Tokens => "-tokens",
-            Measure::Requests => "-requests",
-        };
-        let headroom = &tightest.headroom;
-        let shown = |amount: i64| match measure {
-            Measure::Micros => Micros(amount).to_string(),
-            Measure::Tokens | Measure::Requests => amount.to_string(),
-        };
-        put(headers, &format!("{name}-limit{unit}"), &shown(headroom.limit));
-        put(headers, &format!("{name}-remaining{unit}"), &shown(headroom.remaining));
-        if let Some(secs) = headroom.reset_secs {
-            put(headers, &format!("{name}-reset{unit}"), &format!("{secs}s"));
-        }
-        if measure == Measure::Micros {
-            put(headers, "x-salon-budget-scope", tightest.scope.as_str());
+        for (name, value) in refuse::standing_of(tightest.scope, measure, &tightest.headroom) {
+            put(headers, name, &value);
         }
     }
     if !granted.warnings.is_empty() {

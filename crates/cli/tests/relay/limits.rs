@@ -42,6 +42,10 @@ async fn of_a_thousand_calls_at_once_a_cap_of_ten_lets_ten_through() {
         let wait: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((1..=86_400).contains(&wait), "{wait}");
         assert_eq!(answer.headers()["x-should-retry"], "false");
+        for (name, value) in [("limit", "10"), ("remaining", "0"), ("scope", "org")] {
+            assert_eq!(answer.headers()[format!("x-ratelimit-{name}-requests")], value);
+        }
+        assert_eq!(answer.headers()["x-ratelimit-reset-requests"], format!("{wait}s"));
         let words: Value = answer.json().await.unwrap();
         assert_eq!(words["error"]["code"], "quota_exceeded", "{words}");
     }

@@ -326,9 +326,17 @@ async fn a_limit_holds_for_sessions_and_says_so() {
     assert_eq!(stage.said("/api/admin/usage/limits", limit).await.0, 201);
     let ask = json!({ "session_id": id, "message": "[[say:hi]]" });
     assert_eq!(stage.said("/api/chat", ask.clone()).await.0, 200);
-    let (status, over) = stage.said("/api/chat", ask).await;
-    assert_eq!(status, 429, "{over}");
-    assert!(over["detail"].as_str().unwrap().contains("limit"), "{over}");
+    let over = stage.post("/api/chat", &ask).await;
+    assert_eq!(over.status(), 429);
+    let wait: u64 = over.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=86_400).contains(&wait), "{wait}");
+    assert_eq!(over.headers()["x-ratelimit-limit-requests"], "1");
+    assert_eq!(over.headers()["x-ratelimit-scope-requests"], "user");
+    let over: Value = over.json().await.unwrap();
+    let said = "This does not fit into the user's limit of 1 requests a day; 0 requests are left. It begins anew on ";
+    assert!(over["detail"].as_str().unwrap().starts_with(said), "{over}");
+    let stream = stage.post("/api/chat/stream", &ask).await.text().await.unwrap();
+    assert!(stream.contains(said), "{stream}");
     assert_eq!(stage.upstream.calls().len(), 1);
 }
 
@@ -336,6 +344,24 @@ async fn a_limit_holds_for_sessions_and_says_so() {
 async fn a_key_for_other_models_opens_no_way_around_itself() {
     let stage = stage().await;
     let id = stage.session().await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_money_is_gone_says_so_in_dollars() {
+    let stage = stage().await;
+    let id = stage.session().await;
+    let limit =
+        json!({ "scope": "user", "measure": "micros", "period": "month", "amount": "0.0004", "policy": "hard" });
+    assert_eq!(stage.said("/api/admin/usage/limits", limit).await.0, 201);
+    let over = stage.post("/api/chat", &json!({ "session_id": id, "message": "hi" })).await;
+    assert_eq!(over.status(), 402, "to come back does not help");
+    assert_eq!(over.headers()["x-salon-budget-limit"], "0.0004");
+    assert_eq!(over.headers()["x-salon-budget-scope"], "user");
+    assert!(!over.headers().contains_key("retry-after"));
+    let over: Value = over.json().await.unwrap();
+    let said = over["detail"].as_str().unwrap();
+    assert!(said.contains("the user's limit of $0.0004 a month; $0.0004 are left"), "{said}");
+    assert_eq!(stage.upstream.calls().len(), 0);
+}
+
     let narrow = stage.key_of(Scopes { models: Allowed::parse("mock-c*").unwrap(), ..Scopes::default() }).await;
     let post = async |path: &str, body: Value| {
         let request = stage.http.post(format!("{}{path}", stage.base)).bearer_auth(&narrow);

@@ -163,6 +163,8 @@ pub struct Refused {
     /// A stable name for programs.
     pub code: Cow<'static, str>,
     pub retry_after: Option<Duration>,
+    /// Headers that say which limit has no room, and how it stands.
+    pub limit: Vec<(&'static str, String)>,
 }
 
 impl Refused {
@@ -174,6 +176,7 @@ impl Refused {
             param: None,
             code: Cow::Borrowed(kind.code()),
             retry_after: None,
+            limit: Vec::new(),
         }
     }
 
@@ -191,6 +194,10 @@ impl Refused {
 
     pub fn with_retry_after(self, retry_after: Option<Duration>) -> Refused {
         Refused { retry_after, ..self }
+    }
+
+    pub fn with_limit(self, limit: Vec<(&'static str, String)>) -> Refused {
+        Refused { limit, ..self }
     }
 
     /// There is no such model, or not for this caller. `nearest` are names that were perhaps meant.
@@ -221,7 +228,7 @@ impl Refused {
 
     /// Headers that belong to it: how long to wait, and that asking again is in vain where it is.
     pub fn headers(&self) -> Vec<(&'static str, String)> {
-        let mut headers = Vec::new();
+        let mut headers = self.limit.clone();
         if let Some(seconds) = self.seconds() {
             headers.push(("retry-after", seconds.to_string()));
         }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use salon_core::Policy;
+use salon_core::limit::{Headroom, Measure, Scope};
+use salon_core::overrun::Overrun;
+use salon_core::{Micros, Policy};
 use salon_engine::wire::talk::CannotCarry;
 use salon_engine::wire::{Kind, Refused};
 
@@ -88,25 +90,60 @@ pub(super) fn ledger_away() -> Refused {
 }
 
 fn over(standing: &Standing) -> Refused {
-    let whose = match standing.scope {
-        salon_core::Scope::Run => "run's",
-        salon_core::Scope::Key => "key's",
-        salon_core::Scope::User => "user's",
-        salon_core::Scope::Chat => "chat's",
-        salon_core::Scope::Org => "organisation's",
+    let overrun = Overrun {
+        scope: standing.scope,
+        measure: standing.measure,
+        period: standing.period,
+        policy: standing.policy,
+        limit: standing.headroom.limit,
+        remaining: standing.headroom.remaining,
+        // A program has it to the second, in the headers.
+        anew: None,
     };
-    let what = standing.measure.as_str();
-    let headroom = &standing.headroom;
-    let words = format!(
-        "This call does not fit into the {whose} limit of {} {what}; {} are left.",
-        headroom.limit, headroom.remaining
-    );
+    over_limit(&overrun, &standing.headroom)
+}
+
+/// A limit has no room: for a call, or for a turn, whose log has the overrun.
+pub fn over_limit(overrun: &Overrun, headroom: &Headroom) -> Refused {
     let wait = headroom.reset_secs.and_then(|secs| u64::try_from(secs).ok()).map(Duration::from_secs);
-    match standing.policy {
-        Policy::Hard => Refused::new(Kind::Unpaid, words),
-        _ => Refused::new(Kind::OverBudget, words).with_retry_after(wait),
+    match overrun.policy {
+        Policy::Hard => Refused::new(Kind::Unpaid, overrun.sentence()),
+        _ => Refused::new(Kind::OverBudget, overrun.sentence()).with_retry_after(wait),
     }
     .with_code("quota_exceeded")
+    .with_limit(standing_of(overrun.scope, overrun.measure, headroom))
+}
+
+/// What a caller is told of a limit in headers, whether it had room or not.
+pub(super) fn standing_of(scope: Scope, measure: Measure, headroom: &Headroom) -> Vec<(&'static str, String)> {
+    let [limit, remaining, reset, whose] = match measure {
+        Measure::Micros => {
+            ["x-salon-budget-limit", "x-salon-budget-remaining", "x-salon-budget-reset", "x-salon-budget-scope"]
+        }
+        Measure::Tokens => [
+            "x-ratelimit-limit-tokens",
+            "x-ratelimit-remaining-tokens",
+            "x-ratelimit-reset-tokens",
+            "x-ratelimit-scope-tokens",
+        ],
+        Measure::Requests => [
+            "x-ratelimit-limit-requests",
+            "x-ratelimit-remaining-requests",
+            "x-ratelimit-reset-requests",
+            "x-ratelimit-scope-requests",
+        ],
+    };
+    let shown = |amount: i64| match measure {
+        Measure::Micros => Micros(amount).to_string(),
+        Measure::Tokens | Measure::Requests => amount.to_string(),
+    };
+    let mut headers = vec![
+        (limit, shown(headroom.limit)),
+        (remaining, shown(headroom.remaining)),
+        (whose, scope.as_str().to_owned()),
+    ];
+    headers.extend(headroom.reset_secs.map(|secs| (reset, format!("{secs}s"))));
+    headers
 }
 
 /// A question that wants what the model does not have.

@@ -123,6 +123,7 @@ fn overrun(standing: &Standing, zone: &Zone, now: Time) -> Overrun {
         scope: standing.scope,
         measure: standing.measure,
         period: standing.period,
+        policy: standing.policy,
         limit: standing.headroom.limit,
         remaining: standing.headroom.remaining,
         anew: secs.map(|secs| (zone.day(now + Duration::from_secs(secs)), zone.name().to_owned())),

@@ -8,10 +8,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use salon::access::Caller;
 use salon::idempotency::Key;
-use salon::relay::Refused;
+use salon::relay::{Refused, over_limit};
 use salon::sessions::{Asked, Frames, Question};
+use salon_core::overrun::Overrun;
 use salon_core::people::Role;
-use salon_core::{DialogId, Refusal, Reply, ReplyState, TurnId, Voice, VoiceState, Wishes};
+use salon_core::{DialogId, Refusal, Reply, ReplyState, Time, TurnId, Voice, VoiceState, Wishes};
 use salon_store::Request as Named;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -57,7 +58,7 @@ async fn answered(web: &Web, turn: &TurnId) -> Said {
         events.iter().for_each(|event| reply.push(event));
     }
     if let ReplyState::Failed { code, message } = &reply.state {
-        return Err(failed(code, message));
+        return Err(failed(code, message, web.salon.clock.now()));
     }
     let turn = web.salon.store.read().await?.find_turn(turn).await?;
     // Its session was deleted while it was being answered.
@@ -98,11 +99,14 @@ fn voice(voice: &Voice) -> Value {
 }
 
 /// What a failed turn is to whoever waits for it.
-fn failed(code: &str, message: &str) -> No {
+fn failed(code: &str, message: &str, now: Time) -> No {
+    if let Some(overrun) = Overrun::parse(message) {
+        return over_limit(&overrun, &overrun.headroom(now)).into();
+    }
     match code {
-        "over_limit" | "approval_denied" | "account_stopped" => {
-            No::Said(StatusCode::TOO_MANY_REQUESTS, message.to_owned())
-        }
+        "over_limit" => No::Said(StatusCode::TOO_MANY_REQUESTS, message.to_owned()),
+        "approval_denied" => No::Said(StatusCode::FORBIDDEN, message.to_owned()),
+        "account_stopped" => No::Said(StatusCode::PAYMENT_REQUIRED, message.to_owned()),
         "model_not_found" => No::Said(StatusCode::NOT_FOUND, message.to_owned()),
         // The question asks for what this model does not take; nobody was asked.
         "unsupported_parameter" => No::bad(message),

@@ -11,6 +11,7 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use salon::sessions::Frames as Dialect;
+use salon_core::overrun::Overrun;
 use salon_core::{Event, Note, Reply, Seat, Stamped, TurnId};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -155,7 +156,10 @@ impl Teller {
                 Some(self.piece(text))
             }
             Event::Done => Some(self.complete()),
-            Event::Failed { message, .. } => Some(json!({ "type": "error", "message": message })),
+            Event::Failed { message, .. } => {
+                let overrun = Overrun::parse(message).map(|overrun| overrun.sentence());
+                Some(json!({ "type": "error", "message": overrun.as_ref().unwrap_or(message) }))
+            }
             Event::Stopped => Some(json!({ "type": "stopped", "message": "The answer was stopped" })),
             Event::File(file) => Some(json!({
                 "type": "file", "id": file.id, "name": file.name, "media": file.media, "size": file.size,

@@ -155,7 +155,7 @@ pub(super) fn failed_with(shell: &Shell, code: &str, message: &str) -> String {
 
 /// Which limit has no room, when it has some again, and what helps meanwhile.
 fn over_limit(shell: &Shell, overrun: &Overrun) -> String {
-    let Overrun { scope, measure, period, limit, remaining, anew } = overrun;
+    let Overrun { scope, measure, period, limit, remaining, anew, .. } = overrun;
     let amount = |of: i64| {
         let number = match measure {
             Measure::Micros => Micros(of).to_string(),
