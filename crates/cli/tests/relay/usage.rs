@@ -1,6 +1,8 @@
 //! The API over the ledger: reports, limits, and calls that wait for a yes.
 
 use reqwest::Method;
+use salon::people::DEFAULT_ORG;
+use salon_core::OrgId;
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, question};
@@ -76,6 +78,53 @@ async fn a_limit_is_set_seen_changed_and_removed() {
         let (status, words) = ask(&stage, Method::POST, path, Some(bad)).await;
         assert_eq!(status, 422, "{words}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_are_found_by_period_and_are_about_somebody_who_is_there() {
+    let stage = Stage::open().await;
+    let path = "/api/admin/usage/limits";
+    for period in ["day", "month"] {
+        let entered = json!({ "scope": "user", "measure": "tokens", "period": period, "amount": 1000 });
+        assert_eq!(ask(&stage, Method::POST, path, Some(entered)).await.0, 201);
+    }
+    let entered = json!({ "scope": "org", "measure": "tokens", "period": "day", "amount": 1000 });
+    assert_eq!(ask(&stage, Method::POST, path, Some(entered)).await.0, 201);
+    for (query, found) in [("", 3), ("?period=day", 2), ("?period=day&scope=org", 1), ("?subject=alice", 0)] {
+        let (_, list) = ask(&stage, Method::GET, &format!("{path}{query}"), None).await;
+        assert_eq!(list["limits"].as_array().unwrap().len(), found, "{query}: {list}");
+    }
+    for query in ["?period=eon", "?scope=moon", "?model=gpt"] {
+        assert_eq!(ask(&stage, Method::GET, &format!("{path}{query}"), None).await.0, 422, "{query}");
+    }
+    for scope in ["user", "key"] {
+        let nobody =
+            json!({ "scope": scope, "subject": "alice", "measure": "tokens", "period": "day", "amount": 1000 });
+        assert_eq!(ask(&stage, Method::POST, path, Some(nobody)).await.0, 404, "that is her name, and not her id");
+    }
+    let hers = json!({
+        "scope": "user", "subject": stage.user.as_str(), "measure": "tokens", "period": "day", "amount": 7_000,
+    });
+    assert_eq!(ask(&stage, Method::POST, path, Some(hers)).await.0, 201);
+    let (_, own) = ask(&stage, Method::GET, "/api/usage", None).await;
+    let amounts: Vec<_> = own["limits"].as_array().unwrap().iter().map(|limit| limit["amount"].as_i64()).collect();
+    assert_eq!(amounts, [Some(7_000), Some(1000)], "her own has taken the place of everybody's: {own}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_used_little_sees_how_little() {
+    let stage = Stage::open().await;
+    let entered = json!({ "scope": "user", "measure": "tokens", "period": "day", "amount": 100_000 });
+    assert_eq!(ask(&stage, Method::POST, "/api/admin/usage/limits", Some(entered)).await.0, 201);
+    let (path, much) = question("chat", "gpt", "[[words=9]]", false);
+    for name in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"] {
+        let key = stage.key_of_somebody(&OrgId::new(DEFAULT_ORG), name).await;
+        assert_eq!(stage.post_as(&key, &path, &much, &[]).await.status(), 200);
+    }
+    let (path, little) = question("chat", "gpt", "[[say:hi]]", false);
+    assert_eq!(stage.post(&path, &little).await.status(), 200);
+    let (_, own) = ask(&stage, Method::GET, "/api/usage", None).await;
+    assert!(own["limits"][0]["use"]["spent"].as_i64().is_some_and(|spent| spent > 0), "{own}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

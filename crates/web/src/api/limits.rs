@@ -8,19 +8,22 @@ use salon::access::Caller;
 use salon::access::issue::OwnLimit;
 use salon_core::limit::{Level, Measure, Period, Policy, Scope, THRESHOLDS, percent};
 use salon_core::people::Role;
-use salon_core::{CallId, KeyId, Limit, LimitId, Micros};
+use salon_core::{CallId, KeyId, Limit, LimitId, Micros, UserId};
 use salon_store::Terms;
 use salon_store::ledger::{Account, LimitUse};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::form::whole;
-use super::{Done, No, Said, bytes, caller, once, parse, split, told};
+use super::{Done, No, Said, bytes, caller, once, parse, query, split, told};
 use crate::Web;
 
 /// Accounts that are shown of a limit for each: the fullest.
 const FULLEST: i64 = 10;
 const HELD: i64 = 200;
+
+const PERIODS: &str = "day, week, month or total";
+const SCOPES: &str = "run, key, user, chat or org";
 
 /// A limit as it is entered. Money is in dollars, as text.
 #[derive(Debug, Deserialize)]
@@ -55,7 +58,7 @@ impl EnteredOfKey {
             policy: policy(self.policy.as_deref())?.unwrap_or(Policy::Block),
             thresholds: thresholds(self.thresholds.as_deref())?.unwrap_or_else(|| THRESHOLDS.to_vec()),
         };
-        let period = known(Period::parse(&self.period), "period", "day, week, month or total")?;
+        let period = known(Period::parse(&self.period), "period", PERIODS)?;
         Ok(OwnLimit { measure, period, terms })
     }
 }
@@ -69,14 +72,31 @@ struct Changed {
     thresholds: Option<Vec<Value>>,
 }
 
+/// Which limits are asked for; all, if nothing is said.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Asked {
+    period: Option<String>,
+    scope: Option<String>,
+    subject: Option<String>,
+}
+
 /// `GET /api/admin/usage/limits`
 pub(super) async fn list(State(web): State<Web>, request: Request) -> Response {
     let (id, head, _) = split(request);
     let said: Said = async {
         let caller = caller(&web, &head, "/api/admin/usage/limits", Role::Manager).await?;
+        let asked: Asked = query(&head)?;
+        let period = asked.period.map(|word| known(Period::parse(&word), "period", PERIODS)).transpose()?;
+        let scope = asked.scope.map(|word| known(Scope::parse(&word), "scope", SCOPES)).transpose()?;
         let now = web.salon.clock.now();
         let uses = web.relay.book.read().await?.list_limit_uses(&caller.org, now, FULLEST).await?;
-        let limits: Vec<Value> = uses.iter().map(used).collect();
+        let is_asked_for = |used: &&LimitUse| {
+            period.is_none_or(|period| period == used.limit.period)
+                && scope.is_none_or(|scope| scope == used.limit.scope)
+                && asked.subject.as_ref().is_none_or(|subject| used.limit.subject.as_ref() == Some(subject))
+        };
+        let limits: Vec<Value> = uses.iter().filter(is_asked_for).map(used).collect();
         Ok(Json(json!({ "limits": limits })).into_response())
     }
     .await;
@@ -94,10 +114,10 @@ pub(super) async fn add(State(web): State<Web>, request: Request) -> Response {
         let limit = Limit {
             id: LimitId::new(web.salon.clock.id()),
             org: caller.org.clone(),
-            scope: known(Scope::parse(&entered.scope), "scope", "run, key, user, chat or org")?,
+            scope: known(Scope::parse(&entered.scope), "scope", SCOPES)?,
             subject: entered.subject,
             measure,
-            period: known(Period::parse(&entered.period), "period", "day, week, month or total")?,
+            period: known(Period::parse(&entered.period), "period", PERIODS)?,
             amount: amount(measure, &entered.amount)?,
             policy: policy(entered.policy.as_deref())?.unwrap_or(Policy::Block),
             thresholds: thresholds(entered.thresholds.as_deref())?.unwrap_or_else(|| THRESHOLDS.to_vec()),
@@ -105,6 +125,7 @@ pub(super) async fn add(State(web): State<Web>, request: Request) -> Response {
         if let Some(fault) = limit.fault() {
             return Err(No::bad(fault));
         }
+        is_theirs(&web, &limit).await?;
         let work = async {
             let shown = shown(&limit);
             web.relay.book.add_limit(limit, &web.salon.pen(&*caller)).await?;
@@ -215,25 +236,39 @@ async fn decide(web: Web, call: String, request: Request, yes: bool) -> Response
     told(said, &id)
 }
 
+/// Whether a limit's person or key is one of its organisation's; a limit on somebody else's would hold for nobody.
+async fn is_theirs(web: &Web, limit: &Limit) -> Result<(), No> {
+    let Some(subject) = &limit.subject else { return Ok(()) };
+    let mut tx = web.salon.store.read().await?;
+    let (user, what) = match limit.scope {
+        Scope::User => (Some(UserId::new(subject.as_str())), "person"),
+        Scope::Key => (tx.find_api_key(&KeyId::new(subject.as_str())).await?.map(|key| key.user), "key"),
+        Scope::Run | Scope::Chat | Scope::Org => return Ok(()),
+    };
+    let user = match user {
+        Some(user) => tx.find_user(&user).await?,
+        None => None,
+    };
+    user.filter(|user| user.org == limit.org).map(|_| ()).ok_or_else(|| No::missing(what))
+}
+
 /// Where the limits stand that are about the caller alone.
 pub(super) async fn of_caller(web: &Web, caller: &Caller) -> Result<Value, No> {
     let now = web.salon.clock.now();
-    let uses = web.relay.book.read().await?.list_limit_uses(&caller.org, now, FULLEST).await?;
-    let own = uses.iter().filter_map(|limit| {
-        let subject = match limit.limit.scope {
-            Scope::User => caller.user.as_str(),
-            Scope::Key => caller.key.as_ref()?.as_str(),
-            Scope::Run | Scope::Chat | Scope::Org => return None,
-        };
-        let about = limit.limit.subject.as_deref().is_none_or(|known| known == subject);
-        let account = limit.accounts.iter().find(|account| account.key.holder.subject == subject);
-        about.then(|| {
-            let mut shown = shown(&limit.limit);
-            shown["use"] = account.map_or(Value::Null, |account| full(&limit.limit, account));
-            shown
-        })
-    });
-    Ok(own.collect())
+    let mut tx = web.relay.book.read().await?;
+    let known = tx.load_limits().await?;
+    let mut own = Vec::new();
+    let key = caller.key.as_ref().map(|key| (Scope::Key, key.as_str()));
+    for holder in [Some((Scope::User, caller.user.as_str())), key].into_iter().flatten() {
+        let accounts = tx.list_accounts_of(&caller.org, holder, now).await?;
+        for limit in known.on(&caller.org, holder.0, holder.1) {
+            let same = |account: &&Account| (account.key.measure, account.key.period) == (limit.measure, limit.period);
+            let mut shown = shown(limit);
+            shown["use"] = accounts.iter().find(same).map_or(Value::Null, |account| full(limit, account));
+            own.push(shown);
+        }
+    }
+    Ok(own.into())
 }
 
 /// A key's own limits, and how full they are.

@@ -7,7 +7,7 @@ use axum::response::Response;
 use salon::logins::Visit;
 use salon_core::limit::{Measure, Period, Scope, Window, Zone};
 use salon_core::{Micros, Time};
-use salon_store::ledger::{DayUsage, ModelUsage, Usage, UsageFilter};
+use salon_store::ledger::{Account, DayUsage, ModelUsage, Usage, UsageFilter};
 use serde::Deserialize;
 
 use super::broken;
@@ -174,16 +174,13 @@ fn every_day(
 /// The limits that hold for somebody, by themselves and with their organisation.
 pub(crate) async fn left(web: &Web, visit: &Visit) -> salon_store::Result<Vec<Left>> {
     let now = web.salon.clock.now();
-    let user = visit.account.user.id.as_str();
+    let (org, user) = (&visit.account.user.org, visit.account.user.id.as_str());
     let mut tx = web.relay.book.read().await?;
-    // As many accounts of a limit for each as there may be people whose own is looked for.
-    let uses = tx.list_limit_uses(&visit.account.user.org, now, i64::from(u16::MAX)).await?;
-    let own = uses.iter().filter(|used| {
-        used.limit.scope == Scope::User && used.limit.subject.as_deref().is_none_or(|subject| subject == user)
-    });
-    let own = own.map(|used| {
-        let limit = &used.limit;
-        let account = used.accounts.iter().find(|account| account.key.holder.subject == user);
+    let known = tx.load_limits().await?;
+    let accounts = tx.list_accounts_of(org, (Scope::User, user), now).await?;
+    let own = known.on(org, Scope::User, user).map(|limit| {
+        let same = |account: &&Account| (account.key.measure, account.key.period) == (limit.measure, limit.period);
+        let account = accounts.iter().find(same);
         let taken = account.map_or(0, |account| account.reserved.saturating_add(account.spent));
         let window = limit.period.window(&visit.caller.zone, now);
         Left {
