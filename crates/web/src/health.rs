@@ -10,7 +10,7 @@ use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use salon::Salon;
-use salon::catalog::KeyFrom;
+use salon::catalog::{KeyFrom, Upstream};
 use salon::engines::Answers;
 use salon::keys::KeyError;
 use salon::relay::Fault;
@@ -80,12 +80,22 @@ impl Web {
 
     async fn look_for_model(&self) -> bool {
         let Some(Ok(model)) = self.usual_model().await else { return false };
-        let snapshot = self.relay.catalog.snapshot();
-        let upstream = model.split_once(':').and_then(|(upstream, _)| snapshot.find_upstream(upstream));
-        match upstream.filter(|upstream| matches!(upstream.key, KeyFrom::Nowhere)) {
-            Some(own) => matches!(self.relay.catalog.check(&own.name).await, Some(Ok(_))),
-            None => true,
+        let places = self.places_of(&model);
+        if places.is_empty() || places.iter().any(|upstream| !matches!(upstream.key, KeyFrom::Nowhere)) {
+            return true;
         }
+        for own in places {
+            if matches!(self.relay.catalog.check(&own.name).await, Some(Ok(_))) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Who serves a model, by whichever of its names.
+    pub(crate) fn places_of(&self, model: &str) -> Vec<Arc<Upstream>> {
+        let found = self.relay.catalog.snapshot().find_model(model, None);
+        found.map_or_else(Vec::new, |model| model.deployments.iter().map(|place| place.upstream.clone()).collect())
     }
 }
 

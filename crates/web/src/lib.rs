@@ -215,7 +215,8 @@ pub fn router(web: Web) -> Router {
 
 /// The routes of the LLM server's own listener.
 pub fn llm_router(web: Web) -> Router {
-    dressed(api::llm::routes().map(|router| router.fallback(async || error::not_found())), web)
+    let table = api::llm::routes().merge(described::routes());
+    dressed(table.map(|router| router.fallback(async || error::not_found())), web)
 }
 
 /// Origins as headers have them.

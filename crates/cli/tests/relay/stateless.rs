@@ -121,6 +121,53 @@ async fn a_client_of_the_llm_server_can_be_pointed_here() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn embeddings_come_from_where_the_usual_model_is() {
+    let stage = |engine: &str| {
+        let engine = engine.to_owned();
+        Stage::with(move |config| {
+            config.sessions.engine = engine;
+            config.llm_listen = Some(([127, 0, 0, 1], 0).into());
+        })
+    };
+    for (engine, there) in [("midm", true), ("claude", false)] {
+        let stage = stage(engine).await;
+        let base = format!("http://{}", stage.house.llm_address.unwrap());
+        let get = async |path: &str| stage.http.get(format!("{base}{path}")).send().await.unwrap();
+        for path in ["/", "/health"] {
+            let told: Value = get(path).await.json().await.unwrap();
+            assert_eq!(told["embedding_model_loaded"], there, "{engine}{path}: {told}");
+        }
+        let front: Value = get("/").await.json().await.unwrap();
+        assert_eq!(get(front["endpoints"]["docs"].as_str().unwrap()).await.status(), 200);
+        let asked = stage.http.post(format!("{base}/embeddings")).bearer_auth(&stage.key);
+        let answer = asked.json(&json!({ "texts": ["a"] })).send().await.unwrap();
+        let status = answer.status();
+        let told: Value = answer.json().await.unwrap();
+        if there {
+            assert_eq!((status.as_u16(), &told["model"]), (200, &json!("jhgan/ko-sroberta-multitask")), "{told}");
+        } else {
+            assert_eq!(status, 404, "{told}");
+            assert!(told["detail"].as_str().unwrap().contains("EMBEDDING_MODEL"), "{told}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_server_that_is_away_is_told_of_under_whatever_name_its_model_has() {
+    let stage = Stage::with(|config| {
+        let away = r#"{"upstreams": {"away": {"kind": "compatible", "base_url": "http://127.0.0.1:9/v1", "key": "none"}},
+                       "models": {"fast": {"upstream": "away", "model": "m"}}}"#;
+        config.sources.file = serde_json::from_str(away).unwrap();
+        config.sessions.engine = "fast".to_owned();
+    })
+    .await;
+    let health = stage.http.get(format!("{}/api/health", stage.base)).send().await.unwrap();
+    let health: Value = health.json().await.unwrap();
+    let told = (&health["status"], &health["llm_server_available"]);
+    assert_eq!(told, (&json!("degraded"), &json!(false)), "{health}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn programs_of_this_machine_may_call_without_a_key_where_that_is_switched_on() {
     let closed = stage().await;
     let refused = closed.http.post(format!("{}/api/sessions", closed.base)).json(&json!({})).send().await.unwrap();

@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use salon::access::Caller;
+use salon::catalog::{Ability, Kind as UpstreamKind, Model};
 use salon::relay::{Ask, Outside, Told, Wire};
 use salon_core::people::Role;
 use serde_json::{Value, json};
@@ -34,12 +35,12 @@ pub(crate) fn routes() -> Table {
 }
 
 async fn front(State(web): State<Web>) -> Response {
-    let loaded = web.serves().await;
+    let (loaded, embeds) = loaded(&web).await;
     Json(json!({
         "service": "salon",
         "status": "running",
         "model_loaded": loaded,
-        "embedding_model_loaded": loaded,
+        "embedding_model_loaded": embeds,
         "endpoints": {
             "chat": "/chat", "chat_stream": "/chat/stream", "embeddings": "/embeddings", "health": "/health",
             "docs": "/docs",
@@ -49,16 +50,22 @@ async fn front(State(web): State<Web>) -> Response {
 }
 
 async fn health(State(web): State<Web>) -> Response {
-    let loaded = web.serves().await;
+    let (loaded, embeds) = loaded(&web).await;
     Json(json!({
         "status": "healthy",
         "model_loaded": loaded,
-        "embedding_model_loaded": loaded,
+        "embedding_model_loaded": embeds,
         "embedding_dimensions": null,
         "device": null,
         "cuda_available": false,
     }))
     .into_response()
+}
+
+/// Whether somebody answers here, and whether somebody makes embeddings where nobody is named.
+async fn loaded(web: &Web) -> (bool, bool) {
+    let loaded = web.serves().await;
+    (loaded, loaded && matches!(embedder(web, None).await, Ok(Some(_))))
 }
 
 async fn chat(State(web): State<Web>, request: Request) -> Response {
@@ -123,7 +130,11 @@ async fn embedded(
     wanted: Option<String>,
     id: &RequestId,
 ) -> Result<Response, No> {
-    let model = embedder(web, wanted.as_deref()).await?;
+    let model = embedder(web, wanted.as_deref()).await?.ok_or_else(|| {
+        let words =
+            "No model of embeddings is configured here; name one that `GET /v1/models` lists, or set EMBEDDING_MODEL.";
+        No::Said(StatusCode::NOT_FOUND, words.to_owned())
+    })?;
     let shown = wanted.unwrap_or_else(|| if model.ends_with(EMBEDDER) { EMBEDDER.to_owned() } else { model.clone() });
     let count = texts.len();
     let body = json!({ "model": model, "input": texts }).to_string().into();
@@ -163,16 +174,23 @@ async fn embedded(
 }
 
 /// Who makes the embeddings: the model of that name if there is one, else the configured one, else the usual model's
-/// server, which has one of its own if it is a server of this kind.
-async fn embedder(web: &Web, wanted: Option<&str>) -> Result<String, No> {
+/// server, which has one of its own if it is a server of this kind, or takes any name. Other servers are asked for what
+/// the catalog knows of them.
+async fn embedder(web: &Web, wanted: Option<&str>) -> Result<Option<String>, No> {
     let snapshot = web.relay.catalog.snapshot();
     if let Some(wanted) = wanted.filter(|wanted| snapshot.knows(wanted)) {
-        return Ok(wanted.to_owned());
+        return Ok(Some(wanted.to_owned()));
     }
     if let Some(model) = &web.sessions.embedder {
-        return Ok(model.clone());
+        return Ok(Some(model.clone()));
     }
-    let usual = usual_model(web).await?;
-    let upstream = usual.split_once(':').map_or(usual.as_str(), |(upstream, _)| upstream);
-    Ok(format!("{upstream}:{EMBEDDER}"))
+    let places = web.places_of(&usual_model(web).await?);
+    if let Some(own) = places.iter().find(|upstream| upstream.kind == UpstreamKind::Midm || upstream.catch_all) {
+        return Ok(Some(format!("{}:{EMBEDDER}", own.name)));
+    }
+    let is_theirs = |model: &&Arc<Model>| {
+        let there = model.deployments.iter().any(|place| places.iter().any(|own| own.name == place.upstream.name));
+        there && model.orgs.is_empty() && model.abilities.contains(&Ability::Embeddings)
+    };
+    Ok(snapshot.models().find(is_theirs).map(|model| model.name.clone()))
 }
