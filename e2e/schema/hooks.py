@@ -49,13 +49,24 @@ def _reads(**fields):
 
 
 _OPTIONAL = {kind: {"type": [kind, "null"]} for kind in ("string", "boolean", "integer", "number", "object")}
+# Somebody says something, or calls a tool.
+_MESSAGE = {
+    "type": "object",
+    "required": ["role"],
+    "properties": {"role": {"type": "string"}, "content": {"type": ["string", "array", "null"]}},
+    "anyOf": [
+        {"required": ["content"], "properties": {"content": {"type": ["string", "array"]}}},
+        {"required": ["tool_calls"]},
+        {"required": ["function_call"]},
+    ],
+}
 # What we read of such bodies.
 _OURS = {
     False: _reads(model=_OPTIONAL["string"], stream=_OPTIONAL["boolean"], stream_options=_OPTIONAL["object"]),
     True: _reads(
         model=_OPTIONAL["string"],
         session_id={"type": "null"},
-        messages={"type": "array", "minItems": 1},
+        messages={"type": "array", "minItems": 1, "items": _MESSAGE},
         max_tokens=_OPTIONAL["integer"],
         max_new_tokens=_OPTIONAL["integer"],
         temperature=_OPTIONAL["number"],

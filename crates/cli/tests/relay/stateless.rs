@@ -168,6 +168,31 @@ async fn a_model_server_that_is_away_is_told_of_under_whatever_name_its_model_ha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_that_is_none_is_refused_before_anybody_is_asked() {
+    let stage = stage().await;
+    let none = json!({ "messages": [{ "role": "user" }, "hi", { "content": "hi" }, { "role": "user", "content": 5 }] });
+    for path in ["/api/chat/completions", "/api/chat/stream"] {
+        let answer = stage.post(path, &none).await;
+        assert_eq!(answer.status(), 422);
+        let told: Value = answer.json().await.unwrap();
+        let places: Vec<_> = told["detail"].as_array().unwrap().iter().map(|wrong| wrong["loc"].clone()).collect();
+        let expected = [
+            json!(["body", "messages", 0, "content"]),
+            json!(["body", "messages", 1]),
+            json!(["body", "messages", 2, "role"]),
+            json!(["body", "messages", 3, "content"]),
+        ];
+        assert_eq!(places, expected, "{told}");
+    }
+    let long = json!({ "metadata": { "a": "x".repeat(80 << 10) } });
+    let answer = stage.post("/api/sessions", &long).await;
+    assert_eq!(answer.status(), 413);
+    let told: Value = answer.json().await.unwrap();
+    assert_eq!(told["detail"], "The request's body is larger than 64 KiB.");
+    assert_eq!(stage.upstream.calls().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn programs_of_this_machine_may_call_without_a_key_where_that_is_switched_on() {
     let closed = stage().await;
     let refused = closed.http.post(format!("{}/api/sessions", closed.base)).json(&json!({})).send().await.unwrap();

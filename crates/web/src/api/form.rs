@@ -111,6 +111,38 @@ impl Form {
         }
     }
 
+    /// What was said, at least once: each by somebody (`role`), and with words (`content`) unless it calls a tool.
+    /// What else is in it is somebody else's to judge.
+    pub fn needed_messages(&mut self, name: &str) {
+        self.needed_list(name);
+        let Some(Value::Array(messages)) = self.fields.get(name) else { return };
+        let mut wrong = Vec::new();
+        for (at, message) in messages.iter().enumerate() {
+            let mut say = |field: Option<&str>, kind: &str, words: &str| {
+                let mut place = vec![json!("body"), json!(name), json!(at)];
+                place.extend(field.map(Value::from));
+                wrong.push(json!({ "type": kind, "loc": place, "msg": words }));
+            };
+            let Value::Object(message) = message else {
+                say(None, "model_attributes_type", "Input should be a valid dictionary");
+                continue;
+            };
+            match message.get("role") {
+                Some(Value::String(_)) => {}
+                None => say(Some("role"), "missing", "Field required"),
+                Some(_) => say(Some("role"), "string_type", "Input should be a valid string"),
+            }
+            let calls = ["tool_calls", "function_call"].iter().any(|name| message.contains_key(*name));
+            match message.get("content") {
+                Some(Value::String(_) | Value::Array(_)) => {}
+                None | Some(Value::Null) if calls => {}
+                None => say(Some("content"), "missing", "Field required"),
+                Some(_) => say(Some("content"), "string_type", "Input should be a valid string"),
+            }
+        }
+        self.wrong.extend(wrong);
+    }
+
     /// Texts, at least one.
     pub fn needed_texts(&mut self, name: &str) -> Vec<String> {
         let texts = |list: &Vec<Value>| list.iter().map(|text| text.as_str().map(str::to_owned)).collect::<Option<_>>();

@@ -83,7 +83,7 @@ async fn ask(web: Web, request: Request, route: &'static str, stream: bool) -> R
         let place = crowd::call(&web, &caller)?;
         let body = long_bytes(&web, &head, body).await?;
         let mut form = Form::read(&body)?;
-        form.needed_list("messages");
+        form.needed_messages("messages");
         form.count("max_new_tokens", 1);
         form.number("temperature");
         form.flag("do_sample");

@@ -142,7 +142,7 @@ async fn ask(
     let model = form.text("model");
     let max_output = form.count("max_tokens", 1).or(web.sessions.wishes.max_output);
     let temperature = form.number("temperature").or(web.sessions.wishes.temperature);
-    form.needed_list("messages");
+    form.needed_messages("messages");
     let mut fields = form.finish()?;
     let model = match model.filter(|model| !model.is_empty()) {
         Some(model) => model,

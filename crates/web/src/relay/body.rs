@@ -16,7 +16,7 @@ const PIECE: usize = 64 << 10;
 const LISTENED_TO: usize = 4;
 
 pub(crate) async fn read(body: Body, headers: &HeaderMap, most: usize) -> Result<Bytes, Refused> {
-    let too_large = || Refused::new(Kind::TooLarge, format!("The request's body is larger than {} MiB.", most >> 20));
+    let too_large = || Refused::new(Kind::TooLarge, format!("The request's body is larger than {}.", size(most)));
     if headers.contains_key(header::CONTENT_ENCODING) {
         // Nobody needs to send a question compressed, and nobody gets to inflate one here.
         let mut refused = Refused::new(Kind::InvalidRequest, "Compressed bodies are not taken.");
@@ -42,6 +42,11 @@ pub(crate) async fn read(body: Body, headers: &HeaderMap, most: usize) -> Result
             Err(refused)
         }
     }
+}
+
+/// A bound as people say it: none of ours is between two of these.
+fn size(bytes: usize) -> String {
+    if bytes < 1 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) }
 }
 
 async fn hear_out(mut body: Body) {
