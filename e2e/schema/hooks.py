@@ -143,7 +143,7 @@ EXCUSED = {
     # A schema takes 1.0 for a whole number; Telegram writes 1.
     "update_id is required": {"receiveUpdate", "receiveUpdateOfFirst"},
     # What was asked before with the same key.
-    "This Idempotency-Key was used for another request.": RELAYED | {"makeKey", "addLimit", "approveCall", "denyCall"},
+    "This Idempotency-Key was used for another request.": RELAYED | CHATS | {"makeKey", "addLimit", "approveCall", "denyCall", "makeSession", "chat", "embedAsLlmServer"},
     # What is a day, and when it is over; what is a network.
     "expires is a day such as": {"makeKey"},
     "A key cannot expire in the past.": {"makeKey"},

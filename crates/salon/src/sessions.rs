@@ -121,8 +121,10 @@ impl Question {
 /// What became of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// This turn will answer it. It is an old one if the same request came before.
+    /// This turn will answer it.
     Turn(TurnId),
+    /// The same request came before, and has its turn.
+    Again(TurnId),
     /// The request was another one before.
     Mismatch,
     /// There is no such session, or it is somebody else's.
@@ -303,7 +305,7 @@ impl Salon {
             Box::pin(async move {
                 let asked = ask(tx, keeper, id, utterance, request.as_ref(), *now).await?;
                 // A request that came before found its own turn, which has them.
-                if asked == Asked::Turn(utterance.turn().clone()) {
+                if matches!(asked, Asked::Turn(_)) {
                     for file in files.iter() {
                         tx.add_brought(file, *now).await?;
                     }
@@ -361,7 +363,7 @@ async fn ask(
     if let Some(request) = request
         && let Some((turn, hash)) = tx.find_turn_of_request(id, &request.key).await?
     {
-        return Ok(if hash == request.hash { Asked::Turn(turn) } else { Asked::Mismatch });
+        return Ok(if hash == request.hash { Asked::Again(turn) } else { Asked::Mismatch });
     }
     Ok(Asked::Turn(say(tx, utterance).await?.turn))
 }

@@ -50,6 +50,12 @@ pub(crate) async fn begin(web: &Web, headers: &HeaderMap, place: Route<'_>, body
     }
 }
 
+/// Marks an answer that was given before.
+pub(crate) fn replayed(mut response: Response) -> Response {
+    response.headers_mut().insert(HeaderName::from_static(REPLAYED), HeaderValue::from_static("true"));
+    response
+}
+
 /// Says again what was answered.
 pub(crate) fn again(replay: Replay) -> Result<Response, Refused> {
     let Some(body) = replay.body else {
@@ -63,8 +69,7 @@ pub(crate) fn again(replay: Replay) -> Result<Response, Refused> {
             response.headers_mut().insert(name, value);
         }
     }
-    response.headers_mut().insert(HeaderName::from_static(REPLAYED), HeaderValue::from_static("true"));
-    Ok(response)
+    Ok(replayed(response))
 }
 
 /// The headers of an answer, as they are kept.

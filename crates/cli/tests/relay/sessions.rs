@@ -240,16 +240,20 @@ async fn a_request_with_a_key_is_asked_once() {
         let request = stage.http.post(format!("{}{path}", stage.base)).bearer_auth(&stage.key);
         let body = json!({ "session_id": id, "message": message });
         let response = request.header("idempotency-key", key).json(&body).send().await.unwrap();
-        (response.status().as_u16(), response.text().await.unwrap())
+        let replayed = response.headers().contains_key("idempotent-replayed");
+        (response.status().as_u16(), response.text().await.unwrap(), replayed)
     };
     let first = ask("/api/chat", "a", "[[words=9]]").await;
-    assert_eq!(ask("/api/chat", "a", "[[words=9]]").await, first);
-    let streamed = ask("/api/chat/stream", "a", "[[words=9]]").await.1;
+    assert!(!first.2);
+    assert_eq!(ask("/api/chat", "a", "[[words=9]]").await, (first.0, first.1.clone(), true));
+    let (_, streamed, replayed) = ask("/api/chat/stream", "a", "[[words=9]]").await;
+    assert!(replayed);
     let answer: Value = serde_json::from_str(&first.1).unwrap();
     assert_eq!(words(&streamed, "token"), answer["content"].as_str().unwrap(), "the same turn, told as a stream");
     assert_eq!(ask("/api/chat", "a", "something else").await.0, 422);
     let twice = tokio::join!(ask("/api/chat", "b", "[[words=8]]"), ask("/api/chat", "b", "[[words=8]]"));
-    assert_eq!(twice.0, twice.1);
+    assert_eq!((twice.0.0, twice.0.1), (twice.1.0, twice.1.1));
+    assert!(twice.0.2 != twice.1.2, "one of them was the second");
     assert_eq!(stage.upstream.calls().len(), 2);
 
     let open = async || {

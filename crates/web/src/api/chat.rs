@@ -22,7 +22,7 @@ use super::form::Form;
 use super::frames::{self, Place};
 use super::sessions::{Message, found, gone, gone_words, may_answer};
 use super::{No, Said, caller, long_bytes, query, split, stateless, told};
-use crate::{Web, crowd};
+use crate::{Web, crowd, once};
 
 const ROUTE: &str = "/api/chat";
 
@@ -40,12 +40,12 @@ pub(super) async fn whole(State(web): State<Web>, request: Request) -> Response 
         let _place = crowd::call(&web, &caller)?;
         let body = long_bytes(&web, &head, body).await?;
         let read = read(&web, &caller, &head.headers, Form::read(&body)?)?;
-        let turn = match web.salon.ask_in_session(&caller, &read.session, read.question).await? {
-            Asked::Turn(turn) => turn,
-            Asked::Gone => return Err(gone(read.session.as_str())),
-            asked => return Err(not_asked(asked)),
-        };
-        answered(&web, &turn).await
+        match web.salon.ask_in_session(&caller, &read.session, read.question).await? {
+            Asked::Turn(turn) => answered(&web, &turn).await,
+            Asked::Again(turn) => Ok(once::replayed(answered(&web, &turn).await?)),
+            Asked::Gone => Err(gone(read.session.as_str())),
+            asked => Err(not_asked(asked)),
+        }
     };
     told(said.await, &id)
 }
@@ -127,14 +127,16 @@ pub(super) async fn stream(State(web): State<Web>, request: Request) -> Response
         }
         let read = read(&web, &caller, &head.headers, form)?;
         let place = crowd::stream(&web, &caller)?;
-        let turn = match web.salon.ask_in_session(&caller, &read.session, read.question).await? {
-            Asked::Turn(turn) => turn,
+        let (turn, is_again) = match web.salon.ask_in_session(&caller, &read.session, read.question).await? {
+            Asked::Turn(turn) => (turn, false),
+            Asked::Again(turn) => (turn, true),
             // Clients of streams look at nothing but the stream.
             Asked::Gone => return Ok(frames::lament(&gone_words(read.session.as_str()))),
             asked => return Err(not_asked(asked)),
         };
         let after = last_event(&head.headers).filter(|place| place.turn == turn).map_or(0, |place| place.seq);
-        Ok(crowd::keeping(place, frames::follow(web.clone(), head, Place { turn, seq: after }, dialect)))
+        let stream = frames::follow(web.clone(), head, Place { turn, seq: after }, dialect);
+        Ok(crowd::keeping(place, if is_again { once::replayed(stream) } else { stream }))
     };
     told(said.await, &id)
 }
@@ -211,7 +213,7 @@ fn not_asked(asked: Asked) -> No {
         )),
         Asked::Full(refusal) => No::bad(refusal.to_string()),
         Asked::Denied(denied) => Refused::from(denied).into(),
-        Asked::Turn(_) | Asked::Gone => No::missing("session"),
+        Asked::Turn(_) | Asked::Again(_) | Asked::Gone => No::missing("session"),
     }
 }
 

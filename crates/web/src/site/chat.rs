@@ -344,8 +344,10 @@ async fn said(
     let draft = question.text.clone();
     let asked = web.salon.ask_in_session(&visit.caller, id, question).await;
     let code = match asked {
-        Ok(Asked::Turn(turn)) if wants_part(headers) => return part(web, visit, &shell, id, &turn).await,
-        Ok(Asked::Turn(turn)) => return see(&format!("/dialogs/{id}#t-{turn}")),
+        Ok(Asked::Turn(turn) | Asked::Again(turn)) if wants_part(headers) => {
+            return part(web, visit, &shell, id, &turn).await;
+        }
+        Ok(Asked::Turn(turn) | Asked::Again(turn)) => return see(&format!("/dialogs/{id}#t-{turn}")),
         Ok(Asked::Gone) => return missing(&shell),
         Ok(Asked::Mismatch) => "sent_before",
         Ok(Asked::Denied(_)) => "model",
