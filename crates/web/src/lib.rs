@@ -237,12 +237,39 @@ fn dressed(table: Table, web: Web) -> Router {
 
 /// Lets pages of these origins read our answers. No cookie counts here, so none is asked for.
 fn shared_with(origins: &[HeaderValue]) -> CorsLayer {
-    let shown = ["x-request-id", "retry-after", "x-salon-cost", "x-salon-model", "x-salon-key", "idempotent-replayed"];
+    const SHOWN: [&str; 26] = [
+        "x-request-id",
+        "retry-after",
+        "age",
+        "idempotent-replayed",
+        "www-authenticate",
+        "x-should-retry",
+        "x-salon-cost",
+        "x-salon-model",
+        "x-salon-key",
+        "x-salon-cache",
+        "x-salon-attempts",
+        "x-salon-left-out",
+        "x-salon-budget-limit",
+        "x-salon-budget-remaining",
+        "x-salon-budget-reset",
+        "x-salon-budget-scope",
+        "x-salon-budget-warning",
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset-requests",
+        "x-ratelimit-scope-requests",
+        "x-ratelimit-limit-tokens",
+        "x-ratelimit-remaining-tokens",
+        "x-ratelimit-reset-tokens",
+        "x-ratelimit-scope-tokens",
+        "content-disposition",
+    ];
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins.iter().cloned()))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(shown.map(HeaderName::from_static))
+        .expose_headers(SHOWN.map(HeaderName::from_static))
         .max_age(Duration::from_secs(600))
 }
 

@@ -345,10 +345,6 @@ async fn a_limit_holds_for_sessions_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_for_other_models_opens_no_way_around_itself() {
-    let stage = stage().await;
-    let id = stage.session().await;
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_whose_money_is_gone_says_so_in_dollars() {
     let stage = stage().await;
     let id = stage.session().await;
@@ -366,6 +362,10 @@ async fn a_session_whose_money_is_gone_says_so_in_dollars() {
     assert_eq!(stage.upstream.calls().len(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_for_other_models_opens_no_way_around_itself() {
+    let stage = stage().await;
+    let id = stage.session().await;
     let narrow = stage.key_of(Scopes { models: Allowed::parse("mock-c*").unwrap(), ..Scopes::default() }).await;
     let post = async |path: &str, body: Value| {
         let request = stage.http.post(format!("{}{path}", stage.base)).bearer_auth(&narrow);
@@ -390,6 +390,12 @@ async fn pages_of_listed_origins_may_read_and_no_others() {
         allowed.map(|origin| origin.to_str().unwrap().to_owned())
     };
     assert_eq!(ask("https://chat.example").await.as_deref(), Some("https://chat.example"));
+    let read = stage.http.get(format!("{}/api/health", stage.base)).header("origin", "https://chat.example");
+    let read = read.send().await.unwrap();
+    let shown = read.headers()["access-control-expose-headers"].to_str().unwrap();
+    for header in ["x-ratelimit-remaining-requests", "x-salon-budget-warning", "x-salon-cache", "retry-after"] {
+        assert!(shown.split(',').any(|known| known.trim() == header), "{header} is not shown: {shown}");
+    }
     for origin in ["https://evil.example", "null", "https://chat.example.evil", "http://chat.example"] {
         assert_eq!(ask(origin).await, None, "{origin}");
     }
