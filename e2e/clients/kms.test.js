@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -31,10 +32,10 @@ before(async () => {
 
   const { KeyMetadata } = await kms("CreateKey", {});
   const wrap = async (bytes) => (await kms("Encrypt", { KeyId: KeyMetadata.KeyId, Plaintext: bytes.toString("base64") })).CiphertextBlob;
-  const bytes = Buffer.from(Array.from({ length: 32 }, (_, at) => (at * 7 + 1) % 256));
+  const bytes = randomBytes(32);
   wrapped.bytes = await wrap(bytes);
   wrapped.text = await wrap(Buffer.from(`${bytes.toString("base64url")}\n`));
-  wrapped.other = await wrap(Buffer.from(Array.from({ length: 32 }, (_, at) => (at * 11 + 2) % 256)));
+  wrapped.other = await wrap(randomBytes(32));
   wrapped.weak = await wrap(Buffer.alloc(32, 7));
   // From here on nobody may do anything without a signature that is right.
   await fetch(`${endpoint}/moto-api/reset-auth`, { method: "POST", body: "0" });

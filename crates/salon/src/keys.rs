@@ -154,11 +154,7 @@ impl MasterKey {
             return Err(KeyError::BadName(kid.chars().take(8).chain(['…']).collect()));
         }
         let master = decode(key).ok_or(KeyError::Malformed)?;
-        let mut seen = master.clone();
-        seen.sort_unstable();
-        let different = 1 + seen.windows(2).filter(|pair| pair[0] != pair[1]).count();
-        // Of 32 random bytes nearly all differ; a word or a row of zeros does not look like that.
-        if different < 16 {
+        if is_thought_up(&master) {
             return Err(KeyError::Weak);
         }
         let named = || format!("m-{}", hex(&derive(&master, b"salon.kid.v1")[..4]));
@@ -180,6 +176,23 @@ impl MasterKey {
         let key = <[u8; 32]>::try_from(opened.as_slice()).map_err(|_| Broken::Shape)?;
         Ok(Zeroizing::new(key))
     }
+}
+
+/// Whether a key is one that people think up, or find in a sample, and not one that was thrown: of 32 random bytes nearly
+/// all differ, most are no letters, and nothing comes again.
+fn is_thought_up(key: &Key) -> bool {
+    let mut seen = key.clone();
+    seen.sort_unstable();
+    let different = 1 + seen.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    different < 16 || key.iter().all(|byte| (b' '..=b'~').contains(byte)) || is_pattern(&**key)
+}
+
+/// Whether bytes are a piece that is repeated, or go in even steps, as `0, 1, 2, …` does.
+pub(crate) fn is_pattern(bytes: &[u8]) -> bool {
+    let repeats = (1..=bytes.len() / 2).any(|piece| bytes[piece..] == bytes[..bytes.len() - piece]);
+    let mut steps = bytes.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
+    let first = steps.next();
+    repeats || steps.all(|step| Some(step) == first)
 }
 
 /// What a wrapped data key is bound to.

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 /// Processes that share a database share the key.
-pub const MASTER_KEY: &str = "AAcOFRwjKjE4P0ZNVFtiaXB3foWMk5qhqK-2vcTL0tk";
+pub const MASTER_KEY: &str = "UXJ5336N9s620W-YhDpm7l2yY1tCnhvoy0roU64OdIQ";
 
 /// How to start it.
 #[derive(Clone, Debug)]

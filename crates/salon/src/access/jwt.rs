@@ -19,6 +19,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::Denied;
+use crate::keys::is_pattern;
 use crate::people::SISTER;
 
 pub use jwks::{Jwks, JwksSource};
@@ -165,7 +166,7 @@ fn check_secret(secret: &str) -> Result<(), JwtError> {
     // What stands in samples and gets into production.
     let samples =
         ["changeme", "changethis", "yoursecret", "secretkey", "replaceme", "jwtsecret", "password", "example"];
-    if letters.len() < 10 || samples.iter().any(|sample| plain.contains(sample)) {
+    if letters.len() < 10 || is_pattern(secret.as_bytes()) || samples.iter().any(|sample| plain.contains(sample)) {
         return Err(JwtError::Weak);
     }
     Ok(())

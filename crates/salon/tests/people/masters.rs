@@ -88,3 +88,21 @@ async fn tokens_from_before_there_was_a_vault_stay_good(Scratch { store, .. }: S
     let both = format!("{}\n{}", master(2), master(1));
     assert_eq!(open(&store, &both).await.expect("keys that fit").token_hash("t"), hash);
 }
+
+#[test]
+fn a_key_that_somebody_thought_up_is_refused() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let read = |bytes: [u8; 32]| MasterKeys::parse(&URL_SAFE_NO_PAD.encode(bytes)).map(drop);
+    let counted = std::array::from_fn(|at| at as u8);
+    let in_sevens = std::array::from_fn(|at| (at * 7) as u8);
+    let backwards = std::array::from_fn(|at| 200 - at as u8);
+    let twice = std::array::from_fn(|at| [9, 200, 3, 77, 140, 5, 66, 31, 250, 18, 99, 171, 42, 222, 60, 115][at % 16]);
+    let words = *b"this is my very secret password!";
+    for weak in [[0; 32], counted, in_sevens, backwards, twice, words] {
+        assert!(matches!(read(weak), Err(KeyError::Weak)), "{weak:?}");
+    }
+    for _ in 0..1000 {
+        assert!(MasterKeys::parse(&MasterKeys::generate()).is_ok());
+    }
+}
