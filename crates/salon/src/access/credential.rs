@@ -92,7 +92,12 @@ impl Credential {
         }
         let Some((name, value)) = found else { return Ok(None) };
         let text = value.to_str().map_err(|_| BadCredential::Malformed(name))?.trim();
-        let text = if name == NAMES[0] { bearer(text).ok_or(BadCredential::Malformed(name))? } else { text };
+        let text = match name {
+            "Authorization" => bearer(text).ok_or(BadCredential::Malformed(name))?,
+            // Its clients write it either way, and so it is read.
+            "x-litellm-api-key" => bearer(text).unwrap_or(text),
+            _ => text,
+        };
         Credential::of(text).map(Some).ok_or(BadCredential::Malformed(name))
     }
 
@@ -182,6 +187,9 @@ mod tests {
                 if name == "Authorization" { format!("Bearer {}", key.expose()) } else { key.expose().to_owned() };
             assert_eq!(read(&[(name, &value)], None), Ok(Some(Credential::Key(key.clone()))), "{name}");
         }
+        let bearer = format!("Bearer {}", key.expose());
+        assert_eq!(read(&[("x-litellm-api-key", &bearer)], None), Ok(Some(Credential::Key(key.clone()))));
+        assert_eq!(read(&[("x-api-key", &bearer)], None), Err(BadCredential::Malformed("x-api-key")));
         assert_eq!(
             read(&[("authorization", &format!("bEARER   {} ", key.expose()))], None),
             Ok(Some(Credential::Key(key)))
