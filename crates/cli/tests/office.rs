@@ -112,6 +112,7 @@ fn the_first_key_makes_its_administrator() {
     assert!(listed.contains("laptop") && listed.contains(&key[51..]) && !listed.contains(&key[6..40]), "{listed}");
     assert!(office.says("user list").contains("admin"));
     assert!(!contains(&office.bytes(), &key[6..40]));
+    assert!(office.refuses("key add odd --routes v1/*").contains("begins with a slash"));
     // A second one is for the same person.
     assert_eq!(office.says("key add phone --quiet").lines().count(), 1);
     assert_eq!(office.says("user list").lines().count(), 1);

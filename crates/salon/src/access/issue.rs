@@ -74,6 +74,8 @@ pub enum IssueError {
     BadName,
     #[error("A key that could do nothing is not made: what is asked for lies outside of what its maker may do.")]
     Nothing,
+    #[error("{0:?} is no route: it begins with a slash, such as /v1/chat/completions or /v1/*.")]
+    BadRoute(String),
     #[error("A key cannot expire in the past.")]
     Past,
     #[error("There are {MOST_KEYS} keys already. Revoke some first.")]
@@ -89,6 +91,11 @@ pub enum IssueError {
     NoKey(KeyId),
     #[error(transparent)]
     Store(#[from] salon_store::Error),
+}
+
+/// Whether a pattern can be a door's path, or all of them. Any other would open nothing.
+fn is_path(pattern: &str) -> bool {
+    pattern.starts_with('/') || pattern == "*"
 }
 
 /// Makes a key, with its limits or not at all.
@@ -137,6 +144,11 @@ pub async fn make_key(
     }
     if scopes.allow_nothing() {
         return Err(IssueError::Nothing);
+    }
+    if let Some(route) =
+        scopes.routes.text().and_then(|text| text.split(',').find(|route| !is_path(route)).map(str::to_owned))
+    {
+        return Err(IssueError::BadRoute(route));
     }
     if expires_at.is_some_and(|at| at <= now) {
         return Err(IssueError::Past);

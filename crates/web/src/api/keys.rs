@@ -156,9 +156,11 @@ fn refused(error: IssueError) -> No {
         IssueError::Nobody(_) | IssueError::NotYours => No::missing("person"),
         IssueError::Limited => No::Said(StatusCode::FORBIDDEN, error.to_string()),
         IssueError::TooMany => No::Said(StatusCode::CONFLICT, error.to_string()),
-        IssueError::BadName | IssueError::Nothing | IssueError::Past | IssueError::BadLimit(_) => {
-            No::bad(error.to_string())
-        }
+        IssueError::BadName
+        | IssueError::Nothing
+        | IssueError::BadRoute(_)
+        | IssueError::Past
+        | IssueError::BadLimit(_) => No::bad(error.to_string()),
     }
 }
 
