@@ -113,6 +113,10 @@ fn the_first_key_makes_its_administrator() {
     assert!(office.says("user list").contains("admin"));
     assert!(!contains(&office.bytes(), &key[6..40]));
     assert!(office.refuses("key add odd --routes v1/*").contains("begins with a slash"));
+    assert!(office.says("key add brief --expires 12h --quiet").starts_with("salon_"));
+    let brief = office.says("key list");
+    let until = brief.lines().find_map(|line| line.split_once("brief")?.1.split_once("until ")).expect("an end").1;
+    assert_eq!(until.len(), "2026-02-01 14:05 UTC".len(), "an end within the day has its hour: {brief}");
     // A second one is for the same person.
     assert_eq!(office.says("key add phone --quiet").lines().count(), 1);
     assert_eq!(office.says("user list").lines().count(), 1);

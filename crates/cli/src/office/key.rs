@@ -13,7 +13,7 @@ use salon_core::scopes::{Allowed, Entry};
 use salon_core::{KeyId, Micros, OrgId, Scopes, Time, User, UserId, Zone};
 use salon_store::{ApiKey, Terms};
 
-use super::{Room, Told, day};
+use super::{Room, Told};
 use crate::common::Common;
 
 #[derive(Subcommand, Debug)]
@@ -187,16 +187,21 @@ fn shown(key: &ApiKey, user: Option<&User>, limits: &Limits, now: Time) -> Strin
         ));
     }
     line.push_str(&match key.last_used_at {
-        Some(at) => format!("  used {}", day(at)),
+        Some(at) => format!("  used {}", stamp(at)),
         None => "  never used".to_owned(),
     });
     match (key.revoked_at, key.expires_at) {
-        (Some(at), _) => line.push_str(&format!("  revoked {}", day(at))),
-        (None, Some(at)) if at <= now => line.push_str(&format!("  expired {}", day(at))),
-        (None, Some(at)) => line.push_str(&format!("  until {}", day(at))),
+        (Some(at), _) => line.push_str(&format!("  revoked {}", stamp(at))),
+        (None, Some(at)) if at <= now => line.push_str(&format!("  expired {}", stamp(at))),
+        (None, Some(at)) => line.push_str(&format!("  until {}", stamp(at))),
         (None, None) => {}
     }
     line
+}
+
+/// To the minute, in UTC: a day would hide when a key of twelve hours ends, and differ from the organisation's.
+fn stamp(at: Time) -> String {
+    format!("{} UTC", Zone::utc().stamp(at))
 }
 
 fn allowed<T: Entry>(text: &str) -> Result<Allowed<T>> {
