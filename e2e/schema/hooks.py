@@ -130,6 +130,7 @@ EXCUSED = {
     "amount is in dollars, as text": {"changeLimit"},
     "amount is a whole number": {"changeLimit"},
     "the pool of an organisation has no subject": {"addLimit"},
+    "a chat is named by its bot and its number": {"addLimit"},
     # Which organisations there are, and whom they can choose.
     'there is no setting "default_engine.': {"changeSettings"},
     "the setting default_engine": {"changeSettings"},

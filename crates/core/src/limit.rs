@@ -320,9 +320,18 @@ impl Limit {
             Some(subject) if subject.is_empty() || subject.chars().count() > 256 => {
                 Some("the subject has 1 to 256 characters")
             }
+            // Any other would hold for no chat that there is.
+            Some(subject) if self.scope == Scope::Chat && !is_chat(subject) => {
+                Some("a chat is named by its bot and its number in Telegram, such as parrot:1001")
+            }
             _ => fault_of(self.amount, &self.thresholds),
         }
     }
+}
+
+/// Whether it names a chat as the ledger does.
+fn is_chat(subject: &str) -> bool {
+    subject.rsplit_once(':').is_some_and(|(bot, chat)| !bot.is_empty() && chat.parse::<i64>().is_ok())
 }
 
 /// What is wrong with the terms of a limit.
@@ -601,6 +610,17 @@ mod tests {
             amount: 5,
             policy: Policy::Block,
             thresholds: THRESHOLDS.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_limit_on_a_chat_names_it_as_the_ledger_does() {
+        let fault = |subject: &str| limit("one", "birds", Scope::Chat, Some(subject), Measure::Micros).fault();
+        for chat in ["parrot:1001", "parrot:-1001234567890", "big:parrot:7"] {
+            assert_eq!(fault(chat), None, "{chat}");
+        }
+        for other in ["01M8K5675NX1V6GXGY5JPYWXR7", "parrot", "parrot:", ":1001", "parrot:home"] {
+            assert!(fault(other).is_some_and(|why| why.contains("parrot:1001")), "{other}");
         }
     }
 
