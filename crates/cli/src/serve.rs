@@ -18,6 +18,9 @@ pub async fn serve(config: Config) -> Result<()> {
     if let Some(address) = house.address {
         tracing::info!(%address, "listening");
     }
+    if let Some(address) = house.llm_address {
+        tracing::info!(%address, "listening as the LLM server");
+    }
     match house.fleet.all().len() {
         0 => tracing::info!("open, without a bot yet: `salon bot add` adds one, and it is taken in at once"),
         bots => tracing::info!(bots, "open"),
