@@ -36,6 +36,7 @@ use crate::clock::Clock;
 use crate::keys::{Keys, hex};
 use crate::metrics::Metrics;
 use crate::revision::Revision;
+use crate::sessions::ANYBODY;
 use failures::Failures;
 use jwt::Jwt;
 
@@ -70,6 +71,11 @@ impl Caller {
     /// Whether the model may be used, by the name that the caller gives it.
     pub fn may_use(&self, model: &str) -> Result<(), Denied> {
         if self.scopes.allow_model(model) { Ok(()) } else { Err(Denied::Model) }
+    }
+
+    /// Whether they did not say who they are, which only programs on this machine may do.
+    pub fn is_anybody(&self) -> bool {
+        self.key.is_none() && self.user.as_str() == ANYBODY
     }
 
     pub fn may_act_as(&self, role: Role) -> Result<(), Denied> {

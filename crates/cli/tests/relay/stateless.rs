@@ -223,4 +223,7 @@ async fn programs_of_this_machine_may_call_without_a_key_where_that_is_switched_
     }
     let admin = stage.http.get(format!("{}/api/admin/usage/statistics", stage.base)).send().await.unwrap();
     assert_eq!(admin.status(), 403);
+    // A key would be good from everywhere, and longer than this is switched on.
+    let key = stage.http.post(format!("{}/api/keys", stage.base)).json(&json!({ "name": "out" })).send().await.unwrap();
+    assert_eq!(key.status(), 403);
 }

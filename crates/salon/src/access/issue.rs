@@ -85,6 +85,8 @@ pub enum IssueError {
     /// What the new key takes would not count against the old one.
     #[error("A key with limits of its own cannot make others. Use a key without them, or ask an administrator.")]
     Limited,
+    #[error("Keys are made with a key, or by somebody who is logged in.")]
+    Anonymous,
     #[error("Only an administrator may look after other people's keys.")]
     NotYours,
     #[error("There is no key {0} that could be revoked.")]
@@ -123,6 +125,10 @@ pub async fn make_key(
         let theirs = caller.user == user.id || (caller.role == Role::Admin && caller.org == user.org);
         if !theirs {
             return Err(IssueError::NotYours);
+        }
+        // They are let in because of where they stand, and a key would be good anywhere.
+        if caller.is_anybody() {
+            return Err(IssueError::Anonymous);
         }
         role = role.min(caller.role);
         scopes = scopes.within(&caller.scopes);

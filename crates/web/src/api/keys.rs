@@ -154,7 +154,7 @@ fn refused(error: IssueError) -> No {
         IssueError::Store(error) => No::Store(error),
         IssueError::NoKey(_) => No::missing("key"),
         IssueError::Nobody(_) | IssueError::NotYours => No::missing("person"),
-        IssueError::Limited => No::Said(StatusCode::FORBIDDEN, error.to_string()),
+        IssueError::Limited | IssueError::Anonymous => No::Said(StatusCode::FORBIDDEN, error.to_string()),
         IssueError::TooMany => No::Said(StatusCode::CONFLICT, error.to_string()),
         IssueError::BadName
         | IssueError::Nothing
