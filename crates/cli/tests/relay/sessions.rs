@@ -294,6 +294,18 @@ async fn what_is_being_answered_can_be_stopped_and_deleted() {
     let (_, messages) = stage.get(&format!("/api/sessions/{id}/messages")).await;
     assert_eq!(messages["total_count"], 2, "what was said until then stays: {messages}");
 
+    let ask = json!({ "session_id": id, "message": "[[words=5000]] [[pace=10]]" });
+    let stop = async {
+        let run = format!("{path}/run");
+        let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        while stage.http.delete(&run).bearer_auth(&stage.key).send().await.unwrap().status() != 204 {
+            assert!(tokio::time::Instant::now() < patience, "it never begins");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let ((status, answer), ()) = tokio::join!(stage.said("/api/chat", ask), stop);
+    assert_eq!((status, &answer["stopped"]), (200, &json!(true)), "half an answer is not a whole one: {answer}");
+
     let mut response =
         stage.post("/api/chat/stream", &json!({ "session_id": id, "message": "[[words=5000]] [[pace=10]]" })).await;
     while !String::from_utf8_lossy(&response.chunk().await.unwrap().unwrap()).contains("token") {}

@@ -72,6 +72,10 @@ async fn answered(web: &Web, turn: &TurnId) -> Said {
         "token_usage": answer.usage(),
         "rag_context": null,
     });
+    // Half an answer must not be taken for a whole one.
+    if reply.state == ReplyState::Stopped {
+        shown["stopped"] = json!(true);
+    }
     if !reply.voices.is_empty() {
         shown["voices"] = reply.voices.iter().map(voice).collect();
     }
