@@ -126,6 +126,39 @@ fn ids_of_calls_stay_and_are_made_up_where_there_are_none() {
     assert_eq!(ids(Wire::Messages, &told), ["call_01CALL_0", "call_01CALL_1"]);
 }
 
+#[test]
+fn a_call_without_arguments_is_told_with_an_empty_object() {
+    let streamed = r#"data: {"type":"message_start","message":{}}
+
+data: {"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"call_a","name":"now","input":{}}}
+
+data: {"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":""}}
+
+data: {"type":"content_block_stop","index":0}
+
+data: {"type":"message_delta","delta":{"stop_reason":"tool_use"}}
+
+data: {"type":"message_stop"}
+
+"#;
+    let whole = json!({
+        "content": [{ "type": "tool_use", "id": "call_a", "name": "now", "input": {} }], "stop_reason": "tool_use",
+    });
+    let nothing = json!({ "candidates": [{ "content": { "parts": [{ "functionCall": { "name": "now" } }] } }] });
+    let arguments = |wire, stream, told: &[u8]| -> String {
+        let json = |piece| if let Piece::Arguments { json, .. } = piece { Some(json) } else { None };
+        pieces(wire, stream, told).into_iter().filter_map(json).collect()
+    };
+    for door in [Wire::Chat, Wire::Responses] {
+        let (told, _) = turn(&back(Wire::Messages, door, true), streamed.as_bytes());
+        assert_eq!(arguments(door, true, told.as_bytes()), "{}", "{door:?}: {told}");
+        for (upstream, answer) in [(Wire::Messages, &whole), (Wire::Generate, &nothing)] {
+            let told = carry_answer(&back(upstream, door, false), answer.to_string().as_bytes()).expect("readable");
+            assert_eq!(arguments(door, false, &told), "{}", "{upstream:?} at {door:?}");
+        }
+    }
+}
+
 /// What the doors below are told: a bit of everything.
 fn story() -> Vec<Piece> {
     let tokens = Tokens { input: 100, cache_read: 20, output: 30, reasoning: 10, ..Tokens::default() };

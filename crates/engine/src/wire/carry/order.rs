@@ -38,8 +38,8 @@ enum Waiting {
 impl Order {
     /// Appends the steps that are due now that `piece` has come.
     ///
-    /// Of them: `Begin` is the first, each `Call` has its `CallDone` before anything else, and an `End` says `Calls` if
-    /// there were any.
+    /// Of them: `Begin` is the first, each `Call` has its `CallDone` before anything else, a call that ended without
+    /// arguments has empty ones, and an `End` says `Calls` if there were any.
     pub(super) fn take(&mut self, piece: Piece, out: &mut Vec<Piece>) -> Result<(), Fault> {
         if !matches!(piece, Piece::Begin { .. } | Piece::Broken(_)) && !std::mem::replace(&mut self.begun, true) {
             out.push(Piece::Begin { tokens: None });
@@ -102,7 +102,7 @@ impl Order {
             },
             Piece::CallDone { call: of } => {
                 if self.open.as_ref().is_some_and(|open| open.call == of) {
-                    self.close(out);
+                    self.close_done(out);
                     self.go_on(out);
                 } else {
                     for waiting in &mut self.waiting {
@@ -115,8 +115,14 @@ impl Order {
                 }
             }
             Piece::End { finish, tokens } => {
+                // What a limit or a filter cut off may have had arguments yet to come.
+                let is_whole = matches!(finish, Finish::Stop | Finish::Calls | Finish::Sequence(_));
                 while self.open.is_some() {
-                    self.close(out);
+                    if is_whole {
+                        self.close_done(out)
+                    } else {
+                        self.close(out)
+                    }
                     self.go_on(out);
                 }
                 let finish = if finish == Finish::Stop && self.calls > 0 { Finish::Calls } else { finish };
@@ -125,6 +131,15 @@ impl Order {
             Piece::Broken(_) => out.push(piece),
         }
         Ok(())
+    }
+
+    /// Closes a call of which nothing more comes. Anthropic streams no arguments where there are none, and others want an
+    /// object to read.
+    fn close_done(&mut self, out: &mut Vec<Piece>) {
+        if let Some(open) = self.open.as_ref().filter(|open| open.json.trim().is_empty()) {
+            out.push(Piece::Arguments { call: open.call, json: "{}".to_owned() });
+        }
+        self.close(out);
     }
 
     fn close(&mut self, out: &mut Vec<Piece>) {
@@ -154,7 +169,7 @@ impl Order {
                     }
                     self.open = Some(Open { call, json });
                     if done {
-                        self.close(out);
+                        self.close_done(out);
                     }
                 }
             }
@@ -260,8 +275,24 @@ mod tests {
     fn an_end_that_was_said_lets_the_next_call_go() {
         check(
             [call(0), call(1), arguments(1, "{}"), done(1), done(0), text("so"), end(Finish::Length)],
-            [begin(), call(0), done(0), call(1), arguments(1, "{}"), done(1), text("so"), end(Finish::Length)],
+            [
+                begin(),
+                call(0),
+                arguments(0, "{}"),
+                done(0),
+                call(1),
+                arguments(1, "{}"),
+                done(1),
+                text("so"),
+                end(Finish::Length),
+            ],
         );
+    }
+
+    #[test]
+    fn a_call_without_arguments_has_empty_ones_unless_it_was_cut_off() {
+        check([call(0), end(Finish::Stop)], [begin(), call(0), arguments(0, "{}"), done(0), end(Finish::Calls)]);
+        check([call(0), end(Finish::Length)], [begin(), call(0), done(0), end(Finish::Length)]);
     }
 
     #[test]

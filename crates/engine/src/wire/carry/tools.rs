@@ -42,6 +42,7 @@ pub(in crate::wire) fn unwrap(arguments: &str) -> String {
         Ok(Value::Object(mut map)) => match map.swap_remove(Disguise::INPUT) {
             Some(Value::String(text)) => text,
             Some(other) => other.to_string(),
+            None if map.is_empty() => String::new(),
             None => arguments.to_owned(),
         },
         Ok(Value::String(text)) => text,
@@ -95,6 +96,7 @@ mod tests {
         assert_eq!(unwrap("not json"), "not json");
         assert_eq!(unwrap("{\"other\":1}"), "{\"other\":1}");
         assert_eq!(unwrap("{\"input\":[1]}"), "[1]");
+        assert_eq!(unwrap("{}"), "");
     }
 
     #[test]

@@ -89,8 +89,9 @@ pub(super) fn frames(told: &Told) -> Frames {
     }
     for call in &said.calls {
         let text = arguments(&call.arguments).to_string();
-        let parts =
-            halves(&text).into_iter().map(|part| json!({ "type": "input_json_delta", "partial_json": part })).collect();
+        // Where there are no arguments, nothing is said of them.
+        let texts = if text == "{}" { vec![""] } else { halves(&text) };
+        let parts = texts.into_iter().map(|part| json!({ "type": "input_json_delta", "partial_json": part })).collect();
         let begun =
             json!({ "type": "tool_use", "id": call.id.replace("call_", "toolu_"), "name": call.name, "input": {} });
         block(&mut frames, begun, parts);
