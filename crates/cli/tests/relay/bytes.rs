@@ -266,3 +266,28 @@ async fn an_error_in_the_place_of_an_answer_is_told_as_one_and_costs_nothing() {
     }
     assert_eq!(stage.used().await.calls, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_an_upstream_is_not_said_to_be_the_caller_s_fault() {
+    let (raw, stage) = with_a_raw_upstream().await;
+    let error = br#"{"error":{"message":"canary","type":"invalid_request_error"}}"#;
+    for (status, body) in [
+        ("302 Found", &b"<html>canary</html>"[..]),
+        ("304 Not Modified", b""),
+        ("400 Bad Request", b"<html>canary</html>"),
+        ("404 Not Found", b"<html>canary</html>"),
+        ("405 Method Not Allowed", error),
+        ("409 Conflict", error),
+        ("415 Unsupported Media Type", error),
+        ("418 I am a teapot", error),
+        ("600 Whatever", b"canary"),
+    ] {
+        for case in CASES.iter() {
+            raw.say(Script::json(body).status(status));
+            let answer = ask(&stage, &case.path(false), case.question(false)).await;
+            let (told, text) = (answer.status(), answer.text().await.unwrap());
+            assert_eq!(told, 502, "{status} at {}: {text}", case.door);
+            assert!(!text.contains("canary") && !text.contains("invalid_request"), "{text}");
+        }
+    }
+}

@@ -212,6 +212,15 @@ impl Refused {
         Refused::new(Kind::NotFound, message).with_code("model_not_found").with_param("model")
     }
 
+    /// What went wrong with an upstream, in our words. `kind` is whose fault it is in the client's eyes.
+    pub fn troubled(kind: Kind, trouble: Trouble) -> Refused {
+        let code = match trouble.fault {
+            Fault::TooLong => "context_length_exceeded",
+            fault => fault.code(),
+        };
+        Refused::new(kind, trouble.fault.sentence()).with_code(code).with_retry_after(trouble.retry_after)
+    }
+
     /// What an upstream said about the client's request, for a client that speaks another wire.
     pub fn quoted(status: u16, fault: Fault, message: Option<String>) -> Refused {
         let mut refused = Refused::from(Trouble::from(fault)).with_status(status);
@@ -344,13 +353,7 @@ impl Refused {
 
 impl From<Trouble> for Refused {
     fn from(trouble: Trouble) -> Refused {
-        let code = match trouble.fault {
-            Fault::TooLong => "context_length_exceeded",
-            fault => fault.code(),
-        };
-        Refused::new(trouble.fault.into(), trouble.fault.sentence())
-            .with_code(code)
-            .with_retry_after(trouble.retry_after)
+        Refused::troubled(trouble.fault.into(), trouble)
     }
 }
 

@@ -21,7 +21,7 @@ use rand::RngExt as _;
 use salon_core::{Micros, Tokens};
 use salon_engine::upstream::{Fault, Trouble, Turn};
 use salon_engine::wire::embed::{self, Texts};
-use salon_engine::wire::{Head, Outside, Tap, Tapped, Verdict, Wire, judge_refusal};
+use salon_engine::wire::{Head, Kind, Outside, Tap, Tapped, Verdict, Wire, judge_refusal};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
@@ -98,7 +98,7 @@ pub(super) enum Came {
     Alone(Box<Try>, Box<Reserved>),
     /// It was asked, and each has to be asked again by itself.
     Apart(Fault, Box<Try>, Box<Reserved>),
-    Trouble(Trouble, Box<Try>, Box<Reserved>),
+    Trouble(Trouble, Kind, Box<Try>, Box<Reserved>),
     Answer(Box<Due>),
 }
 
@@ -210,10 +210,10 @@ async fn ask_for(salon: &Salon, members: Vec<Waiter>) {
     salon.metrics.add("", "relay_batched", members.len() as u64);
     let mut tries = 1;
     let (answer, tapped) = loop {
-        let trouble = match ask(salon, &members, &put).await {
+        let (trouble, kind) = match ask(salon, &members, &put).await {
             Ok(answered) => break answered,
             Err(Not::Refused(fault)) => return apart(salon, fault, members),
-            Err(Not::Trouble(trouble)) => trouble,
+            Err(Not::Trouble(trouble, kind)) => (trouble, kind),
         };
         let pause = pause(&members[0].0.turn, &trouble).filter(|_| tries < TRIES);
         let again = match pause {
@@ -224,7 +224,7 @@ async fn ask_for(salon: &Salon, members: Vec<Waiter>) {
             None => false,
         };
         if !again {
-            return fail(trouble, members);
+            return fail(trouble, kind, members);
         }
         tries += 1;
         salon.metrics.count("", "relay_retries");
@@ -269,12 +269,13 @@ fn together(members: &[Waiter]) -> Option<Put> {
 enum Not {
     /// It is about what was asked, and so perhaps about one of them alone.
     Refused(Fault),
-    Trouble(Trouble),
+    /// With whose fault it is in the clients' eyes.
+    Trouble(Trouble, Kind),
 }
 
 impl From<Fault> for Not {
     fn from(fault: Fault) -> Not {
-        Not::Trouble(fault.into())
+        Not::Trouble(fault.into(), fault.into())
     }
 }
 
@@ -301,7 +302,7 @@ async fn ask(salon: &Salon, members: &[Waiter], put: &Put) -> Result<(Bytes, Tap
     if !head.status.is_success() {
         let words = body.peek(MAX_REFUSAL).await;
         return Err(match judge_refusal(what.wire, head.status.as_u16(), &head.headers, &words) {
-            Verdict::Ours { trouble, .. } => Not::Trouble(trouble),
+            Verdict::Ours { trouble, kind } => Not::Trouble(trouble, kind),
             Verdict::Passed { fault, .. } => Not::Refused(fault),
         });
     }
@@ -353,10 +354,10 @@ fn apart(salon: &Salon, fault: Fault, members: Vec<Waiter>) {
     }
 }
 
-fn fail(trouble: Trouble, mut members: Vec<Waiter>) {
+fn fail(trouble: Trouble, kind: Kind, mut members: Vec<Waiter>) {
     join(&mut members);
     for (member, tell) in members {
-        drop(tell.send(Came::Trouble(trouble, Box::new(member.turn), Box::new(member.reserved))));
+        drop(tell.send(Came::Trouble(trouble, kind, Box::new(member.turn), Box::new(member.reserved))));
     }
 }
 

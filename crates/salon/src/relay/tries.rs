@@ -59,7 +59,8 @@ enum Came {
     /// The upstream refuses, and it is about the question: nobody else would answer it either.
     Refusal(Answer),
     RefusedHere(Refused),
-    Trouble(Trouble),
+    /// With whose fault it is in the client's eyes.
+    Trouble(Trouble, super::Kind),
     /// It does not understand something that we can do without, and is to be asked without it.
     Learnt,
 }
@@ -132,13 +133,13 @@ impl Granted {
         loop {
             let (came, kept) = calling.once(turn, put, reserved).await;
             let learnt = matches!(came, Came::Learnt);
-            let trouble = match came {
+            let (trouble, kind) = match came {
                 Came::Answer(answer) | Came::Refusal(answer) => return Ok(answer),
                 Came::RefusedHere(refused) => return Err(refused),
-                Came::Trouble(trouble) => trouble,
-                Came::Learnt => Fault::Refused.into(),
+                Came::Trouble(trouble, kind) => (trouble, kind),
+                Came::Learnt => (Fault::Refused.into(), super::Kind::Upstream),
             };
-            let Some((failed, again)) = kept else { return Err(trouble.into()) };
+            let Some((failed, again)) = kept else { return Err(Refused::troubled(kind, trouble)) };
             reserved = again;
             let n = i64::from(failed.number);
             if learnt {
@@ -146,15 +147,16 @@ impl Granted {
             } else {
                 let Some(pause) = turns.failed(failed, &trouble, false) else {
                     calling.give_up(reserved, n, trouble).await;
-                    return Err(trouble.into());
+                    return Err(Refused::troubled(kind, trouble));
                 };
                 tokio::time::sleep(pause).await;
             }
             turn = match turns.next() {
                 Ok(turn) => turn,
-                Err(trouble) => {
-                    calling.give_up(reserved, n, trouble).await;
-                    return Err(trouble.into());
+                Err(last) => {
+                    calling.give_up(reserved, n, last).await;
+                    // Nobody else takes it, so what went wrong is what did before.
+                    return Err(if last == trouble { Refused::troubled(kind, last) } else { last.into() });
                 }
             };
             put = match calling.put(&turn.what) {
@@ -274,8 +276,12 @@ impl Calling {
         mut reserved: Reserved,
     ) -> Result<Came, (Came, Box<Turn<Arc<Destination>>>, Box<Reserved>)> {
         macro_rules! trouble {
-            ($trouble:expr) => {
-                return Err((Came::Trouble($trouble.into()), Box::new(turn), Box::new(reserved)))
+            ($trouble:expr) => {{
+                let trouble: Trouble = $trouble.into();
+                trouble!(trouble, trouble.fault.into())
+            }};
+            ($trouble:expr, $kind:expr) => {
+                return Err((Came::Trouble($trouble, $kind), Box::new(turn), Box::new(reserved)))
             };
         }
         if let Some(texts) = batch::small(&turn.what, &self.head, &self.ask.body).filter(|_| turn.number == 1) {
@@ -284,8 +290,8 @@ impl Calling {
             let member = Member { turn, reserved, texts, headers, head, most, deadline };
             match self.relay.batches.join(&self.relay.salon, member).await {
                 Some(batch::Came::Answer(due)) => return Ok(self.due(due).await),
-                Some(batch::Came::Trouble(trouble, turn, reserved)) => {
-                    return Err((Came::Trouble(trouble), turn, reserved));
+                Some(batch::Came::Trouble(trouble, kind, turn, reserved)) => {
+                    return Err((Came::Trouble(trouble, kind), turn, reserved));
                 }
                 Some(batch::Came::Alone(again, still)) => (turn, reserved) = (*again, *still),
                 Some(batch::Came::Apart(fault, again, still)) => {
@@ -332,7 +338,7 @@ impl Calling {
                 return Err((Came::Learnt, Box::new(turn), Box::new(reserved)));
             }
             return match judge_refusal(what.wire, head.status.as_u16(), &head.headers, &words) {
-                Verdict::Ours { trouble, .. } => trouble!(trouble),
+                Verdict::Ours { trouble, kind } => trouble!(trouble, kind),
                 Verdict::Passed { status, body, message, fault } => {
                     turn.succeeded();
                     reserved.release(fault.code()).await;
