@@ -377,7 +377,7 @@ async fn every_errand_has_its_address_and_every_key_its_header() {
     }}"#;
     let catalog = catalog_of(file);
     let snapshot = catalog.snapshot();
-    let ask = |wire, stream| Errand::Ask { wire, model: "tuned/m-1", stream };
+    let ask = |wire, stream| Errand::Ask { wire, model: "tuned/m-1", stream, array: false };
     for (upstream, errand, expected) in [
         ("openai", ask(Wire::Chat, true), Some("POST https://api.openai.com/v1/chat/completions")),
         ("openai", ask(Wire::Responses, false), Some("POST https://api.openai.com/v1/responses")),

@@ -268,6 +268,25 @@ async fn an_error_in_the_place_of_an_answer_is_told_as_one_and_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gemini_s_stream_that_is_an_array_passes_byte_for_byte_too() {
+    let (raw, stage) = with_a_raw_upstream().await;
+    let case = &CASES[7];
+    let answer = format!("[{0}\n,\r\n{0}\n]\n", case.whole.trim_end());
+    for pieces in [&[usize::MAX][..], &[1], &[2, 7, 1, 61, 3]] {
+        raw.say(Script::json(answer.as_bytes()).in_pieces(pieces));
+        let path = case.path(true).replace("?alt=sse", "");
+        let response = ask(&stage, &path, case.question(true)).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "application/json");
+        assert_eq!(response.text().await.unwrap(), answer, "{pieces:?}");
+        let heard = raw.heard().remove(0);
+        assert!(heard.line.contains(":streamGenerateContent HTTP"), "not asked for events: {}", heard.line);
+        assert_eq!(String::from_utf8(heard.body).unwrap(), case.sent(true));
+    }
+    assert!(stage.used().await.micros > 0, "what it costs was heard");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_with_an_upstream_is_not_said_to_be_the_caller_s_fault() {
     let (raw, stage) = with_a_raw_upstream().await;
     let error = br#"{"error":{"message":"canary","type":"invalid_request_error"}}"#;

@@ -49,7 +49,8 @@ pub(crate) fn send(shared: Arc<Shared>, number: u64, told: Told, mode: Option<Mo
     }
     let pace = told.said.pace;
     let steps = script(told.frames(), pace, mode);
-    let head = [(header::CONTENT_TYPE, "text/event-stream; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
+    let kind = if told.question.array { "application/json" } else { "text/event-stream; charset=utf-8" };
+    let head = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")];
     (head, Body::from_stream(play(steps, watch, reset))).into_response()
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Question {
     pub model: String,
     pub key: Option<String>,
     pub stream: bool,
+    /// Gemini: the stream is an array, since events were not asked for.
+    pub array: bool,
     /// The stream is to end with the usage (OpenAI's `include_usage`); the other wires always do.
     pub wants_usage: bool,
     /// The text of the last message.
@@ -118,6 +120,9 @@ impl Question {
             model,
             key: key_of(headers),
             stream,
+            array: wire == Wire::Generate
+                && stream
+                && !uri.query().unwrap_or_default().split('&').any(|pair| pair == "alt=sse"),
             wants_usage: match wire {
                 Wire::Chat | Wire::Completions => body["stream_options"]["include_usage"].as_bool().unwrap_or(false),
                 _ => true,

@@ -285,10 +285,18 @@ impl Destination {
     }
 
     /// What is sent for an answer: `headers` are the caller's that may be passed on, `body` is in this destination's
-    /// wire and names its model. `None` where nothing is sent, because answers are made in this process.
-    pub fn ask(&self, stream: bool, mut headers: HeaderMap, body: bytes::Bytes) -> Option<Result<Ask, Wrong>> {
+    /// wire and names its model. `array` is how Gemini streams where it is not asked for events. `None` where nothing is
+    /// sent, because answers are made in this process.
+    pub fn ask(
+        &self,
+        stream: bool,
+        array: bool,
+        mut headers: HeaderMap,
+        body: bytes::Bytes,
+    ) -> Option<Result<Ask, Wrong>> {
         let upstream = self.upstream();
-        let (method, uri) = upstream.address(Errand::Ask { wire: self.wire, model: &self.deployment.model, stream })?;
+        let errand = Errand::Ask { wire: self.wire, model: &self.deployment.model, stream, array };
+        let (method, uri) = upstream.address(errand)?;
         let dressed = upstream.dress(&mut headers, self.access.key.as_ref());
         Some(dressed.map(|()| Ask { method, uri, headers, body }))
     }

@@ -83,8 +83,8 @@ impl fmt::Debug for KeyFrom {
 /// What is wanted of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errand<'a> {
-    /// An answer, in one of the wires that it speaks.
-    Ask { wire: Wire, model: &'a str, stream: bool },
+    /// An answer, in one of the wires that it speaks. Gemini's streams are events or an array.
+    Ask { wire: Wire, model: &'a str, stream: bool, array: bool },
     /// How many tokens a question has.
     Count { wire: Wire, model: &'a str },
     /// Which models it has.
@@ -130,7 +130,7 @@ impl Upstream {
                 .iter()
                 .flat_map(|wire| [(*wire, false), (*wire, true)])
                 .filter_map(|(wire, stream)| {
-                    Some((wire, stream, place(kind, base, Errand::Ask { wire, model: "", stream })?))
+                    Some((wire, stream, place(kind, base, Errand::Ask { wire, model: "", stream, array: false })?))
                 })
                 .collect(),
             _ => Vec::new(),
@@ -244,8 +244,8 @@ fn place(kind: Kind, base: &Url, errand: Errand<'_>) -> Option<Uri> {
     let of_gemini;
     let (version, path): (Option<&str>, &[&str]) = match (kind, errand) {
         (Kind::Echo | Kind::Storyteller, _) => return None,
-        (Kind::Gemini, Errand::Ask { model, stream, .. }) => {
-            query = stream.then_some("alt=sse");
+        (Kind::Gemini, Errand::Ask { model, stream, array, .. }) => {
+            query = (stream && !array).then_some("alt=sse");
             of_gemini = format!("{model}:{}", if stream { "streamGenerateContent" } else { "generateContent" });
             (Some("v1beta"), &["models", &of_gemini])
         }

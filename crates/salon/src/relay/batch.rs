@@ -292,7 +292,7 @@ async fn ask(salon: &Salon, members: &[Waiter], put: &Put) -> Result<(Bytes, Tap
     if let Ok(id) = HeaderValue::from_str(&salon.clock.id()) {
         headers.insert("idempotency-key", id);
     }
-    let (Some(line), Some(asked)) = (&what.line, what.ask(false, headers, put.body.clone())) else {
+    let (Some(line), Some(asked)) = (&what.line, what.ask(false, false, headers, put.body.clone())) else {
         return Err(Fault::NotFound.into());
     };
     let asked = asked.map_err(|_| Fault::Auth)?;

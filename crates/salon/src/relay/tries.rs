@@ -208,7 +208,7 @@ impl Calling {
         if self.ask.wire == Wire::Embeddings && to.wire == Wire::Embeddings {
             return put_embeddings(to, &self.head, &self.ask.body).map_err(refuse::cannot);
         }
-        if to.line.is_none() || (to.wire == self.ask.wire && !self.wants_array()) {
+        if to.line.is_none() || to.wire == self.ask.wire {
             if let Some(field) = self.head.leans_on.filter(|_| !to.access.tag.starts_with("own:")) {
                 // With a key that is shared it might be somebody else's.
                 let words = format!(
@@ -318,9 +318,10 @@ impl Calling {
         if let Ok(id) = HeaderValue::from_str(self.ask.id.as_str()) {
             headers.insert("idempotency-key", id);
         }
-        let (Some(line), Some(asked)) = (&what.line, what.ask(self.head.stream, headers, put.body.clone())) else {
-            trouble!(Fault::NotFound)
-        };
+        // What passes is streamed as the client wants it; what is translated is read as events.
+        let array = self.wants_array() && put.back.is_none();
+        let asked = what.ask(self.head.stream, array, headers, put.body.clone());
+        let (Some(line), Some(asked)) = (&what.line, asked) else { trouble!(Fault::NotFound) };
         let asked = match asked {
             Ok(asked) => asked,
             Err(_) => trouble!(Fault::Auth),

@@ -67,10 +67,22 @@ pub(super) fn frames(told: &Told) -> Frames {
     parts.extend(said.pieces.iter().map(|text| json!({ "text": text })));
     parts.extend(said.calls.iter().map(call));
     let last = parts.pop().unwrap_or(json!({ "text": "" }));
-    Frames {
-        pieces: parts.into_iter().map(|part| data(&response(told, vec![part], None, false))).collect(),
-        tail: vec![data(&response(told, vec![last], Some(reason(told)), true))],
-        error: data(&refusal(Wire::Generate, 503, "trouble was ordered")),
-        ..Frames::default()
+    let mut chunks: Vec<Value> = parts.into_iter().map(|part| response(told, vec![part], None, false)).collect();
+    chunks.push(response(told, vec![last], Some(reason(told)), true));
+    let error = refusal(Wire::Generate, 503, "trouble was ordered");
+    if told.question.array {
+        let element = |(at, chunk): (usize, Value)| format!("{}{chunk}", if at == 0 { "[" } else { ",\r\n" });
+        let mut pieces: Vec<String> = chunks.into_iter().enumerate().map(element).collect();
+        let tail = pieces.split_off(pieces.len() - 1);
+        return Frames {
+            pieces,
+            tail,
+            done: Some("]".to_owned()),
+            error: format!(",\r\n{error}]"),
+            ..Frames::default()
+        };
     }
+    let mut pieces: Vec<String> = chunks.iter().map(data).collect();
+    let tail = pieces.split_off(pieces.len() - 1);
+    Frames { pieces, tail, error: data(&error), ..Frames::default() }
 }
