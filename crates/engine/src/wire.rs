@@ -23,7 +23,7 @@ pub mod usage;
 
 pub use head::{BadAsk, Changes, Head, Outside};
 pub use refusal::{Kind, Refused, Verdict, hide_key, judge_refusal};
-pub use tap::{Tap, Tapped};
+pub use tap::{Beginning, Tap, Tapped, beginning};
 pub use unasked::Unasked;
 
 #[cfg(test)]

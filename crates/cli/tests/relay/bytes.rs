@@ -287,6 +287,34 @@ async fn gemini_s_stream_that_is_an_array_passes_byte_for_byte_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_answer_is_not_passed_on_and_nobody_reads_it() {
+    let (raw, stage) = with_a_raw_upstream().await;
+    let page = "<html>the canary of nginx at 10.0.0.1</html>";
+    for case in CASES.iter().filter(|case| case.stream.is_some()) {
+        for body in [page, "\r\n \n<html>canary</html>", "canary: gone", "null", "12", "\"canary\"", "[\"canary\"]"] {
+            raw.say(Script::json(body.as_bytes()).in_pieces(&[1]));
+            let whole = ask(&stage, &case.path(false), case.question(false)).await;
+            raw.say(Script::stream(body.as_bytes()).in_pieces(&[1]));
+            // A stream may be an array.
+            let streamed = match body.starts_with('[') {
+                true => None,
+                false => Some(ask(&stage, &case.path(true), case.question(true)).await),
+            };
+            for answer in [Some(whole), streamed].into_iter().flatten() {
+                let status = answer.status();
+                let text = answer.text().await.unwrap();
+                assert_eq!(status, 502, "{} of {body:?}: {text}", case.door);
+                assert!(!text.contains("canary") && text.contains("cannot be read"), "{text}");
+            }
+        }
+        // White space is still no answer when it ends.
+        raw.say(Script::stream(b"\r\n\r\n"));
+        assert_eq!(ask(&stage, &case.path(true), case.question(true)).await.status(), 502);
+    }
+    assert_eq!(stage.used().await.micros, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_with_an_upstream_is_not_said_to_be_the_caller_s_fault() {
     let (raw, stage) = with_a_raw_upstream().await;
     let error = br#"{"error":{"message":"canary","type":"invalid_request_error"}}"#;

@@ -79,6 +79,37 @@ enum Line {
 
 const DATA: &[u8] = b"data:";
 
+/// How an answer begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// With white space, so far.
+    Blank,
+    Object,
+    Array,
+    Events,
+}
+
+/// How an answer begins whose first bytes these are; `None` if nothing that begins like this is one, such as a page for
+/// people that stands in the way of it.
+pub fn beginning(bytes: &[u8]) -> Option<Beginning> {
+    const FIELDS: [&[u8]; 5] = [DATA, b"event:", b"id:", b"retry:", b":"];
+    let Some(start) = bytes.iter().position(|byte| !is_blank(*byte)) else { return Some(Beginning::Blank) };
+    let bytes = &bytes[start..];
+    match bytes[0] {
+        b'{' => Some(Beginning::Object),
+        b'[' => Some(Beginning::Array),
+        _ => {
+            let fits = |field: &&[u8]| field.iter().zip(bytes).all(|(expected, byte)| expected == byte);
+            FIELDS.iter().any(fits).then_some(Beginning::Events)
+        }
+    }
+}
+
+/// White space, and the byte order mark that may stand before everything.
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0xef | 0xbb | 0xbf)
+}
+
 impl Tap {
     pub fn new(wire: Wire) -> Tap {
         Tap {
@@ -95,12 +126,7 @@ impl Tap {
     pub fn push(&mut self, bytes: &[u8]) {
         let mut bytes = bytes;
         if self.form == Form::Unknown {
-            // A byte order mark may stand before everything.
-            let Some(start) =
-                bytes.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0xef | 0xbb | 0xbf))
-            else {
-                return;
-            };
+            let Some(start) = bytes.iter().position(|byte| !is_blank(*byte)) else { return };
             bytes = &bytes[start..];
             let is_json = matches!(bytes[0], b'{' | b'[');
             self.form = if is_json { Form::Json } else { Form::Events };

@@ -2,7 +2,7 @@
 
 use salon_core::Tokens;
 use salon_engine::wire::Wire;
-use salon_engine::wire::carry::{Writer, carry_answer};
+use salon_engine::wire::carry::{Carrier, Writer, carry_answer};
 use salon_engine::wire::talk::{Disguise, Finish, Piece};
 use serde_json::json;
 
@@ -105,6 +105,26 @@ fn every_answer_says_the_same_at_every_door() {
             let told = carry_answer(&back(upstream, door, false), whole(upstream).as_bytes()).expect("readable");
             let heard = settled(meaning(&pieces(door, false, &told)));
             assert_eq!(heard, meant, "{upstream:?} at {door:?}: {}", String::from_utf8_lossy(&told));
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_comes_whole_is_streamed_to_whoever_wants_a_stream() {
+    for upstream in UPSTREAMS {
+        for door in WIRES {
+            let meant = settled(expected(upstream, false));
+            let answer = format!("\r\n{}", whole(upstream));
+            for size in [1, usize::MAX] {
+                let mut carrier = Carrier::new(&back(upstream, door, true));
+                let mut told = Vec::new();
+                answer.as_bytes().chunks(size.min(answer.len())).for_each(|part| {
+                    carrier.push(part, &mut told).expect("readable");
+                });
+                carrier.end(&mut told).expect("an end");
+                let heard = settled(meaning(&pieces(door, true, &told)));
+                assert_eq!(heard, meant, "{upstream:?} at {door:?}: {}", String::from_utf8_lossy(&told));
+            }
         }
     }
 }

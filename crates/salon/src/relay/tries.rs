@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use salon_engine::outbound;
 use salon_engine::upstream::{Fault, Trouble, Turn, Turns};
 use salon_engine::wire::carry::{Back, Carrier, Quirks, Terms, carry_answer, carry_ask};
 use salon_engine::wire::embed;
 use salon_engine::wire::talk::CannotCarry;
-use salon_engine::wire::{Changes, Head, Refused, Tap, Unasked, Verdict, Wire, hide_key, judge_refusal};
+use salon_engine::wire::{
+    Beginning, Changes, Head, Refused, Tap, Unasked, Verdict, Wire, beginning, hide_key, judge_refusal,
+};
 use tokio::time::Instant;
 
 use super::batch::{self, Due, Member};
@@ -26,6 +29,8 @@ use crate::ledger::{Attempt, Failed, Quote, Reserved, Tab};
 pub(super) const MAX_ANSWER: usize = 64 << 20;
 /// Headers of most answers, with those that every answer carries: there is room for them from the start.
 const HEADERS: usize = 16;
+/// As much white space may stand before a stream.
+const MAX_BLANK: usize = 64 << 10;
 /// As much of a refusal is looked into.
 pub(super) const MAX_REFUSAL: usize = 64 << 10;
 
@@ -358,10 +363,9 @@ impl Calling {
         let mut tap = Tap::new(what.wire);
         if self.head.stream {
             // Until the first bytes are here, another try can still be made.
-            let first = match body.next().await {
-                Some(Ok(bytes)) => bytes,
-                Some(Err(fault)) => trouble!(fault),
-                None => trouble!(Fault::Silent),
+            let (first, begins) = match first_bytes(&mut body).await {
+                Ok(first) => first,
+                Err(fault) => trouble!(fault),
             };
             // What fails with its first word can still be asked elsewhere.
             let mut ahead = Tap::new(what.wire);
@@ -375,7 +379,10 @@ impl Calling {
                 return Ok(Came::RefusedHere(not.into()));
             }
             let mut headers = self.headers(&reserved, &turn, &put.left_out);
-            headers.insert(header::CONTENT_TYPE, self.stream_type());
+            // Some answer whole whatever they are asked.
+            let whole = put.back.is_none() && begins == Beginning::Object;
+            let kind = if whole { HeaderValue::from_static("application/json") } else { self.stream_type() };
+            headers.insert(header::CONTENT_TYPE, kind);
             headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
             let manner = match &put.back {
                 Some(Turned::Carried(back)) => Manner::Carried(Box::new(Carrier::new(back))),
@@ -403,7 +410,8 @@ impl Calling {
         }
         let told = match &put.back {
             Some(back) => back.carry(&bytes),
-            // What is no JSON at all is nobody's answer.
+            // What is no object is nobody's answer.
+            None if beginning(&bytes) != Some(Beginning::Object) => Err(Fault::Garbled),
             None if !tapped.finished && serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err() => {
                 Err(Fault::Garbled)
             }
@@ -556,6 +564,21 @@ impl Calling {
             true => drop(reserved),
             false => reserved.release(trouble.fault.code()).await,
         }
+    }
+}
+
+/// What a stream begins with, and how that begins. White space alone is no beginning, and what is no answer is not passed
+/// on: it may be a page that was meant for somebody else.
+async fn first_bytes(body: &mut outbound::Body) -> Result<(Bytes, Beginning), Fault> {
+    let mut first = body.next().await.unwrap_or(Err(Fault::Silent))?;
+    loop {
+        match beginning(&first).ok_or(Fault::Garbled)? {
+            Beginning::Blank if first.len() > MAX_BLANK => return Err(Fault::Garbled),
+            Beginning::Blank => {}
+            begins => return Ok((first, begins)),
+        }
+        let more = body.next().await.unwrap_or(Err(Fault::Silent))?;
+        first = [first, more].concat().into();
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::sse::{Frame, Parser};
 use crate::upstream::Fault;
 use crate::wire::talk::Piece;
+use crate::wire::tap::{Beginning, beginning};
 use crate::wire::{Wire, chat, generate, messages, midm, responses};
 
 /// The largest answer that is not a stream, in bytes.
@@ -26,6 +27,8 @@ pub(in crate::wire) trait Hear: Send {
 pub struct Reader {
     hear: Box<dyn Hear>,
     stream: bool,
+    /// Nothing but white space has come yet.
+    blank: bool,
     sse: Parser,
     frames: Vec<Frame>,
     body: Vec<u8>,
@@ -44,13 +47,19 @@ impl Reader {
             // Nobody is asked in these words on somebody else's behalf.
             Wire::Completions | Wire::Embeddings => Box::new(Nothing),
         };
-        Reader { hear, stream, sse: Parser::new(), frames: Vec::new(), body: Vec::new(), over: false }
+        Reader { hear, stream, blank: true, sse: Parser::new(), frames: Vec::new(), body: Vec::new(), over: false }
     }
 
     /// Appends the pieces that these bytes complete. After [`Piece::End`] or [`Piece::Broken`] there are no more.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<Piece>) {
         if self.over {
             return;
+        }
+        if self.blank {
+            let begins = beginning(bytes);
+            self.blank = begins == Some(Beginning::Blank);
+            // Some answer whole whatever they are asked.
+            self.stream &= begins != Some(Beginning::Object);
         }
         if !self.stream {
             if self.body.len() + bytes.len() > MAX_ANSWER {

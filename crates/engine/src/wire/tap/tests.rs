@@ -333,3 +333,23 @@ fn tapping_costs() {
     let each = fuzz::cost(|| drop(tap(Wire::Chat, std::iter::repeat_n(chunk.as_slice(), 100))));
     println!("100 chunks of {} bytes in {each:?}", chunk.len());
 }
+
+#[test]
+fn an_answer_is_known_by_how_it_begins() {
+    for (bytes, begins) in [
+        (&b""[..], Some(Beginning::Blank)),
+        (b"\xef\xbb\xbf \r\n", Some(Beginning::Blank)),
+        (b"\xef\xbb\xbf{", Some(Beginning::Object)),
+        (b"\n[", Some(Beginning::Array)),
+        (b": still there", Some(Beginning::Events)),
+        (b"data", Some(Beginning::Events)),
+        (b"event:x", Some(Beginning::Events)),
+        (b"r", Some(Beginning::Events)),
+        (b"dating", None),
+        (b"<html>", None),
+        (b"null", None),
+        (b"\"x\"", None),
+    ] {
+        assert_eq!(beginning(bytes), begins, "{:?}", String::from_utf8_lossy(bytes));
+    }
+}
