@@ -19,6 +19,7 @@ pub(super) mod faults;
 pub(super) mod fields;
 pub(super) mod frames;
 pub(super) mod media;
+mod names;
 mod order;
 pub(super) mod reader;
 pub(super) mod schema;
@@ -132,8 +133,10 @@ pub struct Garbled(pub Fault);
 pub fn carry_ask(from: Wire, to: Wire, body: &[u8], terms: &Terms<'_>) -> Result<Carried, CannotCarry> {
     let mut ask = read_ask(from, body)?;
     ask.stream = terms.stream;
-    let body = write_ask(to, &mut ask, terms)?;
-    let left_out = std::mem::take(&mut ask.left_out);
+    let read = ask.left_out.len();
+    let body = write_ask(to, &mut ask, terms).map_err(|cannot| names::refused(from, cannot))?;
+    let mut left_out = std::mem::take(&mut ask.left_out);
+    names::left_out(from, &mut left_out[read..]);
     Ok(Carried { body, left_out, back: Back { upstream: to, door: Door::new(from, ask, terms) } })
 }
 
@@ -149,13 +152,15 @@ pub fn read_ask(from: Wire, body: &[u8]) -> Result<Ask, CannotCarry> {
         Wire::Midm => midm::read_ask(fields),
         Wire::Embeddings => Err(CannotCarry::new("", "Embeddings are not translated between protocols.")),
     }?;
-    check::whole(&ask)?;
+    check::whole(&ask).map_err(|cannot| names::refused(from, cannot))?;
     Ok(ask)
 }
 
-/// Writes a question. What the wire cannot say and the asker can do without is added to [`Ask::left_out`].
+/// Writes a question. What the wire cannot say and the asker can do without is added to [`Ask::left_out`], by chat's name
+/// for it, and so is what is refused.
 pub fn write_ask(to: Wire, ask: &mut Ask, terms: &Terms<'_>) -> Result<Vec<u8>, CannotCarry> {
     check::bend(ask, terms);
+    check::failures(ask, to);
     let body = match to {
         Wire::Chat => chat::write_ask(ask, terms),
         Wire::Responses => responses::write_ask(ask, terms),

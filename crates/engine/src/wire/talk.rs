@@ -276,11 +276,18 @@ pub struct CannotCarry {
     pub param: String,
     /// A sentence for people.
     pub message: String,
+    /// A stable name for programs.
+    pub code: &'static str,
 }
 
 impl CannotCarry {
     pub fn new(param: impl Into<String>, message: impl Into<String>) -> CannotCarry {
-        CannotCarry { param: param.into(), message: message.into() }
+        CannotCarry { param: param.into(), message: message.into(), code: "unsupported_parameter" }
+    }
+
+    /// Something that would be wrong at every model.
+    pub fn wrong(param: impl Into<String>, message: impl Into<String>) -> CannotCarry {
+        CannotCarry { code: "invalid_value", ..CannotCarry::new(param, message) }
     }
 
     /// Something that this model has no use or no words for. `why` ends the sentence.

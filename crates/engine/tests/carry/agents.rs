@@ -182,7 +182,11 @@ fn claude_code_talks_to_gemini_and_to_responses() {
 fn gemini_cli_talks_to_everybody() {
     for to in [Wire::Chat, Wire::Responses, Wire::Messages] {
         let sent = send(Wire::Generate, to, GEMINI);
-        assert!(sent.left_out.iter().all(|name| name == "top_k" || name == "top_p"), "{:?}", sent.left_out);
+        assert!(
+            sent.left_out.iter().all(|name| name == "generationConfig.topK" || name == "generationConfig.topP"),
+            "{:?}",
+            sent.left_out
+        );
         let pointer = if to == Wire::Chat { "/function/name" } else { "/name" };
         assert_eq!(names(&sent.body, "/tools", pointer), ["update_topic", "list_directory"]);
     }

@@ -73,8 +73,9 @@ fn what_would_change_the_answer_is_refused_by_name() {
     refused(Chat, Responses, json!({ "frequency_penalty": 0.5 }), "frequency_penalty", "penalties");
     refused(Chat, Messages, json!({ "functions": [{ "name": "f" }] }), "functions", "`tools`");
     refused(Chat, Messages, json!({ "modalities": ["text", "audio"] }), "modalities", "text");
-    refused(Messages, Chat, json!({ "stop_sequences": ["1", "2", "3", "4", "5"] }), "stop", "at most 4");
-    refused(Messages, Generate, json!({ "stop_sequences": ["1", "2", "3", "4", "5", "6"] }), "stop", "at most 5");
+    refused(Messages, Chat, json!({ "stop_sequences": ["1", "2", "3", "4", "5"] }), "stop_sequences", "at most 4");
+    let many = json!({ "stop_sequences": ["1", "2", "3", "4", "5", "6"] });
+    refused(Messages, Generate, many, "stop_sequences", "at most 5");
     refused(Messages, Chat, json!({ "container": "c_1" }), "container", "containers");
     refused(Responses, Chat, json!({ "previous_response_id": "resp_1" }), "previous_response_id", "`input`");
     refused(Responses, Chat, json!({ "conversation": "conv_1" }), "conversation", "`input`");
@@ -97,6 +98,64 @@ fn what_would_change_the_answer_is_refused_by_name() {
     refused(Completions, Chat, json!({ "prompt": [1, 2] }), "prompt", "send text");
     refused(Chat, Midm, json!({ "tools": [{ "type": "function", "function": { "name": "f" } }] }), "tools", "no tools");
     refused(Chat, Midm, json!({ "response_format": { "type": "json_object" } }), "response_format", "text");
+}
+
+#[test]
+fn whoever_asks_reads_the_names_of_the_own_protocol() {
+    use Wire::*;
+    let config = |config: Value| json!({ "generationConfig": config });
+    refused(Generate, Responses, config(json!({ "stopSequences": ["x"] })), "generationConfig.stopSequences", "`gen");
+    refused(Generate, Messages, config(json!({ "seed": 7 })), "generationConfig.seed", "`generationConfig.seed`");
+    refused(Generate, Messages, config(json!({ "temperature": 1.5 })), "generationConfig.temperature", "0 to 1");
+    refused(Messages, Responses, json!({ "stop_sequences": ["x"] }), "stop_sequences", "`stop_sequences`");
+    refused(Responses, Chat, json!({ "input": [] }), "input", "nothing to answer");
+    refused(Generate, Chat, json!({ "contents": [] }), "contents", "nothing to answer");
+    refused(Responses, Chat, json!({ "max_output_tokens": 0 }), "max_output_tokens", "at least 1");
+    told(Generate, Chat, config(json!({ "topK": 4 })), &["generationConfig.topK"]);
+    let form = config(json!({ "responseMimeType": "application/json" }));
+    told(Generate, Messages, form, &["generationConfig.responseMimeType"]);
+    told(Responses, Messages, json!({ "text": { "verbosity": "low" } }), &["text.verbosity"]);
+    let alone = json!({
+        "tools": [{ "name": "f", "input_schema": {} }],
+        "tool_choice": { "type": "auto", "disable_parallel_tool_use": true }
+    });
+    told(Messages, Generate, alone, &["tool_choice.disable_parallel_tool_use"]);
+}
+
+#[test]
+fn that_a_tool_failed_is_told_or_said_not_to_be() {
+    use Wire::*;
+    let failed = json!({ "messages": [
+        { "role": "assistant", "content": [{ "type": "tool_use", "id": "t", "name": "f", "input": {} }] },
+        { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "t", "is_error": true, "content": "no" }] },
+    ] });
+    for to in [Chat, Responses] {
+        told(Messages, to, failed.clone(), &["messages.is_error"]);
+    }
+    told(Messages, Generate, failed, &[]);
+    let failed = json!({ "contents": [
+        { "role": "model", "parts": [{ "functionCall": { "name": "f" } }] },
+        { "role": "user", "parts": [{ "functionResponse": { "name": "f", "response": { "error": "no" } } }] },
+    ] });
+    told(Generate, Chat, failed.clone(), &["contents.functionResponse.response.error"]);
+    told(Generate, Messages, failed, &[]);
+}
+
+#[test]
+fn what_is_wrong_has_a_code_that_says_how() {
+    use Wire::*;
+    for (more, code) in [
+        (json!({ "messages": "hi" }), "invalid_value"),
+        (json!({ "messages": [] }), "invalid_value"),
+        (json!({ "messages": [{ "role": "bird" }] }), "invalid_value"),
+        (json!({ "tools": [{ "type": "function" }] }), "missing_required_parameter"),
+        (json!({ "n": 2 }), "unsupported_parameter"),
+    ] {
+        let error = carry(Chat, Messages, &least(Chat, more.clone())).expect_err("refused");
+        assert_eq!(error.code, code, "{more}: {error}");
+    }
+    let half = br#"{"messages":[{"role":"user","content":"\ud800"}]}"#;
+    assert_eq!(carry_ask(Chat, Messages, half, &terms(false)).expect_err("half a character").code, "invalid_json");
 }
 
 #[test]
@@ -165,7 +224,7 @@ fn what_the_asker_can_do_without_is_left_out_and_told() {
         "reasoning_effort": "high", "tool_choice": "required",
         "tools": [{ "type": "function", "function": { "name": "f" } }]
     });
-    told(Chat, Messages, forced, &["thinking"]);
+    told(Chat, Messages, forced, &["reasoning_effort"]);
     for hint in HINTS {
         for from in [Chat, Responses, Messages, Generate, Completions] {
             told(from, if from == Chat { Messages } else { Chat }, json!({ *hint: { "a": "b" } }), &[]);
@@ -202,7 +261,7 @@ fn the_manners_of_a_model_are_respected() {
         "model": "parrot-9b", "max_tokens": 1_000, "messages": [{ "role": "user", "content": "hi" }]
     });
     assert_eq!(body, expected);
-    assert_eq!(left_out, ["reasoning", "temperature", "top_p"]);
+    assert_eq!(left_out, ["reasoning_effort", "temperature", "top_p"]);
 
     let asked = least(
         Wire::Messages,

@@ -162,8 +162,8 @@ pub(super) fn unable(model: &str, ability: Ability, param: &'static str) -> Refu
         .with_param(param)
 }
 
-/// A question that another protocol has no words for.
+/// A question that another protocol has no words for, or that is wrong in its own.
 pub(super) fn cannot(cannot: CannotCarry) -> Refused {
-    let refused = Refused::new(Kind::InvalidRequest, cannot.message).with_code("unsupported_parameter");
+    let refused = Refused::new(Kind::InvalidRequest, cannot.message).with_code(cannot.code);
     if cannot.param.is_empty() { refused } else { refused.with_param(cannot.param) }
 }

@@ -113,7 +113,7 @@ fn failed(code: &str, message: &str, now: Time) -> No {
         "account_stopped" => No::Said(StatusCode::PAYMENT_REQUIRED, message.to_owned()),
         "model_not_found" => No::Said(StatusCode::NOT_FOUND, message.to_owned()),
         // The question asks for what this model does not take; nobody was asked.
-        "unsupported_parameter" => No::bad(message),
+        "unsupported_parameter" | "invalid_value" => No::bad(message),
         _ => No::Said(StatusCode::INTERNAL_SERVER_ERROR, format!("Chat processing failed: {message}")),
     }
 }

@@ -1,6 +1,7 @@
 //! Bounds of a question, and its bending to the manners of one model.
 
 use super::{MAX_TOOLS, Terms};
+use crate::wire::Wire;
 use crate::wire::talk::{Amount, Ask, CannotCarry, Effort, Part, Thinking};
 
 const MAX_MESSAGES: usize = 20_000;
@@ -10,14 +11,14 @@ const MAX_STOPS: usize = 64;
 /// Refuses what is too much of a good thing. How many bytes it is was judged when they came in.
 pub(super) fn whole(ask: &Ask) -> Result<(), CannotCarry> {
     let too_many = |param: &str, what: &str, most: usize| {
-        Err(CannotCarry::new(param, format!("There are too many {what}: at most {most} can be carried.")))
+        Err(CannotCarry::wrong(param, format!("There are too many {what}: at most {most} can be carried.")))
     };
     let parts = |parts: &[Part]| -> usize {
         let inner = |part: &Part| if let Part::Outcome(outcome) = part { outcome.parts.len() } else { 0 };
         parts.len() + parts.iter().map(inner).sum::<usize>()
     };
     if ask.messages.is_empty() {
-        return Err(CannotCarry::new("messages", "There is nothing to answer: send at least one message."));
+        return Err(CannotCarry::wrong("messages", "There is nothing to answer: send at least one message."));
     }
     if ask.messages.len() > MAX_MESSAGES {
         return too_many("messages", "messages", MAX_MESSAGES);
@@ -32,9 +33,18 @@ pub(super) fn whole(ask: &Ask) -> Result<(), CannotCarry> {
         return too_many("stop", "stop sequences", MAX_STOPS);
     }
     if ask.max_output.is_some_and(|most| most < 1) {
-        return Err(CannotCarry::new("max_tokens", "The greatest number of tokens to write must be at least 1."));
+        return Err(CannotCarry::wrong("max_tokens", "The greatest number of tokens to write must be at least 1."));
     }
     Ok(())
+}
+
+/// Tells that results say of themselves that they are failures, where that is not carried: OpenAI has no word for it.
+pub(super) fn failures(ask: &mut Ask, to: Wire) {
+    let mut parts = ask.messages.iter().flat_map(|message| &message.parts);
+    let failed = parts.any(|part| matches!(part, Part::Outcome(outcome) if outcome.failed));
+    if failed && matches!(to, Wire::Chat | Wire::Responses) {
+        ask.leave_out("is_error");
+    }
 }
 
 /// Lowers what is beyond this model, and leaves out, and tells, what it would refuse.

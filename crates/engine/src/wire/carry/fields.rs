@@ -17,11 +17,14 @@ impl Fields {
     pub(in crate::wire) fn parse(body: &[u8]) -> Result<Fields, CannotCarry> {
         match serde_json::from_slice(body) {
             Ok(Value::Object(map)) => Ok(Fields { at: String::new(), map, snake: false }),
-            Ok(_) => Err(CannotCarry::new("", "The body must be a JSON object.")),
-            Err(error) => Err(CannotCarry::new(
-                "",
-                format!("The body is not valid JSON (line {}, column {}).", error.line(), error.column()),
-            )),
+            Ok(_) => {
+                Err(CannotCarry { code: "invalid_json", ..CannotCarry::new("", "The body must be a JSON object.") })
+            }
+            Err(error) => {
+                let (line, column) = (error.line(), error.column());
+                let message = format!("The body is not valid JSON (line {line}, column {column}).");
+                Err(CannotCarry { code: "invalid_json", ..CannotCarry::new("", message) })
+            }
         }
     }
 
@@ -113,7 +116,7 @@ impl Fields {
         let list = self.list(name)?.unwrap_or_default();
         if list.len() > most {
             let message = format!("`{path}` has too many elements: at most {most} can be carried.");
-            return Err(CannotCarry::new(path, message));
+            return Err(CannotCarry::wrong(path, message));
         }
         let each =
             |(number, value)| Fields::of(value, format!("{path}[{number}]")).map(|fields| Fields { snake, ..fields });
@@ -186,13 +189,13 @@ impl Fields {
 pub(in crate::wire) fn wrong(at: impl Into<String>, what: &str) -> CannotCarry {
     let at = at.into();
     let message = format!("`{at}` must be {what}.");
-    CannotCarry::new(at, message)
+    CannotCarry::wrong(at, message)
 }
 
 pub(in crate::wire) fn missing(at: impl Into<String>) -> CannotCarry {
     let at = at.into();
     let message = format!("`{at}` is missing.");
-    CannotCarry::new(at, message)
+    CannotCarry { code: "missing_required_parameter", ..CannotCarry::new(at, message) }
 }
 
 /// `someName` as `some_name`.
@@ -220,10 +223,14 @@ mod tests {
     fn null_is_absence_and_another_type_is_refused_by_its_path() {
         let mut it = fields(json!({ "a": null, "b": 7, "c": { "d": [] } }));
         assert_eq!(it.text("a"), Ok(None));
-        assert_eq!(it.text("b"), Err(CannotCarry::new("b", "`b` must be text.")));
+        assert_eq!(it.text("b"), Err(CannotCarry::wrong("b", "`b` must be text.")));
         let mut inner = it.object("c").expect("readable").expect("there");
-        assert_eq!(inner.flag("d"), Err(CannotCarry::new("c.d", "`c.d` must be true or false.")));
-        assert_eq!(inner.needed_text("e"), Err(CannotCarry::new("c.e", "`c.e` is missing.")));
+        assert_eq!(inner.flag("d"), Err(CannotCarry::wrong("c.d", "`c.d` must be true or false.")));
+        assert_eq!(inner.needed_text("e"), Err(missing("c.e")));
+        assert_eq!(
+            (missing("c.e").message.as_str(), missing("c.e").code),
+            ("`c.e` is missing.", "missing_required_parameter")
+        );
     }
 
     #[test]

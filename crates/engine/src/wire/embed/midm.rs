@@ -29,7 +29,7 @@ pub(super) fn carry_ask(body: &[u8], model: &str, shown: &str) -> Result<Carried
     let texts = fields.texts("input")?;
     // The server itself would fail, and not say why.
     if texts.is_empty() || texts.iter().any(String::is_empty) {
-        return Err(CannotCarry::new("input", "There is nothing to embed: send texts that are not empty."));
+        return Err(CannotCarry::wrong("input", "There is nothing to embed: send texts that are not empty."));
     }
     if fields.integer("dimensions")?.is_some() {
         return Err(fields.cannot("dimensions", "its vectors have one length."));
