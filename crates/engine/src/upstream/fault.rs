@@ -67,7 +67,7 @@ impl Fault {
             Fault::Spent => "The account at the model's provider has no credit left.",
             Fault::Busy => "The model's provider is overloaded or out of order. Please try again later.",
             Fault::Resting => {
-                "The model's provider has failed several times in a row. Please try again in half a minute."
+                "The model's provider has failed several times in a row. Please try again a little later."
             }
             Fault::Timeout => "The model took too long to answer.",
             Fault::Unreachable => "The model's provider cannot be reached.",
@@ -91,7 +91,16 @@ impl Fault {
     /// with one that is wrong in itself.
     pub fn is_curable_elsewhere(self) -> bool {
         self.is_passing()
-            || matches!(self, Fault::Auth | Fault::Spent | Fault::Resting | Fault::Timeout | Fault::NotFound)
+            || matches!(
+                self,
+                Fault::Auth
+                    | Fault::Spent
+                    | Fault::Resting
+                    | Fault::Timeout
+                    | Fault::Garbled
+                    | Fault::Silent
+                    | Fault::NotFound
+            )
     }
 
     /// Whether it says that the upstream is ill. One that refuses a request is well.

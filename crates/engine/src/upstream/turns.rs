@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::health::pause_before;
+use super::health::{Condition, pause_before};
 use super::{Budget, Fault, Health, Settings, Trouble, Try};
+
+/// How long it takes to see whether a server is back, more or less.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// One way to an answer.
 #[derive(Clone, Debug)]
@@ -145,7 +148,7 @@ impl<T: Clone> Turns<T> {
             };
             let (way, state) = &mut self.ways[at];
             let refused = match (way.room.take(), way.health.would_admit()) {
-                (None, _) => Fault::Busy,
+                (None, _) => Fault::Busy.into(),
                 (Some(seat), true) => match way.health.admit() {
                     Ok(under_way) => {
                         state.tries += 1;
@@ -158,13 +161,17 @@ impl<T: Clone> Turns<T> {
                             _seat: seat,
                         });
                     }
-                    Err(fault) => fault,
+                    Err(_) => resting(&way.health),
                 },
-                (Some(_), false) => Fault::Resting,
+                (Some(_), false) => resting(&way.health),
             };
             // It was not asked, so nothing of the budget is spent; what was really answered before tells more.
             state.done = true;
-            self.last.get_or_insert(refused.into());
+            self.last = Some(match self.last {
+                Some(last) if (last.fault, refused.fault) == (Fault::Resting, Fault::Resting) => sooner(last, refused),
+                Some(last) => last,
+                None => refused,
+            });
         }
     }
 
@@ -214,6 +221,21 @@ impl<T: Clone> Turns<T> {
     fn first_untried(&self, stage: usize) -> Option<usize> {
         self.ways.iter().position(|(way, state)| way.stage >= stage && state.tries == 0 && !state.done)
     }
+}
+
+/// That it is left alone, and for how much longer.
+fn resting(health: &Health) -> Trouble {
+    let retry_after = match health.view().condition {
+        Condition::Resting(rest) => rest,
+        // Somebody is seeing whether it is back.
+        Condition::Probing | Condition::Well => PROBE,
+    };
+    Trouble { fault: Fault::Resting, retry_after: Some(retry_after) }
+}
+
+/// Of two that are left alone, the one that is asked again first.
+fn sooner(one: Trouble, other: Trouble) -> Trouble {
+    if other.retry_after < one.retry_after { other } else { one }
 }
 
 #[cfg(test)]
@@ -268,7 +290,8 @@ mod tests {
             (Fault::Refused, vec!["a"]),
             (Fault::TooLong, vec!["a"]),
             (Fault::Filtered, vec!["a"]),
-            (Fault::Garbled, vec!["a"]),
+            (Fault::Garbled, vec!["a", "b", "c"]),
+            (Fault::Silent, vec!["a", "b", "c"]),
         ] {
             let budget = Arc::new(Budget::new(6));
             let (asked, paused) = asked(turns(&settings, &budget, &healths(&settings)), fault.into());
@@ -303,7 +326,27 @@ mod tests {
         }
         let mut turns = turns(&settings, &budget, &healths);
         assert_eq!(turns.next().expect("the stand-in").what, "c");
-        assert_eq!(turns.next().expect_err("nobody is left"), Fault::Resting.into());
+        assert_eq!(turns.next().expect_err("nobody is left").fault, Fault::Resting);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_comes_while_all_rest_is_told_when_the_first_of_them_is_asked_again() {
+        let settings = Settings::default();
+        let (budget, healths) = (Arc::new(Budget::new(6)), healths(&settings));
+        let second = Duration::from_secs(1);
+        for health in [&healths[1], &healths[0], &healths[2]] {
+            for _ in 0..settings.breaker_failures {
+                health.admit().expect("closed").failed(Fault::Unreachable);
+            }
+            tokio::time::advance(second).await;
+        }
+        let resting = |rest| Trouble { fault: Fault::Resting, retry_after: Some(rest) };
+        let told = turns(&settings, &budget, &healths).next().expect_err("all rest");
+        assert_eq!(told, resting(settings.breaker_rest - 3 * second));
+        tokio::time::advance(settings.breaker_rest - 3 * second).await;
+        let probe = turns(&settings, &budget, &healths).next().expect("the first is back, perhaps");
+        assert_eq!(probe.what, "b");
+        assert_eq!(turns(&settings, &budget, &healths).next().expect_err("a probe is enough"), resting(PROBE));
     }
 
     #[tokio::test(start_paused = true)]
