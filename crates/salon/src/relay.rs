@@ -334,17 +334,35 @@ impl Relay {
     /// The models that the caller can use: allowed, spoken of, and with a key for them.
     pub async fn list(&self, caller: &Caller) -> Result<Vec<Listed>, Refused> {
         let snapshot = self.catalog.snapshot();
-        let mut keyed = HashSet::new();
-        for upstream in snapshot.upstreams() {
-            if self.key(caller, upstream).await?.is_some() {
-                keyed.insert(upstream.name.clone());
-            }
-        }
+        let keyed = self.keyed(caller).await?;
         let mut listed =
             snapshot.list(Some(&caller.org), self.salon.clock.now(), |upstream| keyed.contains(&upstream.name));
         listed.extend(panel::list(self, caller, &keyed).await?);
         listed.retain(|listed| caller.scopes.allow_model(&listed.model.name));
         Ok(listed)
+    }
+
+    /// The model that the caller can use by this name, whether or not it is on the list.
+    pub async fn find(&self, caller: &Caller, name: &str) -> Result<Listed, Refused> {
+        if let Some(listed) = self.list(caller).await?.into_iter().find(|listed| listed.model.name == name) {
+            return Ok(listed);
+        }
+        let (snapshot, now) = (self.catalog.snapshot(), self.salon.clock.now());
+        let keyed = self.keyed(caller).await?;
+        let found = snapshot.find_listed(name, Some(&caller.org), now, |upstream| keyed.contains(&upstream.name));
+        let found = found.filter(|_| caller.scopes.allow_model(name));
+        found.ok_or_else(|| Refused::unknown_model(name, &snapshot.nearest(name, Some(&caller.org))))
+    }
+
+    /// The upstreams for which the caller has a key.
+    async fn keyed(&self, caller: &Caller) -> Result<HashSet<String>, Refused> {
+        let mut keyed = HashSet::new();
+        for upstream in self.catalog.snapshot().upstreams() {
+            if self.key(caller, upstream).await?.is_some() {
+                keyed.insert(upstream.name.clone());
+            }
+        }
+        Ok(keyed)
     }
 
     /// The name of the model that is meant.

@@ -289,7 +289,7 @@ fn table() -> Table {
         .hidden_post("/telegram/webhook/{bot}/{secret}", webhook::named)
         .hidden_post("/tg/{secret}", webhook::default)
         .merge(described::routes())
-        .map(|router| router.fallback(async || error::not_found()).layer(middleware::from_fn(in_time)));
+        .map(|router| router.fallback(relay::lost).layer(middleware::from_fn(in_time)));
     quick.merge(relay::routes()).merge(api::routes())
 }
 

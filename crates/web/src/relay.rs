@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use crate::serve::Peer;
 use crate::table::Table;
-use crate::{RequestId, Web, crowd};
+use crate::{RequestId, Web, crowd, error};
 
 /// Where each protocol is found. OpenAI's clients may leave out `/v1`; the prefixes are other gateways' habit.
 pub(crate) fn routes() -> Table {
@@ -46,7 +46,7 @@ pub(crate) fn routes() -> Table {
             .post(&format!("{prefix}/messages"), talk(Wire::Messages))
             .post(&format!("{prefix}/messages/count_tokens"), count_messages);
     }
-    table = table.get("/anthropic/v1/models", models::list);
+    table = table.get("/anthropic/v1/models", models::list).get("/anthropic/v1/models/{*model}", models::one);
     for prefix in ["/v1beta", "/genai/v1beta", "/genai/v1"] {
         let one = format!("{prefix}/models/{{*call}}");
         table = table
@@ -64,11 +64,7 @@ pub(crate) fn routes() -> Table {
 /// Whoever asks a door in another way than it is asked hears so in the door's own words.
 async fn wrong_method(request: Request) -> Response {
     let (id, path) = (RequestId::of(&request), request.uri().path());
-    let wire = match path {
-        path if path.contains("/messages") => Wire::Messages,
-        path if path.contains("/v1beta/") || path.starts_with("/genai/") => Wire::Generate,
-        _ => Wire::Chat,
-    };
+    let wire = door_of(&request).unwrap_or(Wire::Chat);
     let words = format!("This is not asked by {}; the header Allow says how it is.", request.method());
     let refused = Refused::new(Kind::InvalidRequest, words).with_code("method_not_supported").with_status(405);
     let mut told = refusal(wire, &id, &refused);
@@ -78,6 +74,25 @@ async fn wrong_method(request: Request) -> Response {
         told.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     }
     told
+}
+
+/// Whose door a request stands at, or would stand at if there were one.
+fn door_of(request: &Request) -> Option<Wire> {
+    let (path, begins) = (request.uri().path(), |prefix: &str| request.uri().path().starts_with(prefix));
+    match path {
+        _ if begins("/v1beta/") || begins("/genai/") || is_call(path) => Some(Wire::Generate),
+        _ if begins("/v1/messages") || begins("/anthropic/") => Some(Wire::Messages),
+        _ if begins("/v1/") && request.headers().contains_key("anthropic-version") => Some(Wire::Messages),
+        _ if begins("/v1/") || begins("/openai/") => Some(Wire::Chat),
+        _ => None,
+    }
+}
+
+/// The answer for whatever is not there: below a door's path in the door's own words.
+pub(crate) async fn lost(request: Request) -> Response {
+    let Some(wire) = door_of(&request) else { return error::not_found() };
+    let words = "There is no such path here; /openapi.json lists those that are there.";
+    refusal(wire, &RequestId::of(&request), &Refused::new(Kind::NotFound, words))
 }
 
 /// Some clients try a socket first; 426 sends them to the plain way at once, where 404 would make them insist.

@@ -151,3 +151,38 @@ async fn a_wrong_name_is_answered_with_the_nearest_ones_in_every_protocol() {
     }
     assert!(stage.upstream.calls().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_is_not_there_is_refused_in_the_words_of_the_doors_beside_it() {
+    let stage = Stage::open().await;
+    for (path, door) in [
+        ("/v1/audio/speech", "chat"),
+        ("/v1/moderations", "chat"),
+        ("/openai/v1/files", "chat"),
+        ("/v1/chat/completions/", "chat"),
+        ("/v1/messages/batches", "messages"),
+        ("/anthropic/v1/complete", "messages"),
+        ("/v1beta/cachedContents", "generate"),
+        ("/v1beta/tunedModels/x:generateContent", "generate"),
+        ("/genai/v1beta/files", "generate"),
+    ] {
+        for key in [stage.key.as_str(), "nobody's"] {
+            let answer = stage.post_as(key, path, &json!({}), &[]).await;
+            assert_eq!(answer.status(), 404, "{path}");
+            let body: Value = answer.json().await.unwrap();
+            assert!(envelope(door, 404, &body).is_some(), "{path}: {body}");
+        }
+    }
+    let elsewhere = stage.post("/nothing", &json!({})).await;
+    assert_eq!(elsewhere.text().await.unwrap(), r#"{"detail":"Not Found"}"#);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_to_be_plain_is_not_taken_for_compressed() {
+    let stage = Stage::open().await;
+    let (path, body) = question("chat", "gpt", "hi", false);
+    for (coding, status) in [("identity", 200), ("gzip", 415), ("identity, gzip", 415)] {
+        let answer = stage.post_as(&stage.key, &path, &body, &[("content-encoding", coding)]).await;
+        assert_eq!(answer.status(), status, "{coding}");
+    }
+}

@@ -13,6 +13,12 @@ const MODELS: &str = r#"
     abilities = ["reasoning"]
     quirks = ["max_completion_tokens", "no_temperature", "no_stream_options", "developer_role"]
 
+    [models.aliased]
+    upstream = "openai"
+    model = "mock-aliased"
+    rates = { input = "1", output = "2" }
+    aliases = ["quick"]
+
     [models.helped]
     upstream = "nowhere"
     rates = { input = "1", output = "2" }
@@ -163,4 +169,57 @@ async fn a_server_that_does_not_know_an_option_is_asked_without_it_and_remembere
         json!({ "model": "picky:some-model", "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] });
     assert_eq!(stage.post("/v1/chat/completions", &own).await.status(), 400);
     assert_eq!(stage.used().await.calls, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_is_found_by_every_name_that_it_is_called_by_and_else_the_nearest_are_told() {
+    let stage = stage().await;
+    let find = async |path: &str, headers: &[(&str, &str)]| {
+        let mut request = stage.http.get(format!("{}{path}", stage.base)).bearer_auth(&stage.key);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    const ANTHROPIC: &[(&str, &str)] = &[("anthropic-version", "2023-06-01")];
+    const GOOGLE: &[(&str, &str)] = &[("x-goog-api-client", "x")];
+    for (asked, named) in [
+        ("gpt", "gpt"),
+        ("quick", "aliased"),
+        ("openai/tuned", "openai/tuned"),
+        ("openai:tuned", "openai:tuned"),
+        ("openai%2Ftuned", "openai/tuned"),
+    ] {
+        let (status, model) = find(&format!("/v1/models/{asked}"), &[]).await;
+        assert_eq!((status, &model["id"], &model["object"]), (200, &json!(named), &json!("model")), "{model}");
+        for (path, headers) in [("/v1/models", ANTHROPIC), ("/anthropic/v1/models", &[])] {
+            let (status, model) = find(&format!("{path}/{asked}"), headers).await;
+            assert_eq!((status, &model["id"], &model["type"]), (200, &json!(named), &json!("model")), "{model}");
+        }
+        for (path, headers) in [("/v1/models", GOOGLE), ("/v1beta/models", &[])] {
+            let (status, model) = find(&format!("{path}/{asked}"), headers).await;
+            assert_eq!((status, &model["name"]), (200, &json!(format!("models/{named}"))), "{model}");
+        }
+    }
+    assert_eq!(find("/anthropic/v1/models", &[]).await.1["has_more"], false, "in Anthropic's shape");
+    for (path, headers) in [("/v1/models", &[][..]), ("/anthropic/v1/models", &[]), ("/v1beta/models", &[])] {
+        let (status, told) = find(&format!("{path}/claud"), headers).await;
+        assert_eq!(status, 404, "{told}");
+        let message = told["error"]["message"].as_str().unwrap();
+        assert!(message.contains("`claud`") && message.contains("`claude`"), "{message}");
+    }
+    // Whose key may use some of them finds those.
+    let models = salon_core::scopes::Allowed::parse("gpt").unwrap();
+    let scopes = salon_core::Scopes { models, ..salon_core::Scopes::default() };
+    let narrow = stage.key_of(scopes).await;
+    for (model, status) in [("gpt", 200), ("quick", 404), ("openai/tuned", 404)] {
+        let path = format!("{}/v1/models/{model}", stage.base);
+        assert_eq!(stage.http.get(path).bearer_auth(&narrow).send().await.unwrap().status(), status, "{model}");
+    }
+    // What is a method of a model is called, and not looked at.
+    for path in ["/v1beta/models/gemini:generateContent", "/v1/models/gemini:countTokens"] {
+        let answer = stage.http.get(format!("{}{path}", stage.base)).bearer_auth(&stage.key).send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers()["allow"].as_bytes()), (405, &b"POST"[..]));
+    }
 }

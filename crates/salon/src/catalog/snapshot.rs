@@ -279,13 +279,20 @@ impl Snapshot {
     /// What a team may call, in the order of the names. `has_key` says whether there is a key for an upstream: what
     /// nobody could call is not offered.
     pub fn list(&self, org: Option<&OrgId>, now: Time, mut has_key: impl FnMut(&Upstream) -> bool) -> Vec<Listed> {
-        let listed = |model: &Arc<Model>| {
-            let usable =
-                |deployment: &&Arc<Deployment>| deployment.upstream.is_open_to(org) && has_key(&deployment.upstream);
-            let first = (!model.hidden && model.is_open_to(org)).then(|| model.deployments.iter().find(usable))??;
-            Some(Listed { model: model.clone(), provider: first.upstream.provider.clone(), priced: first.priced(now) })
-        };
-        self.models.values().filter_map(listed).collect()
+        let shown = self.models.values().filter(|model| !model.hidden && model.is_open_to(org));
+        shown.filter_map(|model| listed(model, org, now, &mut has_key)).collect()
+    }
+
+    /// The model that a team may call by this name, whether or not it is on the list. With who serves it, as there.
+    pub fn find_listed(
+        &self,
+        name: &str,
+        org: Option<&OrgId>,
+        now: Time,
+        mut has_key: impl FnMut(&Upstream) -> bool,
+    ) -> Option<Listed> {
+        let model = is_name(name).then(|| self.find_model(name, org))??;
+        listed(&model, org, now, &mut has_key)
     }
 
     /// The model of this name, if the team may use it. A name may begin with an upstream or a provider, as in
@@ -326,7 +333,7 @@ impl Snapshot {
     }
 
     /// The names that a team may use, for whoever mistyped one.
-    pub(super) fn nearest(&self, name: &str, org: Option<&OrgId>) -> Vec<String> {
+    pub fn nearest(&self, name: &str, org: Option<&OrgId>) -> Vec<String> {
         let open = |(_, model): &(&String, &Arc<Model>)| !model.hidden && model.is_open_to(org);
         super::nearest::nearest(name, self.models.iter().filter(open).map(|(name, _)| name.as_str()))
     }
@@ -647,4 +654,15 @@ fn merged<S: Body>(
 pub(super) fn in_house() -> [(&'static str, UpstreamSpec); 2] {
     [Kind::Echo, Kind::Storyteller]
         .map(|kind| (kind.as_str(), UpstreamSpec { kind: Some(kind), ..UpstreamSpec::default() }))
+}
+/// A model with who serves it first of those whom a team can ask.
+fn listed(
+    model: &Arc<Model>,
+    org: Option<&OrgId>,
+    now: Time,
+    has_key: &mut impl FnMut(&Upstream) -> bool,
+) -> Option<Listed> {
+    let usable = |deployment: &&Arc<Deployment>| deployment.upstream.is_open_to(org) && has_key(&deployment.upstream);
+    let first = model.deployments.iter().find(usable)?;
+    Some(Listed { model: model.clone(), provider: first.upstream.provider.clone(), priced: first.priced(now) })
 }

@@ -17,7 +17,7 @@ const LISTENED_TO: usize = 4;
 
 pub(crate) async fn read(body: Body, headers: &HeaderMap, most: usize) -> Result<Bytes, Refused> {
     let too_large = || Refused::new(Kind::TooLarge, format!("The request's body is larger than {}.", size(most)));
-    if headers.contains_key(header::CONTENT_ENCODING) {
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
         // Nobody needs to send a question compressed, and nobody gets to inflate one here.
         let mut refused = Refused::new(Kind::InvalidRequest, "Compressed bodies are not taken.");
         refused.status = 415;

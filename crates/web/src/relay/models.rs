@@ -2,18 +2,17 @@
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use salon::relay::{Listed, Refused, Wire};
 use serde_json::{Value, json};
 
-use super::{caller, percent_decoded, refusal};
+use super::{caller, is_call, percent_decoded, refusal, wrong_method};
 use crate::{RequestId, Web};
 
 /// Anthropic's and Gemini's clients announce themselves; the same path answers them in their own shape.
-fn wire_of(headers: &HeaderMap) -> Wire {
-    let says = |name: &str| headers.contains_key(name);
-    if says("anthropic-version") {
+fn wire_of(request: &Request) -> Wire {
+    let says = |name: &str| request.headers().contains_key(name);
+    if says("anthropic-version") || request.uri().path().starts_with("/anthropic/") {
         Wire::Messages
     } else if says("x-goog-api-client") || says("x-goog-api-key") {
         Wire::Generate
@@ -29,7 +28,7 @@ async fn listed(web: &Web, request: Request) -> Result<Vec<Listed>, Refused> {
 }
 
 pub(super) async fn list(State(web): State<Web>, request: Request) -> Response {
-    let (id, wire) = (RequestId::of(&request), wire_of(request.headers()));
+    let (id, wire) = (RequestId::of(&request), wire_of(&request));
     if wire == Wire::Generate {
         return gemini_list(State(web), request).await;
     }
@@ -49,7 +48,10 @@ pub(super) async fn list(State(web): State<Web>, request: Request) -> Response {
 }
 
 pub(super) async fn one(State(web): State<Web>, request: Request) -> Response {
-    let (id, wire) = (RequestId::of(&request), wire_of(request.headers()));
+    let (id, wire) = (RequestId::of(&request), wire_of(&request));
+    if is_call(request.uri().path()) {
+        return wrong_method(request).await;
+    }
     if wire == Wire::Generate {
         return gemini_one(State(web), request).await;
     }
@@ -74,6 +76,9 @@ pub(super) async fn gemini_list(State(web): State<Web>, request: Request) -> Res
 
 pub(super) async fn gemini_one(State(web): State<Web>, request: Request) -> Response {
     let id = RequestId::of(&request);
+    if is_call(request.uri().path()) {
+        return wrong_method(request).await;
+    }
     let name = named(request.uri().path());
     match find(&web, request, &name).await {
         Ok(model) => Json(gemini(&model)).into_response(),
@@ -86,9 +91,9 @@ fn named(path: &str) -> String {
 }
 
 async fn find(web: &Web, request: Request, name: &str) -> Result<Listed, Refused> {
-    let models = listed(web, request).await?;
-    let found = models.into_iter().find(|listed| listed.model.name == name);
-    found.ok_or_else(|| Refused::unknown_model(name, &[]))
+    let (head, _) = request.into_parts();
+    let caller = caller(web, &head, "/v1/models").await?;
+    web.relay.find(&caller, name).await
 }
 
 /// When models came to be is told by nobody; clients want to be told something.
