@@ -82,8 +82,8 @@ fn door_of(request: &Request) -> Option<Wire> {
     match path {
         _ if begins("/v1beta/") || begins("/genai/") || is_call(path) => Some(Wire::Generate),
         _ if begins("/v1/messages") || begins("/anthropic/") => Some(Wire::Messages),
-        _ if begins("/v1/") && request.headers().contains_key("anthropic-version") => Some(Wire::Messages),
-        _ if begins("/v1/") || begins("/openai/") => Some(Wire::Chat),
+        _ if begins("/v1/") => Some(models::wire_of(request)),
+        _ if begins("/openai/") => Some(Wire::Chat),
         _ => None,
     }
 }

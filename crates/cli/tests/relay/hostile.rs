@@ -173,6 +173,8 @@ async fn a_path_that_is_not_there_is_refused_in_the_words_of_the_doors_beside_it
             assert!(envelope(door, 404, &body).is_some(), "{path}: {body}");
         }
     }
+    let google = stage.post_as(&stage.key, "/v1/files", &json!({}), &[("x-goog-api-client", "x")]).await;
+    assert!(envelope("generate", 404, &google.json().await.unwrap()).is_some());
     let elsewhere = stage.post("/nothing", &json!({})).await;
     assert_eq!(elsewhere.text().await.unwrap(), r#"{"detail":"Not Found"}"#);
 }

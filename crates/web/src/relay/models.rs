@@ -10,7 +10,7 @@ use super::{caller, is_call, percent_decoded, refusal, wrong_method};
 use crate::{RequestId, Web};
 
 /// Anthropic's and Gemini's clients announce themselves; the same path answers them in their own shape.
-fn wire_of(request: &Request) -> Wire {
+pub(super) fn wire_of(request: &Request) -> Wire {
     let says = |name: &str| request.headers().contains_key(name);
     if says("anthropic-version") || request.uri().path().starts_with("/anthropic/") {
         Wire::Messages
