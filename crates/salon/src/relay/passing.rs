@@ -21,8 +21,10 @@ use tokio::time::{Instant, Sleep};
 use super::cache::Keeping;
 use super::charge::{Bill, Ending};
 
-/// A comment that keeps proxies and clients patient while an upstream thinks.
+/// A comment that keeps proxies and clients patient while an upstream thinks, and the event that Anthropic has for that:
+/// some of its clients count events.
 const STILL_THERE: &[u8] = b": still there\n\n";
+const PING: &[u8] = b"event: ping\ndata: {\"type\": \"ping\"}\n\n";
 
 /// Where an answer's bytes come from.
 pub(super) enum Source {
@@ -282,7 +284,7 @@ impl http_body::Body for Passing {
                     if due > now || !this.between {
                         continue;
                     }
-                    Bytes::from_static(STILL_THERE)
+                    Bytes::from_static(if this.wire == Wire::Messages { PING } else { STILL_THERE })
                 }
             };
             if !passed.is_empty() {
