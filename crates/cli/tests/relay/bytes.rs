@@ -3,7 +3,7 @@
 //! The texts are those of `crates/engine/tests/fixtures/passing`, which have in them whatever a program that parses and
 //! writes again would change or lose, and the questions of today's command-line agents.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::raw::{Raw, Script};
 use crate::stage::{PROVIDER_KEY, Stage};
@@ -335,6 +335,32 @@ async fn what_is_wrong_with_an_upstream_is_not_said_to_be_the_caller_s_fault() {
             let (told, text) = (answer.status(), answer.text().await.unwrap());
             assert_eq!(told, 502, "{status} at {}: {text}", case.door);
             assert!(!text.contains("canary") && !text.contains("invalid_request"), "{text}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_translated_stream_says_once_that_it_failed() {
+    let (raw, stage) = with_a_raw_upstream().await;
+    let said = r#"data: {"choices":[{"index":0,"delta":{"content":"so"},"finish_reason":null}]}
+
+"#;
+    for end in [
+        // An end that gives no reason, an error with and without an end behind it, and no end.
+        "data: [DONE]\n\n",
+        "data: {\"error\":{\"code\":500}}\n\n",
+        "data: {\"error\":{\"code\":500}}\n\ndata: [DONE]\n\n",
+        "",
+    ] {
+        for pieces in [&[usize::MAX][..], &[40]] {
+            raw.say(Script::stream(format!("{said}{end}").as_bytes()).in_pieces(pieces));
+            let body = json!({
+                "model": CASES[0].model(), "max_tokens": 9, "stream": true,
+                "messages": [{ "role": "user", "content": "hi" }],
+            });
+            let text = ask(&stage, "/v1/messages", body.to_string()).await.text().await.unwrap();
+            assert!(text.contains("\"so\""), "{text}");
+            assert_eq!(text.matches("event: error\n").count(), 1, "{end:?} in {pieces:?}: {text}");
         }
     }
 }

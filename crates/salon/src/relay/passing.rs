@@ -158,6 +158,8 @@ impl Passing {
         match std::mem::replace(&mut self.manner, Manner::Untouched) {
             Manner::Untouched => Ok(Bytes::new()),
             Manner::Hiding(unasked) => Ok(unasked.finish()),
+            // How it ended, well or not, was told when it did.
+            Manner::Carried(carrier) if carrier.finished() => Ok(Bytes::new()),
             Manner::Carried(mut carrier) => {
                 let mut out = Vec::new();
                 let told = carrier.end(&mut out);
