@@ -266,6 +266,33 @@ type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], u16, &'a str);
 
 /// The webhook's own words, once somebody is let in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_refused_unheard_can_ask_again_on_the_same_connection_or_is_told_otherwise() {
+    let door = Door::open().await;
+    let body = vec![b'x'; 2_000];
+    for (path, status) in [
+        ("/v1/chat/completions", 401),
+        ("/v1/messages", 401),
+        ("/v1/nothing", 404),
+        ("/v1/models", 405),
+        ("/api/chat", 401),
+        ("/telegram/webhook/parrot/nothing", 404),
+    ] {
+        let mut stream = TcpStream::connect(door.address).await.expect("the door is open");
+        for _ in 0..5 {
+            write(&mut stream, &Asked { method: "POST", path, headers: &[], body: &body }, "keep-alive").await;
+            let answer = read(&mut stream).await;
+            assert_eq!((answer.status, answer.headers.get("connection")), (status, None), "{path}");
+        }
+        // What is longer is not read for nothing.
+        let head = format!("POST {path} HTTP/1.1\r\nHost: salon.test\r\nContent-Length: 200000\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.expect("the head is taken");
+        let answer = read(&mut stream).await;
+        assert_eq!(answer.headers.get("connection").map(String::as_str), Some("close"), "{path}");
+    }
+    door.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_let_in_is_judged_by_its_body() {
     let door = Door::open().await;
     let good = update(1, "hello");

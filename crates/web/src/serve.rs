@@ -3,13 +3,14 @@
 //! `axum::serve` has no time-out for headers: a silent socket stays for ever. So connections are served by hyper-util's
 //! builder with a timer, behind a limit on connections in all and from one address.
 
+mod unread;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -61,7 +62,15 @@ pub async fn serve(listener: TcpListener, router: Router, closing: CancellationT
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             asked.cancel();
             request.extensions_mut().insert(Peer(peer));
-            router.clone().oneshot(request.map(Body::new))
+            let (request, unread) = unread::lend(request);
+            let answering = router.clone().oneshot(request);
+            async move {
+                let mut response = answering.await?;
+                if let Some(unread) = unread {
+                    unread.settle(&mut response).await;
+                }
+                Ok::<_, std::convert::Infallible>(response)
+            }
         });
         let (http1, http2, watcher, closing) = (http1.clone(), http2.clone(), graceful.watcher(), closing.clone());
         tokio::spawn(async move {
