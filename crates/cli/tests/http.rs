@@ -264,7 +264,6 @@ async fn what_is_there_and_asked_in_another_way_says_in_which() {
 /// What is posted, its headers and body, and the status and body it is answered by.
 type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], u16, &'a str);
 
-/// The webhook's own words, once somebody is let in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_refused_unheard_can_ask_again_on_the_same_connection_or_is_told_otherwise() {
     let door = Door::open().await;
@@ -292,6 +291,7 @@ async fn whoever_is_refused_unheard_can_ask_again_on_the_same_connection_or_is_t
     door.close().await;
 }
 
+/// The webhook's own words, once somebody is let in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_let_in_is_judged_by_its_body() {
     let door = Door::open().await;
