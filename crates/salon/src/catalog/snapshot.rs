@@ -655,6 +655,7 @@ pub(super) fn in_house() -> [(&'static str, UpstreamSpec); 2] {
     [Kind::Echo, Kind::Storyteller]
         .map(|kind| (kind.as_str(), UpstreamSpec { kind: Some(kind), ..UpstreamSpec::default() }))
 }
+
 /// A model with who serves it first of those whom a team can ask.
 fn listed(
     model: &Arc<Model>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use salon_engine::outbound;
 use salon_engine::upstream::{Fault, Trouble, Turn, Turns};
@@ -570,15 +570,19 @@ impl Calling {
 /// What a stream begins with, and how that begins. White space alone is no beginning, and what is no answer is not passed
 /// on: it may be a page that was meant for somebody else.
 async fn first_bytes(body: &mut outbound::Body) -> Result<(Bytes, Beginning), Fault> {
-    let mut first = body.next().await.unwrap_or(Err(Fault::Silent))?;
+    let mut blank = BytesMut::new();
     loop {
-        match beginning(&first).ok_or(Fault::Garbled)? {
-            Beginning::Blank if first.len() > MAX_BLANK => return Err(Fault::Garbled),
-            Beginning::Blank => {}
-            begins => return Ok((first, begins)),
-        }
         let more = body.next().await.unwrap_or(Err(Fault::Silent))?;
-        first = [first, more].concat().into();
+        let begins = beginning(&more).ok_or(Fault::Garbled)?;
+        if begins != Beginning::Blank && blank.is_empty() {
+            return Ok((more, begins));
+        }
+        blank.extend_from_slice(&more);
+        match begins {
+            Beginning::Blank if blank.len() > MAX_BLANK => return Err(Fault::Garbled),
+            Beginning::Blank => {}
+            begins => return Ok((blank.freeze(), begins)),
+        }
     }
 }
 
