@@ -20,6 +20,7 @@ on_both_databases! {
     days_end_with_the_days_of_the_organisation
     a_call_that_needs_consent_is_held_and_may_be_made_once
     the_same_question_is_held_once
+    what_waits_goes_on_once_there_is_room
     a_denied_call_is_refused
     a_turn_finds_what_was_decided_about_it
     several_are_agreed_to_as_one_and_share_what_was_set_aside
@@ -195,6 +196,31 @@ async fn the_same_question_is_held_once(Scratch { store, .. }: Scratch) {
     let other = Quote { model: "heron-2".to_owned(), ..quote("3", alice(), 30) };
     assert_eq!(book.reserve(other).await.expect_err("held"), held("3"));
     assert_eq!(read(&store).await.list_held(&birds(), None, 10).await.expect("held").len(), 2);
+}
+
+async fn what_waits_goes_on_once_there_is_room(Scratch { store, .. }: Scratch) {
+    let (book, _) = open(&store).await;
+    add(&book, ask(10)).await;
+    let held = |call: &str| NotReserved::Held { call: CallId::new(call), limit: Some(LimitId::new("ask")) };
+    for call in ["1", "2"] {
+        let other = Quote { model: format!("heron-{call}"), ..quote(call, alice(), 30) };
+        assert_eq!(book.reserve(other).await.expect_err("held"), held(call));
+    }
+    let again = |call: &str, model: &str, micros| Quote { model: model.to_owned(), ..quote(call, alice(), micros) };
+    assert_eq!(book.reserve(again("1", "heron-1", 30)).await.expect_err("no room yet"), held("1"));
+    let terms = Terms { amount: 40, policy: Policy::Ask, thresholds: Vec::new() };
+    assert!(book.change_limit(&birds(), &LimitId::new("ask"), terms, &pen("boss").await).await.expect("changed"));
+    assert_eq!(book.reserve(again("1", "eagle", 30)).await.expect_err("something else"), held("1"));
+    assert_eq!(book.reserve(again("1", "heron-1", 31)).await.expect_err("more than that"), held("1"));
+    let mut first = book.reserve(again("1", "heron-1", 30)).await.expect("there is room");
+    first.durable().await.expect("on the disk");
+    assert_eq!((call(&store, "1").await.state.as_str(), balance(&store, NOON).await), ("reserved", (30, 0)));
+    assert_eq!(book.reserve(again("2", "heron-2", 30)).await.expect_err("the first has taken it"), held("2"));
+    assert!(book.remove_limit(&birds(), &LimitId::new("ask"), &pen("boss").await).await.expect("removed"));
+    let mut second = book.reserve(again("2", "heron-2", 30)).await.expect("no limit");
+    second.durable().await.expect("on the disk");
+    assert_eq!(call(&store, "2").await.state.as_str(), "reserved");
+    assert!(read(&store).await.list_held(&birds(), None, 10).await.expect("held").is_empty());
 }
 
 async fn a_denied_call_is_refused(Scratch { store, .. }: Scratch) {

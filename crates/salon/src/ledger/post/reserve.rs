@@ -39,6 +39,8 @@ impl Group<'_> {
                     approved = true;
                 }
                 CallState::Approved if same => return Ok(Err(NotReserved::Denied)),
+                // What it waits for may be there by now: the limit was raised or taken away, or its window has ended.
+                CallState::Held if same && quote.model == call.model && quote.most.fits_in(&call.most) => {}
                 CallState::Held if same => {
                     return Ok(Err(NotReserved::Held { call: call.id.clone(), limit: call.limit.clone() }));
                 }
