@@ -135,6 +135,10 @@ fn models_have_places_prices_and_names() {
     assert!(desk.says("model list").contains("plain  own/plain  $1.00 / $2.000001"));
     desk.says("model price own plain --from 2020-01-01 --input 1 --output 2 --long-above 200000 --long-input 3 --long-output 4.5");
     assert!(desk.says("model list").contains("plain  own/plain  $1.00 / $2.00, above 200000 tokens $3.00 / $4.50"));
+    desk.says("model price own plain --from 2020-01-01 --tier priority --input 4 --output 8");
+    let listed = desk.says("model list");
+    assert!(listed.contains("plain  own/plain  $1.00 / $2.00, above"), "the others stay: {listed}");
+    assert!(listed.contains("fast $4.00 / $8.00"), "{listed}");
     desk.says("model price own plain --from 2020-01-01 --forget");
     assert!(desk.says("model list").contains("plain  own/plain  at most $"));
     assert!(!desk.says("model list").contains("claude-haiku-4-5"), "nobody here has a key for it");
@@ -151,6 +155,8 @@ fn models_have_places_prices_and_names() {
         ("model price own plain --from soon --input 1 --output 1", "a day is written like"),
         ("model price own plain --from 2020-01-01", "say what it costs"),
         ("model price own plain --from 2020-01-01 --forget", "nothing was said"),
+        ("model price own plain --from 2020-01-01 --tier fast --input 1 --output 1", "what it usually costs first"),
+        ("model price own plain --from 2020-01-01 --tier usual --input 1 --output 1", "the tiers are flex"),
         ("model price own plain --from 2020-01-01 --input 1 --output 1 --long-above 9", "--long-input"),
         (
             "model price own plain --from 2020-01-01 --input 1 --output 1 --long-above 0 --long-input 1 --long-output 1",

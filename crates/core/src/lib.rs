@@ -15,7 +15,7 @@
 //! | Event | one line of a turn's story | [`event`] |
 //! | Brief | what an engine is told before it answers | [`brief`] |
 //! | Style | how long and how thorough answers should be | [`style`] |
-//! | Micros, Tokens, Rates, Tariff | money to the millionth of a dollar, and what costs it | [`money`] |
+//! | Micros, Tokens, Rates, Tier, Tariff | money to the millionth of a dollar, and what costs it | [`money`] |
 //! | Org, User, Owner | who may speak and who pays | [`people`] |
 //! | Scopes | what a key may be used for | [`scopes`] |
 //! | Limit, Policy, Period, Scope | sentences about the ledger, and windows in a zone | [`limit`] |
@@ -60,7 +60,7 @@ pub use id::{AskId, BotId, CallId, ChatId, DialogId, FileId, JobId, KeyId, Limit
 pub use kept_back::{KeptBack, KeptFile};
 pub use limit::{Amounts, Limit, Limits, Measure, Period, Policy, Scope, Window, Zone};
 pub use locale::Lang;
-pub use money::{LongRates, Micros, Rates, Tariff, Tokens};
+pub use money::{LongRates, Micros, Rates, Tariff, Tier, TierRates, Tiers, Tokens};
 pub use people::{Org, Owner, User};
 pub use scopes::Scopes;
 pub use time::Time;

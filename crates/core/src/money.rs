@@ -181,11 +181,14 @@ impl Rates {
     }
 }
 
-/// What a model costs: its usual prices, and those of a call that reads very much, where a provider asks more for that.
+/// What a model costs: its usual prices, those of a call that reads very much, and those of calls that are served sooner or
+/// later than others, where a provider asks others for that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tariff {
     pub usual: Rates,
     pub long: Option<LongRates>,
+    /// `None` where everything costs the same, however it is served.
+    pub tiers: Option<Tiers>,
 }
 
 /// The prices of a call that reads more than so many tokens, for all of its tokens: those below the border, too.
@@ -195,14 +198,109 @@ pub struct LongRates {
     pub rates: Rates,
 }
 
+/// The prices of each tier, as far as they are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tiers {
+    pub flex: Option<TierRates>,
+    pub fast: Option<TierRates>,
+    pub ultrafast: Option<TierRates>,
+}
+
+/// What a call costs at a tier, and one there that reads very much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TierRates {
+    pub usual: Rates,
+    pub long: Option<LongRates>,
+}
+
+/// How soon a call is served, where providers ask prices of their own for that. In the order of what they ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tier {
+    /// When there is room.
+    Flex,
+    Usual,
+    /// Before others. It is called `priority` as well.
+    Fast,
+    Ultrafast,
+    /// By a name that says nothing here.
+    Other,
+}
+
+impl Tier {
+    /// What is meant by a name, in a request or in an answer. `None` if it leaves that to the provider.
+    pub fn read(name: &str) -> Option<Tier> {
+        // Google's enums, in full and of Vertex. Every piece of a stream may say it, so nothing is copied.
+        let without = |prefix: &str| {
+            let (start, rest) = name.split_at_checked(prefix.len())?;
+            start.eq_ignore_ascii_case(prefix).then_some(rest)
+        };
+        let name = without("service_tier_").or_else(|| without("on_demand_")).unwrap_or(name);
+        let known = TIERS.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
+        known.map_or(Some(Tier::Other), |(_, tier)| *tier)
+    }
+}
+
+/// What tiers are called.
+const TIERS: [(&str, Option<Tier>); 15] = [
+    ("", None),
+    ("auto", None),
+    ("unspecified", None),
+    ("traffic_type_unspecified", None),
+    ("default", Some(Tier::Usual)),
+    ("standard", Some(Tier::Usual)),
+    ("standard_only", Some(Tier::Usual)),
+    ("on_demand", Some(Tier::Usual)),
+    // What was paid for beforehand, or comes at a quiet hour, costs no more than usual.
+    ("scale", Some(Tier::Usual)),
+    ("provisioned_throughput", Some(Tier::Usual)),
+    ("offpeak", Some(Tier::Usual)),
+    ("flex", Some(Tier::Flex)),
+    ("fast", Some(Tier::Fast)),
+    ("priority", Some(Tier::Fast)),
+    ("ultrafast", Some(Tier::Ultrafast)),
+];
+
 impl From<Rates> for Tariff {
     fn from(usual: Rates) -> Tariff {
-        Tariff { usual, long: None }
+        Tariff { usual, ..Tariff::default() }
+    }
+}
+
+impl From<TierRates> for Tariff {
+    fn from(TierRates { usual, long }: TierRates) -> Tariff {
+        Tariff { usual, long, tiers: None }
     }
 }
 
 impl Tariff {
-    /// The prices of a call that reads so many tokens, of whatever class.
+    /// What calls of a tier cost, if that is known.
+    pub fn at(&self, tier: Tier) -> Option<Tariff> {
+        let usual = Tariff { tiers: None, ..*self };
+        let Some(tiers) = &self.tiers else { return Some(usual) };
+        match tier {
+            Tier::Usual => Some(usual),
+            // Nobody asks more of those who wait.
+            Tier::Flex => Some(tiers.flex.map_or(usual, Tariff::from)),
+            Tier::Fast => tiers.fast.map(Tariff::from),
+            Tier::Ultrafast => tiers.ultrafast.map(Tariff::from),
+            Tier::Other => None,
+        }
+    }
+
+    /// Is at least as dear as every tier whose price is known.
+    pub fn dearest(&self) -> Tariff {
+        let known = [Tier::Flex, Tier::Usual, Tier::Fast, Tier::Ultrafast].into_iter().filter_map(|tier| self.at(tier));
+        known.reduce(|one, other| one.dearer(&other)).unwrap_or_default()
+    }
+
+    /// The same where nothing is kept in a cache for long.
+    pub fn kept_shortly(&self) -> Tariff {
+        let short = |rates: Rates| Rates { cache_write_1h: rates.cache_write_5m, ..rates };
+        let long = self.long.map(|long| LongRates { rates: short(long.rates), ..long });
+        Tariff { usual: short(self.usual), long, ..*self }
+    }
+
+    /// The prices of a call that reads so many tokens, of whatever class, at the usual tier.
     pub fn of(&self, read: i64) -> &Rates {
         match &self.long {
             Some(long) if read > long.above => &long.rates,
@@ -215,12 +313,12 @@ impl Tariff {
         self.of(tokens.read()).cost(tokens)
     }
 
-    /// See [`Rates::most`]: with the dearest prices that come into question.
+    /// See [`Rates::most`]: with the dearest prices that come into question at the usual tier.
     pub fn most(&self, input: i64, output: i64) -> Micros {
         self.usual.most(input, output).max(self.of(input).most(input, output))
     }
 
-    /// Is at least as dear as either, whatever is read.
+    /// Is at least as dear as either, whatever is read, at each tier whose price is known of one of them.
     pub fn dearer(&self, other: &Tariff) -> Tariff {
         let long =
             [self.long, other.long].into_iter().flatten().min_by_key(|long| long.above).map(|nearest| LongRates {
@@ -231,7 +329,17 @@ impl Tariff {
                     .flatten()
                     .fold(Rates::default(), |dearest, rates| dearest.dearer(&rates)),
             });
-        Tariff { usual: self.usual.dearer(&other.usual), long }
+        let at = |tier| {
+            let known = [self, other].into_iter().filter_map(|tariff| tariff.at(tier));
+            let dearer = known.reduce(|one, other| one.dearer(&other))?;
+            Some(TierRates { usual: dearer.usual, long: dearer.long })
+        };
+        let tiers = self.tiers.or(other.tiers).map(|_| Tiers {
+            flex: at(Tier::Flex),
+            fast: at(Tier::Fast),
+            ultrafast: at(Tier::Ultrafast),
+        });
+        Tariff { usual: self.usual.dearer(&other.usual), long, tiers }
     }
 }
 
@@ -297,21 +405,70 @@ mod tests {
         })
     }
 
-    fn tariff() -> impl Strategy<Value = Tariff> {
+    fn tier_rates() -> impl Strategy<Value = TierRates> {
         (rates(), prop::option::of((0..5_000_000_i64, rates())))
-            .prop_map(|(usual, long)| Tariff { usual, long: long.map(|(above, rates)| LongRates { above, rates }) })
+            .prop_map(|(usual, long)| TierRates { usual, long: long.map(|(above, rates)| LongRates { above, rates }) })
+    }
+
+    fn tariff() -> impl Strategy<Value = Tariff> {
+        let known = || prop::option::of(tier_rates());
+        let tiers = (known(), known(), known()).prop_map(|(flex, fast, ultrafast)| Tiers { flex, fast, ultrafast });
+        (tier_rates(), prop::option::of(tiers)).prop_map(|(TierRates { usual, long }, tiers)| Tariff {
+            usual,
+            long,
+            tiers,
+        })
+    }
+
+    fn tier() -> impl Strategy<Value = Tier> {
+        prop::sample::select(&[Tier::Usual, Tier::Flex, Tier::Fast, Tier::Ultrafast, Tier::Other])
     }
 
     #[test]
     fn above_the_border_every_token_costs_more() {
         let long = LongRates { above: 200_000, rates: Rates::new(2_500_000, 15_000_000) };
-        let tariff = Tariff { usual: Rates::new(1_250_000, 10_000_000), long: Some(long) };
+        let tariff = Tariff { long: Some(long), ..Rates::new(1_250_000, 10_000_000).into() };
         assert_eq!(tariff.cost(&Tokens::new(200_000, 1_000)), Micros(250_000 + 10_000));
         assert_eq!(tariff.cost(&Tokens::new(200_001, 1_000)), Micros(500_003 + 15_000));
         let cached = Tokens { cache_read: 200_000, ..Tokens::new(1, 0) };
         assert_eq!(tariff.cost(&cached), Micros(500_003), "what came from a cache was read as well");
         assert_eq!(tariff.most(200_000, 0), Micros(250_000));
         assert_eq!(tariff.most(200_001, 0), Micros(500_003));
+    }
+
+    #[test]
+    fn a_tier_costs_what_is_known_of_it() {
+        let rates = |input| Rates::new(input, 10 * input);
+        let fast = TierRates { usual: rates(4), long: None };
+        let tiers = Tiers { fast: Some(fast), ..Tiers::default() };
+        let tariff = Tariff { tiers: Some(tiers), ..rates(2).into() };
+        assert_eq!(tariff.at(Tier::Usual), Some(rates(2).into()));
+        assert_eq!(tariff.at(Tier::Fast), Some(rates(4).into()));
+        assert_eq!(tariff.at(Tier::Flex), Some(rates(2).into()), "the usual price is its upper bound");
+        assert_eq!((tariff.at(Tier::Ultrafast), tariff.at(Tier::Other)), (None, None));
+        for tier in [Tier::Usual, Tier::Flex, Tier::Fast, Tier::Ultrafast, Tier::Other] {
+            assert_eq!(Tariff::from(rates(2)).at(tier), Some(rates(2).into()), "one price for all: {tier:?}");
+        }
+    }
+
+    #[test]
+    fn tiers_go_by_several_names() {
+        for (name, tier) in [
+            ("auto", None),
+            ("SERVICE_TIER_UNSPECIFIED", None),
+            ("default", Some(Tier::Usual)),
+            ("standard_only", Some(Tier::Usual)),
+            ("ON_DEMAND", Some(Tier::Usual)),
+            ("flex", Some(Tier::Flex)),
+            ("ON_DEMAND_FLEX", Some(Tier::Flex)),
+            ("priority", Some(Tier::Fast)),
+            ("fast", Some(Tier::Fast)),
+            ("SERVICE_TIER_PRIORITY", Some(Tier::Fast)),
+            ("ultrafast", Some(Tier::Ultrafast)),
+            ("warp", Some(Tier::Other)),
+        ] {
+            assert_eq!(Tier::read(name), tier, "{name}");
+        }
     }
 
     proptest! {
@@ -326,9 +483,20 @@ mod tests {
         }
 
         #[test]
-        fn the_dearer_of_two_is_dearer_than_each(one in tariff(), other in tariff(), tokens in counts()) {
+        fn the_dearer_of_two_is_dearer_than_each(
+            one in tariff(), other in tariff(), tokens in counts(), tier in tier(),
+        ) {
             let dearer = one.dearer(&other);
             prop_assert!(dearer.cost(&tokens) >= one.cost(&tokens).max(other.cost(&tokens)));
+            for at in [one.at(tier), other.at(tier)].into_iter().flatten().filter(|_| tier != Tier::Other) {
+                prop_assert!(dearer.at(tier).expect("known of one").cost(&tokens) >= at.cost(&tokens));
+            }
+        }
+
+        #[test]
+        fn the_dearest_tier_is_dearer_than_each(tariff in tariff(), tokens in counts(), tier in tier()) {
+            let cost = tariff.at(tier).map_or(Micros::ZERO, |tariff| tariff.cost(&tokens));
+            prop_assert!(tariff.dearest().cost(&tokens) >= cost.max(tariff.cost(&tokens)));
         }
 
         #[test]

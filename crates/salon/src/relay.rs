@@ -390,6 +390,7 @@ impl Relay {
                 .with_param("background"));
         }
         let mut route = self.catalog.route(&head.model, ask.wire, Some(&ask.caller.org))?;
+        route.serve(head.tier.as_deref(), head.keeps_long)?;
         if let Some((ability, param)) = lacks(&head, &route.model) {
             return Err(refuse::unable(&head.model, ability, param));
         }

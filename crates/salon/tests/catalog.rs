@@ -11,7 +11,7 @@ use salon::catalog::{
     Route, Sources, Spec, UnknownPrice, UpstreamSpec,
 };
 use salon::{Actor, Clock, Keys, MasterKeys, Pen};
-use salon_core::{Micros, OrgId, Rates, Tariff, Time};
+use salon_core::{Micros, OrgId, Rates, Tariff, Tier, Time};
 use salon_engine::Secret;
 use salon_engine::guard::Rules;
 use salon_engine::outbound::Outbound;
@@ -308,6 +308,117 @@ async fn prices_are_known_bounded_free_or_none() {
     catalog.replace(strict);
     let denied = route(&catalog, "openai/gpt-9").expect_err("no price");
     assert!(matches!(denied, NoRoute::Unpriced { .. }), "{denied:?}");
+}
+
+/// Prices of one token in and of one out, in millionths of a dollar for a million.
+fn tiered() -> Sources {
+    let prices = r#"
+        [[price]]
+        provider = "openai"
+        model = "gpt-1"
+        valid_from = "2020-01-01"
+        input = "1"
+        output = "10"
+        cache_write_5m = "1.25"
+        cache_write_1h = "2.5"
+        tiers = { flex = { input = "0.5", output = "5" }, fast = { input = "2", output = "20" } }
+
+        [[price]]
+        provider = "openai"
+        model = "gpt-2"
+        valid_from = "2020-01-01"
+        input = "3"
+        output = "30"
+    "#;
+    let file = r#"{
+        "upstreams": {
+            "openai": {"kind": "openai", "key_env": "OPENAI_API_KEY"},
+            "anthropic": {"kind": "anthropic", "key": "vault"}
+        },
+        "models": {
+            "gpt-2": {"upstream": "openai", "fallback": ["gpt-1"]},
+            "gpt-1": {"upstream": "openai", "fallback": ["gpt-2", "claude"]},
+            "claude": {"upstream": "anthropic", "rates": {"input": "4", "output": "40", "tiers": {}}},
+            "own": {"upstream": "openai", "rates": {"input": "5", "output": "50"}}
+        }
+    }"#;
+    Sources { prices: Prices::parse(prices).expect("prices"), ..sources(file) }
+}
+
+/// Everybody who is asked, what is set aside for a million tokens written, and what one is charged that says nothing.
+fn served(catalog: &Catalog, name: &str, tier: &str) -> Result<(Vec<String>, i64, Vec<i64>), NoRoute> {
+    let mut route = route(catalog, name)?;
+    route.serve(Some(tier), false)?;
+    let mut turns = route.turns(|_| Some(Access::house(None)))?;
+    let (mut asked, mut charged) = (Vec::new(), Vec::new());
+    while let Ok(turn) = turns.next() {
+        asked.push(turn.what.deployment.model.clone());
+        charged.push(turn.what.charge(None).usual.output);
+        if turns.failed(turn, &Fault::NotFound.into(), false).is_none() {
+            break;
+        }
+    }
+    Ok((asked, route.most(0, 1_000_000).0, charged))
+}
+
+#[tokio::test]
+async fn a_tier_has_its_price_or_follows_the_policy() {
+    let catalog = catalog_of(FILE);
+    catalog.replace(Sources { unknown_price: UnknownPrice::Deny, ..tiered() });
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let all = names(&["gpt-1", "gpt-2", "claude"]);
+    for (tier, expected) in [
+        ("auto", (all.clone(), 40_000_000, vec![10_000_000, 30_000_000, 40_000_000])),
+        ("default", (all.clone(), 40_000_000, vec![10_000_000, 30_000_000, 40_000_000])),
+        // Whose price of it is not known asks at most what it usually asks.
+        ("flex", (all, 40_000_000, vec![5_000_000, 30_000_000, 40_000_000])),
+        // Who stands in without a price for it is left out, unless the question is translated and asks for none.
+        ("priority", (names(&["gpt-1", "claude"]), 40_000_000, vec![20_000_000, 40_000_000])),
+    ] {
+        assert_eq!(served(&catalog, "gpt-1", tier), Ok(expected), "{tier}");
+    }
+    for (name, tier) in [("gpt-2", "fast"), ("gpt-1", "ultrafast"), ("gpt-1", "warp")] {
+        let unpriced = NoRoute::UnpricedTier { name: name.into(), tier: tier.into() };
+        assert_eq!(served(&catalog, name, tier), Err(unpriced.clone()), "{name}");
+        assert!(unpriced.to_string().contains(tier), "{unpriced}");
+    }
+    assert_eq!(served(&catalog, "own", "warp"), Ok((names(&["own"]), 50_000_000, vec![50_000_000])));
+    catalog.replace(Sources { unknown_price: UnknownPrice::UpperBound, ..tiered() });
+    assert_eq!(served(&catalog, "gpt-1", "warp").expect("bounded").2[0], 30_000_000, "the dearest of OpenAI's");
+    catalog.replace(Sources { unknown_price: UnknownPrice::Free, ..tiered() });
+    assert_eq!(served(&catalog, "gpt-1", "warp").expect("known").2[0], 20_000_000, "no less than what is known");
+}
+
+#[tokio::test]
+async fn what_is_served_in_a_hurry_unasked_is_set_aside_for_from_then_on() {
+    let catalog = catalog_of(FILE);
+    catalog.replace(Sources { unknown_price: UnknownPrice::Deny, ..tiered() });
+    let charge = |tier: &str, served: Option<Tier>| {
+        let mut route = route(&catalog, "gpt-1").expect("a route");
+        route.retain(|_| false);
+        route.serve(Some(tier), false).expect("priced");
+        let turn = route.turns(|_| Some(Access::house(None))).expect("turns").next().expect("a turn");
+        (route.most(0, 1_000_000).0, turn.what.charge(served).usual.output)
+    };
+    assert_eq!(charge("auto", Some(Tier::Usual)), (10_000_000, 10_000_000));
+    assert_eq!(charge("default", Some(Tier::Fast)), (10_000_000, 20_000_000), "what the answer says is charged");
+    assert_eq!(charge("fast", Some(Tier::Usual)), (20_000_000, 10_000_000), "no room for it");
+    assert_eq!(charge("auto", Some(Tier::Fast)), (10_000_000, 20_000_000));
+    assert_eq!(charge("auto", None), (20_000_000, 10_000_000), "it is remembered");
+    assert_eq!(charge("default", None), (10_000_000, 10_000_000));
+    assert_eq!(charge("auto", Some(Tier::Other)), (20_000_000, 20_000_000), "the dearest that is known");
+}
+
+#[tokio::test]
+async fn what_is_kept_for_long_is_set_aside_for_where_it_is_asked_for() {
+    let catalog = catalog_of(FILE);
+    catalog.replace(tiered());
+    for (keeps_long, most) in [(false, 1_250_000), (true, 2_500_000)] {
+        let mut route = route(&catalog, "gpt-1").expect("a route");
+        route.retain(|_| false);
+        route.serve(None, keeps_long).expect("priced");
+        assert_eq!(route.most(1_000_000, 0), Micros(most));
+    }
 }
 
 #[tokio::test]

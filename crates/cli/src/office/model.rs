@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use salon::catalog::{
     Ability, CacheFor, Catalog, DeploymentSpec, LongSpec, ModelSpec, Priced, Quirk, RatesSpec, UnknownPrice,
 };
-use salon_core::{LongRates, Micros, Tariff};
+use salon_core::{LongRates, Micros, Tariff, Tier, TierRates, Tiers};
 
 use super::{Room, Told};
 use crate::common::Common;
@@ -62,6 +62,9 @@ pub enum ModelCommand {
         from: String,
         #[command(flatten)]
         rates: Rates,
+        /// What calls cost at this tier: flex, fast or ultrafast; the other prices of that day stay
+        #[arg(long, value_parser = tier, requires = "input")]
+        tier: Option<Tier>,
         /// Take back what was said for this day
         #[arg(long)]
         forget: bool,
@@ -192,6 +195,7 @@ impl Rates {
             reasoning: self.reasoning,
             audio_in: self.audio_in,
             audio_out: self.audio_out,
+            tiers: None,
         })
     }
 }
@@ -238,8 +242,13 @@ impl ModelCommand {
                 ensure!(removed, "nothing was said of {provider}'s {model} for {from}");
                 Ok(Told::text(format!("Forgot the price of {provider}'s {model} from {from}.")))
             }
-            ModelCommand::Price { provider, model, from, rates, .. } => {
-                let rates = rates.spec().context("say what it costs: --input DOLLARS --output DOLLARS")?;
+            ModelCommand::Price { provider, model, from, rates, tier, .. } => {
+                let mut rates = rates.spec().context("say what it costs: --input DOLLARS --output DOLLARS")?;
+                if let Some(tier) = tier {
+                    let known = catalog.snapshot().prices.on(&provider, &model, &from);
+                    let known = known.context("say what it usually costs first, without --tier")?;
+                    rates = with_tier(RatesSpec::of(&known), tier, rates);
+                }
                 catalog.set_price(&room.pen(), &provider, &model, &from, &rates).await?;
                 Ok(Told::text(format!("From {from} on {provider}'s {model} has this price.")))
             }
@@ -322,7 +331,7 @@ fn list(room: &Room, all: bool) -> Told {
 }
 
 fn shown(priced: Priced) -> String {
-    let Tariff { usual, long } = priced.rates;
+    let Tariff { usual, long, tiers } = priced.rates;
     if priced.rates == Default::default() {
         return "free".to_owned();
     }
@@ -330,7 +339,29 @@ fn shown(priced: Priced) -> String {
     let long = long.map_or(String::new(), |LongRates { above, rates }| {
         format!(", above {above} tokens ${} / ${}", Micros(rates.input), Micros(rates.output))
     });
-    format!("{bound}${} / ${}{long}", Micros(usual.input), Micros(usual.output))
+    let Tiers { flex, fast, ultrafast } = tiers.filter(|_| priced.known).unwrap_or_default();
+    let tiers = [("flex", flex), ("fast", fast), ("ultrafast", ultrafast)].into_iter().filter_map(|(name, rates)| {
+        let TierRates { usual, .. } = rates?;
+        Some(format!(", {name} ${} / ${}", Micros(usual.input), Micros(usual.output)))
+    });
+    format!("{bound}${} / ${}{long}{}", Micros(usual.input), Micros(usual.output), tiers.collect::<String>())
+}
+
+/// Prices with others at one tier.
+fn with_tier(mut rates: RatesSpec, tier: Tier, price: RatesSpec) -> RatesSpec {
+    let tiers = rates.tiers.get_or_insert_default();
+    match tier {
+        Tier::Flex => tiers.flex = Some(price),
+        Tier::Fast => tiers.fast = Some(price),
+        Tier::Ultrafast => tiers.ultrafast = Some(price),
+        Tier::Usual | Tier::Other => return price,
+    }
+    rates
+}
+
+fn tier(text: &str) -> Result<Tier, String> {
+    let tier = Tier::read(text).filter(|tier| matches!(tier, Tier::Flex | Tier::Fast | Tier::Ultrafast));
+    tier.ok_or_else(|| "the tiers are flex, fast and ultrafast".to_owned())
 }
 
 fn unknown(catalog: &Catalog, name: &str) -> String {

@@ -19,5 +19,6 @@ mod raw;
 mod sessions;
 mod stage;
 mod stateless;
+mod tiers;
 mod turns;
 mod usage;

@@ -15,6 +15,7 @@ mod tests;
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use salon_core::Tier;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -25,6 +26,8 @@ use super::Wire;
 pub const MAX_DEPTH: usize = 64;
 /// The longest name of a model, in bytes.
 const MAX_MODEL: usize = 256;
+/// The longest name of a tier, in bytes.
+const MAX_TIER: usize = 64;
 /// Shorter strings are text, whatever their key says.
 const MIN_BLOB: usize = 512;
 /// What a picture costs at most with most models. Few of them say it beforehand.
@@ -76,8 +79,10 @@ pub struct Head {
     pub leans_on: Option<&'static str>,
     /// Whether the answer is to be made after the response has ended, where no tap hears what it costs.
     pub background: bool,
-    /// A service tier, which may have prices of its own, as the request names it.
+    /// How soon it is to be served, which may have a price of its own, as the request names it.
     pub tier: Option<String>,
+    /// Something is to be kept in OpenAI's cache for longer than usual, which has a price of its own.
+    pub keeps_long: bool,
     places: Places,
 }
 
@@ -141,6 +146,11 @@ impl Head {
         self.places[Field::Talk as usize].map(|(span, _)| span.start..span.end)
     }
 
+    /// How soon it is to be served. `None` if it leaves that to the provider.
+    pub fn asks_for(&self) -> Option<Tier> {
+        self.tier.as_deref().and_then(Tier::read)
+    }
+
     /// How many tokens all answers may have together. `most` is what the model can write where the request does not say.
     pub fn most_output(&self, most: i64) -> i64 {
         let each = self.max_output.filter(|limit| *limit >= 0).unwrap_or(most);
@@ -171,16 +181,18 @@ enum Field {
     Conversation,
     Stored,
     Tier,
+    /// Anthropic's word for it.
+    Speed,
 }
 
-const FIELDS: usize = Field::Tier as usize + 1;
+const FIELDS: usize = Field::Speed as usize + 1;
 
 /// Where each field's value stands, if it does, and the name that it goes by.
 type Places = [Option<(Span, &'static str)>; FIELDS];
 
 fn top_level(wire: Wire) -> &'static [(&'static str, Field)] {
     use Field::{
-        Background, BestOf, Config, Conversation, Count, MaxOutput, MaxTokens, Model, Previous, Stored, Stream,
+        Background, BestOf, Config, Conversation, Count, MaxOutput, MaxTokens, Model, Previous, Speed, Stored, Stream,
         StreamOptions, Talk, Tier, Tools,
     };
     match wire {
@@ -226,6 +238,7 @@ fn top_level(wire: Wire) -> &'static [(&'static str, Field)] {
             ("tools", Tools),
             ("container", Stored),
             ("service_tier", Tier),
+            ("speed", Speed),
         ],
         Wire::Generate => &[
             ("generationConfig", Config),
@@ -278,6 +291,7 @@ struct Reader<'a> {
     looks_around: bool,
     has_audio: bool,
     has_schema: bool,
+    keeps_long: bool,
     leans_on: Option<&'static str>,
 }
 
@@ -340,6 +354,7 @@ impl<'a> Reader<'a> {
             looks_around: false,
             has_audio: false,
             has_schema: false,
+            keeps_long: false,
             leans_on: None,
         }
     }
@@ -419,6 +434,7 @@ impl<'a> Reader<'a> {
         let text = &self.body[span.start + 1..span.end - 1];
         let key = inner.key.of(self.body);
         let outer = levels[levels.len() - 2].key.of(self.body);
+        self.keeps_long |= is_long_kept(key, outer, text);
         if !in_talk || !inner.is_object {
             self.text += span.len();
             self.has_schema |= self.field != Some(Field::Tools)
@@ -498,7 +514,7 @@ impl<'a> Reader<'a> {
         if let Some((_, name)) = self.given(Field::Stored) {
             self.leans_on = Some(name);
         }
-        let tier = self.given(Field::Tier).and_then(|(value, _)| string_of(value));
+        let tier = self.tier()?;
         Ok(Head {
             wire,
             model,
@@ -518,6 +534,7 @@ impl<'a> Reader<'a> {
             leans_on: self.leans_on,
             background,
             tier,
+            keeps_long: self.keeps_long,
             places: self.places,
         })
     }
@@ -532,6 +549,19 @@ impl<'a> Reader<'a> {
             return Err(BadAsk::Wrong("model", "the name of a model"));
         }
         Ok(model)
+    }
+
+    /// How soon it is to be served: of two words for it that which costs more.
+    fn tier(&self) -> Result<Option<String>, BadAsk> {
+        let named = |field| {
+            let Some((value, name)) = self.given(field) else { return Ok(None) };
+            // Google's enums may be numbers, which do not say here what they cost.
+            let named =
+                string_of(value).filter(|named| named.len() <= MAX_TIER && !named.chars().any(char::is_control));
+            named.map(Some).ok_or(BadAsk::Wrong(name, "the name of a tier"))
+        };
+        let both = [named(Field::Tier)?, named(Field::Speed)?];
+        Ok(both.into_iter().flatten().max_by_key(|named| Tier::read(named)))
     }
 
     /// The value of a field, unless it is `null`, which says as much as nothing.
@@ -575,6 +605,13 @@ impl<'a> Reader<'a> {
         let numbers = if matches!(self.wire, Wire::Embeddings | Wire::Completions) { self.numbers } else { 0 };
         count_of(text).saturating_add(numbers)
     }
+}
+
+/// Whether a string says that a cache keeps something for longer than the half hour that is usual with OpenAI.
+fn is_long_kept(key: &[u8], outer: &[u8], text: &[u8]) -> bool {
+    plain(key) == b"ttl".as_slice()
+        && matches!(&*plain(outer), b"prompt_cache_options" | b"prompt_cache_breakpoint")
+        && text != b"30m"
 }
 
 enum Blob {

@@ -8,7 +8,7 @@ mod skim;
 #[cfg(test)]
 mod tests;
 
-use salon_core::Tokens;
+use salon_core::{Tier, Tokens};
 
 use self::heard::Heard;
 use self::skim::{Skim, UNIT};
@@ -38,6 +38,8 @@ pub struct Tapped {
     /// What was written by our own count of the text that passed, thoughts included. Nothing about what was read: the
     /// request knows.
     pub estimated: Tokens,
+    /// How soon it was served, if the upstream says so.
+    pub tier: Option<Tier>,
     /// The model that answered, by its own name.
     pub model: Option<String>,
     pub response_id: Option<String>,
@@ -120,6 +122,11 @@ impl Tap {
             after_cr: false,
             is_line_empty: true,
         }
+    }
+
+    /// Takes note of what the answer's head says of how soon it was served. What the answer itself says counts more.
+    pub fn served(&mut self, tier: &str) {
+        self.heard.served(tier);
     }
 
     /// Listens to the next bytes, wherever they were cut.

@@ -17,6 +17,17 @@ pub fn read(wire: Wire, value: &Value) -> Option<Tokens> {
     Claim::read(wire, value).map(|claim| claim.tokens())
 }
 
+/// How soon the answer was served, where that is said with the usage. Anthropic's tiers are left out: all that they tell is
+/// whether it was paid for beforehand.
+pub(super) fn tier(wire: Wire, usage: &Value) -> Option<&str> {
+    let names: &[&str] = match wire {
+        Wire::Messages => &["speed"],
+        Wire::Generate => &["serviceTier", "service_tier", "trafficType", "traffic_type"],
+        _ => &[],
+    };
+    names.iter().find_map(|name| usage[name].as_str())
+}
+
 /// What we believe of a claim: no less than half of what we counted ourselves, no more than twice what was reserved.
 /// Also says whether that is something else than what was claimed.
 ///
@@ -195,7 +206,10 @@ fn openai(usage: &Value) -> Option<Tokens> {
         cached => cached,
     };
     let cache_write = read(&["cache_write_tokens", "cache_creation_tokens"]);
-    let [cache_read, cache_write_5m, audio_in] = shares(prompt, [cached, cache_write, read(&["audio_tokens"])]);
+    let long = number(&usage["input_tokens_details"]["cache_write_tokens_details"]["ttl_12h_tokens"]).unwrap_or(0);
+    let short = cache_write.saturating_sub(long);
+    let parts = [cached, long, short, read(&["audio_tokens"])];
+    let [cache_read, cache_write_1h, cache_write_5m, audio_in] = shares(prompt, parts);
 
     let thought = written(&["reasoning_tokens"]);
     // Some count thoughts beside the answer, and only the total gives them away.
@@ -206,12 +220,12 @@ fn openai(usage: &Value) -> Option<Tokens> {
     let [reasoning, audio_out] = shares(out, [thought, written(&["audio_tokens"])]);
 
     Some(Tokens {
-        input: prompt.saturating_sub(cache_read).saturating_sub(cache_write_5m).saturating_sub(audio_in),
+        input: [cache_read, cache_write_5m, cache_write_1h, audio_in].into_iter().fold(prompt, i64::saturating_sub),
         output: out.saturating_sub(reasoning).saturating_sub(audio_out),
         reasoning,
         cache_read,
         cache_write_5m,
-        cache_write_1h: 0,
+        cache_write_1h,
         audio_in,
         audio_out,
     })
@@ -324,6 +338,17 @@ mod tests {
                 cache_write_5m: 400,
                 ..Tokens::default()
             },
+        );
+        check(
+            Wire::Responses,
+            json!({
+                "input_tokens": 2600, "output_tokens": 120,
+                "input_tokens_details": {
+                    "cached_tokens": 2000, "cache_write_tokens": 400,
+                    "cache_write_tokens_details": { "ttl_12h_tokens": 300, "ttl_30m_tokens": 100 },
+                },
+            }),
+            Tokens { cache_read: 2000, cache_write_5m: 100, cache_write_1h: 300, ..Tokens::new(200, 120) },
         );
         check(Wire::Embeddings, json!({ "prompt_tokens": 9, "total_tokens": 9 }), Tokens::new(9, 0));
         check(Wire::Embeddings, json!({ "total_tokens": 9 }), Tokens::new(9, 0));

@@ -47,6 +47,8 @@ pub(crate) struct Question {
     pub must_call: Option<Option<String>>,
     pub schema: Option<Value>,
     pub max_output: Option<i64>,
+    /// How soon it was served: what it asks for itself, or `[[tier=…]]`. Nothing is said of it otherwise.
+    pub tier: Option<String>,
     pub stop: Vec<String>,
     /// Texts to be embedded.
     pub inputs: Vec<String>,
@@ -114,6 +116,13 @@ impl Question {
         let counted = texts.iter().chain(&inputs).map(|text| tokens(text)).sum::<i64>();
         let mut last_texts = Vec::new();
         collect(&last, &mut last_texts);
+        let words = last_texts.join("\n");
+        let names: &[&str] = match wire {
+            Wire::Messages => &["speed"],
+            _ => &["service_tier", "serviceTier"],
+        };
+        let asked = names.iter().find_map(|name| body[*name].as_str());
+        let tier = word(&words, "tier").or(asked).filter(|tier| *tier != "auto").map(str::to_owned);
         let choice = &body["tool_choice"];
         Ok(Question {
             wire,
@@ -127,7 +136,7 @@ impl Question {
                 Wire::Chat | Wire::Completions => body["stream_options"]["include_usage"].as_bool().unwrap_or(false),
                 _ => true,
             },
-            words: last_texts.join("\n"),
+            words,
             after_tool: is_tool_result(&last),
             tokens: counted + 4 * list.len() as i64,
             messages,
@@ -138,6 +147,7 @@ impl Question {
                 .iter()
                 .find_map(|key| body[*key].as_i64())
                 .or_else(|| body["generationConfig"]["maxOutputTokens"].as_i64()),
+            tier,
             stop: stops(body),
             inputs,
             base64: body["encoding_format"].as_str() == Some("base64"),
@@ -148,13 +158,18 @@ impl Question {
 
     /// The number in `[[name=…]]`.
     pub fn number(&self, name: &str) -> Option<u64> {
-        let (_, rest) = self.words.split_once(&format!("[[{name}="))?;
-        rest.split_once("]]")?.0.parse().ok()
+        word(&self.words, name)?.parse().ok()
     }
 
     pub fn asks(&self, name: &str) -> bool {
         self.words.contains(&format!("[[{name}]]"))
     }
+}
+
+/// What stands in `[[name=…]]`.
+fn word<'a>(words: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = words.split_once(&format!("[[{name}="))?;
+    Some(rest.split_once("]]")?.0)
 }
 
 /// The credential, wherever it stands.

@@ -12,7 +12,7 @@ use salon_core::money::Tariff;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::spec::{LongSpec, RatesSpec};
+use super::spec::{LongSpec, RatesSpec, TiersSpec};
 
 /// The list that ships with this program.
 const SHIPPED: &str = include_str!("prices.toml");
@@ -56,6 +56,7 @@ struct Entry {
     audio_in: Option<String>,
     audio_out: Option<String>,
     long: Option<LongSpec>,
+    tiers: Option<Box<TiersSpec>>,
 }
 
 impl Entry {
@@ -70,6 +71,7 @@ impl Entry {
             audio_in: self.audio_in,
             audio_out: self.audio_out,
             long: self.long,
+            tiers: self.tiers,
         }
     }
 }
@@ -103,7 +105,9 @@ impl Prices {
             return Err(wrong("name", "that is no name"));
         }
         let from = midnight(valid_from).ok_or_else(|| wrong("day", "a day is written like 2026-11-21"))?;
-        let rates = rates.tariff().ok_or_else(|| wrong("price", "a price is in dollars, like 2.50"))?;
+        let mut rates = rates.tariff().ok_or_else(|| wrong("price", "a price is in dollars, like 2.50"))?;
+        // What a provider asks of those who are in a hurry is not known from what it usually asks.
+        rates.tiers.get_or_insert_default();
         let dated = self.known.entry(provider.to_owned()).or_default().entry(model.to_owned()).or_default();
         match dated.binary_search_by_key(&from, |(from, _)| *from) {
             Ok(at) => dated[at].1 = rates,
@@ -117,7 +121,12 @@ impl Prices {
         current(self.known.get(provider)?.get(model)?, now)
     }
 
-    /// The dearest of each class that the provider has now; of all, if the provider is not known.
+    /// What the model costs on a day, written like 2026-11-21.
+    pub fn on(&self, provider: &str, model: &str, day: &str) -> Option<Tariff> {
+        self.find(provider, model, midnight(day)?)
+    }
+
+    /// The dearest of each class that the provider has now, at each tier; of all, if the provider is not known.
     pub fn dearest(&self, provider: &str, now: Time) -> Option<Tariff> {
         let of = |models: &HashMap<String, Vec<(Time, Tariff)>>| {
             models.values().filter_map(|dated| current(dated, now)).reduce(dearer)
@@ -179,6 +188,8 @@ fn midnight(day: &str) -> Option<Time> {
 
 #[cfg(test)]
 mod tests {
+    use salon_core::Tiers;
+
     use super::*;
 
     fn rates(input: &str, output: &str) -> RatesSpec {
@@ -196,10 +207,23 @@ mod tests {
         assert!(keys.is_sorted_by(|one, next| one < next), "out of order, or twice the same");
         for entry in file.price {
             let name = format!("{}/{}", entry.provider, entry.model);
-            let Tariff { usual: rates, long } = entry.rates().tariff().expect(&name);
+            let Tariff { usual: rates, long, tiers } = entry.rates().tariff().expect(&name);
             if let Some(long) = long {
                 assert!(long.rates.input > rates.input && long.rates.output > rates.output, "{name}");
                 assert!(long.rates.cache_read > rates.cache_read, "{name}");
+            }
+            let Tiers { flex, fast, ultrafast } = tiers.unwrap_or_default();
+            for tier in [flex, fast, ultrafast].into_iter().flatten() {
+                assert!(tier.long.is_none_or(|tier| long.is_some_and(|long| tier.above == long.above)), "{name}");
+            }
+            for tier in [fast, ultrafast].into_iter().flatten() {
+                let dearer = tier.usual.input > rates.input && tier.usual.output > rates.output;
+                assert!(dearer && tier.usual.cache_read > rates.cache_read, "{name}");
+            }
+            if let Some(tier) = flex {
+                let cheaper = tier.usual.input < rates.input && tier.usual.output < rates.output;
+                assert!(cheaper && tier.usual.cache_read <= rates.cache_read, "{name}");
+                assert_eq!(tier.long.is_some(), long.is_some(), "{name}");
             }
             assert!(rates.input > 0, "{name}");
             assert!(rates.output > 0 || name.contains("embed"), "{name}");

@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use salon_core::money::{Micros, Tariff};
-use salon_core::{OrgId, Time};
+use salon_core::{Micros, OrgId, Tariff, Tier, Time};
 use salon_engine::Secret;
 use salon_engine::outbound::{Ask, Deadlines, Line};
 use salon_engine::upstream::{Settings, Turns, View, Way};
@@ -29,6 +28,8 @@ pub enum NoRoute {
     NotSpoken { name: String },
     #[error("The model {name} has no known price, and is not called without one.")]
     Unpriced { name: String },
+    #[error("What the model {name} costs at the tier {tier} is not known, and it is not called without that.")]
+    UnpricedTier { name: String, tier: String },
     #[error("There is no key for the model {name}. Its provider is {}.", .providers.join(" or "))]
     NoKey { name: String, providers: Vec<String> },
 }
@@ -46,7 +47,11 @@ pub struct Route {
     /// What was asked for.
     pub model: Arc<Model>,
     wanted: Wire,
+    /// How soon the call is to be served, if it says so.
+    tier: Option<Tier>,
+    keeps_long: bool,
     stages: Vec<(Arc<Model>, Vec<Place>)>,
+    now: Time,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +60,8 @@ struct Place {
     at: usize,
     wire: Wire,
     priced: Priced,
+    /// What the tier costs at most that is asked for, if its price is not known.
+    at_most: Option<Tariff>,
 }
 
 /// What a call goes out with: the key that was found for an upstream.
@@ -88,6 +95,11 @@ pub struct Destination {
     pub rates: Tariff,
     /// Whether the price is somebody's knowledge, and no upper bound.
     pub price_known: bool,
+    /// How soon the call is to be served, if it says so and is told so here.
+    tier: Option<Tier>,
+    at_most: Option<Tariff>,
+    /// What is written to a cache is to stay there for long.
+    pub keeps_long: bool,
     /// `None` where answers are made in this process.
     pub line: Option<Arc<Line>>,
 }
@@ -119,7 +131,7 @@ impl Snapshot {
                 stages.push((other, places));
             }
         }
-        Ok(Route { model, wanted, stages })
+        Ok(Route { model, wanted, tier: None, keeps_long: false, stages, now })
     }
 
     /// How everybody has been doing who was asked lately.
@@ -154,13 +166,19 @@ fn places(model: &Model, wanted: Wire, org: Option<&OrgId>, now: Time) -> Result
         let Some(wire) = deployment.upstream.tongue(wanted) else { continue };
         spoken = true;
         if let Some(priced) = deployment.priced(now) {
-            places.push(Place { at, wire, priced });
+            places.push(Place { at, wire, priced, at_most: None });
         }
     }
     match (places.is_empty(), spoken) {
         (false, _) => Ok(places),
         (true, true) => Err(NoRoute::Unpriced { name: model.name.clone() }),
         (true, false) => Err(NoRoute::NotSpoken { name: model.name.clone() }),
+    }
+}
+
+impl Place {
+    fn is_priced(&self) -> bool {
+        self.priced.known && self.at_most.is_none()
     }
 }
 
@@ -187,15 +205,65 @@ impl Route {
         self.stages.retain(|(model, _)| Arc::ptr_eq(model, &asked) || fits(model));
     }
 
-    /// The most that one answer can cost that reads and writes so many tokens, wherever it comes from.
+    /// Takes into account how soon the call is to be served, by the name that it has for that, and whether something is to
+    /// be kept for long. Leaves out who would ask for that nobody knows what.
+    pub fn serve(&mut self, tier: Option<&str>, keeps_long: bool) -> Result<(), NoRoute> {
+        self.keeps_long = keeps_long;
+        let Some((asked, name)) = tier.and_then(|name| Some((Tier::read(name)?, name))) else { return Ok(()) };
+        self.tier = Some(asked);
+        let (wanted, now) = (self.wanted, self.now);
+        for (model, places) in &mut self.stages {
+            places.retain_mut(|place| {
+                let rates = &place.priced.rates;
+                if place.wire == wanted && rates.at(asked).is_none() {
+                    place.at_most = model.deployments[place.at].at_most(rates, now);
+                    return place.at_most.is_some();
+                }
+                true
+            });
+        }
+        if self.stages.first().is_some_and(|(_, places)| places.is_empty()) {
+            return Err(NoRoute::UnpricedTier { name: self.model.name.clone(), tier: name.to_owned() });
+        }
+        self.stages.retain(|(_, places)| !places.is_empty());
+        Ok(())
+    }
+
+    /// The most that one answer can cost that reads and writes so many tokens, wherever it comes from and however soon it
+    /// may be served.
     pub fn most(&self, input: i64, output: i64) -> Micros {
-        let places = self.stages.iter().flat_map(|(_, places)| places);
-        places.map(|place| place.priced.rates.most(input, output)).max().unwrap_or(Micros::ZERO)
+        let places = self.stages.iter().flat_map(|(model, places)| places.iter().map(move |place| (model, place)));
+        let most = places.flat_map(|(model, place)| {
+            let rates = &place.priced.rates;
+            let known = |tier| rates.at(tier).or(place.at_most).unwrap_or_else(|| rates.dearest());
+            let mut tariffs = vec![*rates];
+            match self.tier_at(place) {
+                // Who has no room for it serves it as usual.
+                Some(tier) => tariffs.push(known(tier)),
+                None => tariffs.extend(model.deployments[place.at].served().map(known)),
+            }
+            // With OpenAI nothing is kept for long that is not asked for.
+            let shortly = matches!(place.wire, Wire::Chat | Wire::Responses) && !self.keeps_long_at(place);
+            tariffs.into_iter().map(move |tariff| {
+                let tariff = if shortly { tariff.kept_shortly() } else { tariff };
+                tariff.most(input, output)
+            })
+        });
+        most.max().unwrap_or(Micros::ZERO)
+    }
+
+    /// In other protocols nothing is said of it.
+    fn tier_at(&self, place: &Place) -> Option<Tier> {
+        self.tier.filter(|_| place.wire == self.wanted)
+    }
+
+    fn keeps_long_at(&self, place: &Place) -> bool {
+        self.keeps_long && place.wire == self.wanted
     }
 
     /// Whether every price is somebody's knowledge, and no upper bound.
     pub fn is_priced(&self) -> bool {
-        self.stages.iter().flat_map(|(_, places)| places).all(|place| place.priced.known)
+        self.stages.iter().flat_map(|(_, places)| places).all(Place::is_priced)
     }
 
     /// Begins to ask. `access` finds the key for an upstream; without one its deployments are passed over.
@@ -219,7 +287,10 @@ impl Route {
                     wire: place.wire,
                     access,
                     rates: place.priced.rates,
-                    price_known: place.priced.known,
+                    price_known: place.is_priced(),
+                    tier: self.tier_at(place),
+                    at_most: place.at_most,
+                    keeps_long: self.keeps_long_at(place),
                     line,
                 });
                 found.push((place.at, Way { what, stage, health, room: deployment.upstream.room.clone() }));
@@ -276,6 +347,16 @@ impl Destination {
 
     pub fn upstream(&self) -> &Upstream {
         &self.deployment.upstream
+    }
+
+    /// What an answer costs that says it was served like this; of one that does not say so, what it was asked for. A tier
+    /// that nobody asked for and nobody knows costs as much as the dearest that is known.
+    pub fn charge(&self, served: Option<Tier>) -> Tariff {
+        if let (None, Some(served)) = (self.tier, served) {
+            self.deployment.note_served(served);
+        }
+        let tier = served.or(self.tier).unwrap_or(Tier::Usual);
+        self.rates.at(tier).or(self.at_most).unwrap_or_else(|| self.rates.dearest())
     }
 
     /// The deadlines of a try that is part of a question.

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use salon_core::money::Tariff;
-use salon_core::{OrgId, Time};
+use salon_core::{OrgId, Tariff, Tier, Time};
 use salon_engine::outbound::Outbound;
 use salon_engine::upstream::{Budget, Health, Settings};
 use salon_store::CatalogRows;
@@ -100,6 +99,9 @@ fn bit(quirk: Quirk) -> u8 {
     1 << quirk as u8
 }
 
+/// Tiers that cost more than the usual one.
+const HURRIED: [Tier; 3] = [Tier::Fast, Tier::Ultrafast, Tier::Other];
+
 /// What a token costs at a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Priced {
@@ -137,6 +139,8 @@ pub(super) struct Keys {
     settings: Settings,
     /// Quirks that nobody wrote down and that its server told of: a bit for each.
     learnt: AtomicU8,
+    /// Of [`HURRIED`] those at which calls were served that had asked for none: a bit for each.
+    served: AtomicU8,
     known: Mutex<HashMap<String, Arc<Health>>>,
 }
 
@@ -166,7 +170,12 @@ impl Keeper {
         let mut all = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.get(deployment).filter(|keys| keys.settings == *settings).cloned();
         known.unwrap_or_else(|| {
-            let keys = Arc::new(Keys { settings: settings.clone(), learnt: AtomicU8::new(0), known: Mutex::default() });
+            let keys = Arc::new(Keys {
+                settings: settings.clone(),
+                learnt: AtomicU8::new(0),
+                served: AtomicU8::new(0),
+                known: Mutex::default(),
+            });
             all.insert(deployment.to_owned(), keys.clone());
             keys
         })
@@ -603,20 +612,40 @@ impl Deployment {
         self.keys.learnt.fetch_or(bit(quirk), Ordering::Relaxed) & bit(quirk) == 0
     }
 
+    /// The tiers at which calls were served here that had asked for none: a project may have another usual one.
+    pub(super) fn served(&self) -> impl Iterator<Item = Tier> + use<> {
+        let served = self.keys.served.load(Ordering::Relaxed);
+        HURRIED.into_iter().enumerate().filter(move |(at, _)| served & (1 << at) != 0).map(|(_, tier)| tier)
+    }
+
+    /// Takes note of the tier at which a call was served that had asked for none.
+    pub fn note_served(&self, tier: Tier) {
+        if let Some(at) = HURRIED.iter().position(|hurried| *hurried == tier) {
+            self.keys.served.fetch_or(1 << at, Ordering::Relaxed);
+        }
+    }
+
     /// What a token costs here now; `None` if nobody knows and the policy is to refuse.
     pub fn priced(&self, now: Time) -> Option<Priced> {
         let known = |rates| Priced { rates, known: true };
         if let Some(rates) = self.rates.or_else(|| self.prices.find(&self.upstream.provider, &self.model, now)) {
             return Some(known(rates));
         }
-        let rates = match self.unknown_price {
-            UnknownPrice::Deny => return None,
-            UnknownPrice::Free => Tariff::default(),
-            UnknownPrice::UpperBound => {
-                self.upper_bound.or_else(|| self.prices.dearest(&self.upstream.provider, now))?
-            }
-        };
-        Some(Priced { rates, known: false })
+        Some(Priced { rates: self.unknown(now)?, known: false })
+    }
+
+    /// What a token costs here at most that is served at a tier of which these prices know nothing; `None` if the policy
+    /// is to refuse. It is no less than what they know.
+    pub(super) fn at_most(&self, rates: &Tariff, now: Time) -> Option<Tariff> {
+        Some(self.unknown(now)?.dearest().dearer(&rates.dearest()))
+    }
+
+    fn unknown(&self, now: Time) -> Option<Tariff> {
+        match self.unknown_price {
+            UnknownPrice::Deny => None,
+            UnknownPrice::Free => Some(Tariff::default()),
+            UnknownPrice::UpperBound => self.upper_bound.or_else(|| self.prices.dearest(&self.upstream.provider, now)),
+        }
     }
 
     /// How it has been doing with one of its keys.

@@ -5,8 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use salon_core::Micros;
-use salon_core::money::{LongRates, Rates, Tariff};
+use salon_core::{LongRates, Micros, Rates, Tariff, TierRates, Tiers};
 use salon_engine::upstream::Settings;
 use salon_engine::wire::Wire;
 use serde::{Deserialize, Serialize};
@@ -403,6 +402,21 @@ pub struct RatesSpec {
     /// What a call costs that reads very much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub long: Option<LongSpec>,
+    /// What a call costs that is served sooner or later than others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiers: Option<Box<TiersSpec>>,
+}
+
+/// The prices of each tier that are known. None of them has tiers again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TiersSpec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flex: Option<RatesSpec>,
+    #[serde(alias = "priority", skip_serializing_if = "Option::is_none")]
+    pub fast: Option<RatesSpec>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ultrafast: Option<RatesSpec>,
 }
 
 /// The prices of a call that reads more than `above` tokens, for all of its tokens.
@@ -446,12 +460,32 @@ impl RatesSpec {
                     cache_write_1h: spec.cache_write_1h,
                 }
             }),
+            tiers: tariff.tiers.map(|tiers| {
+                let spec = |rates: Option<TierRates>| rates.map(|rates| RatesSpec::of(&rates.into()));
+                let Tiers { flex, fast, ultrafast } = tiers;
+                Box::new(TiersSpec { flex: spec(flex), fast: spec(fast), ultrafast: spec(ultrafast) })
+            }),
         }
     }
 
     /// `None` if one of them is no price: not a number, negative, or finer than a millionth; or if the border from which
-    /// others count is none.
+    /// others count is none; or if a tier has tiers.
     pub fn tariff(&self) -> Option<Tariff> {
+        let TierRates { usual, long } = self.one_tier()?;
+        let tiers = match self.tiers.as_deref() {
+            None => None,
+            Some(TiersSpec { flex, fast, ultrafast }) => {
+                let rates = |spec: &Option<RatesSpec>| match spec {
+                    None => Some(None),
+                    Some(spec) => spec.tiers.is_none().then(|| spec.one_tier())?.map(Some),
+                };
+                Some(Tiers { flex: rates(flex)?, fast: rates(fast)?, ultrafast: rates(ultrafast)? })
+            }
+        };
+        Some(Tariff { usual, long, tiers })
+    }
+
+    fn one_tier(&self) -> Option<TierRates> {
         let long = match &self.long {
             None => None,
             Some(long) => {
@@ -466,7 +500,7 @@ impl RatesSpec {
                 Some(LongRates { above: Some(long.above).filter(|above| *above > 0)?, rates: spec.rates()? })
             }
         };
-        Some(Tariff { usual: self.rates()?, long })
+        Some(TierRates { usual: self.rates()?, long })
     }
 
     /// The usual ones.
@@ -518,8 +552,17 @@ mod tests {
         let long = LongSpec { above: 200_000, input: "5".into(), output: "15".into(), ..LongSpec::default() };
         let tiered = RatesSpec { long: Some(long.clone()), ..spec.clone() };
         let above = LongRates { above: 200_000, rates: Rates::new(5_000_000, 15_000_000) };
-        assert_eq!(tiered.tariff(), Some(Tariff { usual: rates, long: Some(above) }));
-        for spec in [&spec, &tiered] {
+        assert_eq!(tiered.tariff(), Some(Tariff { long: Some(above), ..rates.into() }));
+        let hurried = RatesSpec {
+            tiers: Some(Box::new(TiersSpec { fast: Some(tiered.clone()), ..TiersSpec::default() })),
+            ..spec.clone()
+        };
+        let fast = TierRates { usual: rates, long: Some(above) };
+        let tiers = Tiers { fast: Some(fast), ..Tiers::default() };
+        assert_eq!(hurried.tariff(), Some(Tariff { tiers: Some(tiers), ..rates.into() }));
+        let nested = TiersSpec { flex: Some(hurried.clone()), ..TiersSpec::default() };
+        assert_eq!(RatesSpec { tiers: Some(Box::new(nested)), ..spec.clone() }.tariff(), None, "a tier has no tiers");
+        for spec in [&spec, &tiered, &hurried] {
             let tariff = spec.tariff().expect("a tariff");
             let written = RatesSpec::of(&tariff);
             assert_eq!((written.tariff(), &written.cache_write_1h), (Some(tariff), &None), "what follows is not said");

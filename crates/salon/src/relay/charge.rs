@@ -101,7 +101,8 @@ impl Bill {
             );
         }
         let what = &turn.what;
-        let micros = what.rates.cost(&tokens);
+        let tokens = if what.keeps_long { kept_long(tokens) } else { tokens };
+        let micros = what.charge(tapped.tier).cost(&tokens);
         Spent {
             attempt: Some(i64::from(turn.number)),
             upstream: what.upstream().name.clone(),
@@ -113,5 +114,25 @@ impl Bill {
             suspect,
             cache_hit: false,
         }
+    }
+}
+
+/// Where it is not told apart for how long something was written to a cache, it was for as long as was asked.
+fn kept_long(tokens: Tokens) -> Tokens {
+    match tokens.cache_write_1h {
+        0 => Tokens { cache_write_5m: 0, cache_write_1h: tokens.cache_write_5m, ..tokens },
+        _ => tokens,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_to_be_kept_for_long_is_charged_so_unless_it_is_told_apart() {
+        let told = |cache_write_5m, cache_write_1h| Tokens { cache_write_5m, cache_write_1h, ..Tokens::new(1, 2) };
+        assert_eq!(kept_long(told(400, 0)), told(0, 400));
+        assert_eq!(kept_long(told(100, 300)), told(100, 300));
     }
 }

@@ -48,6 +48,10 @@ impl From<NoRoute> for Refused {
             NoRoute::Unpriced { .. } => {
                 Refused::new(Kind::InvalidRequest, words).with_code("model_not_priced").with_status(422)
             }
+            NoRoute::UnpricedTier { .. } => {
+                let refused = Refused::new(Kind::InvalidRequest, words).with_code("model_not_priced").with_status(422);
+                return refused.with_param("service_tier");
+            }
             NoRoute::NoKey { .. } => Refused::new(Kind::Permission, words).with_code("no_provider_key"),
         };
         refused.with_param("model")

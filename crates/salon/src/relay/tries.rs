@@ -361,6 +361,10 @@ impl Calling {
         }
         turn.began();
         let mut tap = Tap::new(what.wire);
+        // Where Google says it.
+        if let Some(Ok(tier)) = head.headers.get("x-gemini-service-tier").map(HeaderValue::to_str) {
+            tap.served(tier);
+        }
         if self.head.stream {
             // Until the first bytes are here, another try can still be made.
             let (first, begins) = match first_bytes(&mut body).await {

@@ -6,7 +6,9 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use salon::catalog::{Condition, DeploymentSpec, EditError, KeyFrom, KeyWord, Kind, ModelSpec, UpstreamSpec};
+use salon::catalog::{
+    Condition, DeploymentSpec, EditError, KeyFrom, KeyWord, Kind, ModelSpec, RatesSpec, UpstreamSpec,
+};
 use salon_core::Micros;
 use serde::Deserialize;
 
@@ -415,7 +417,11 @@ fn fill(spec: &mut ModelSpec, form: &ModelForm) -> Option<&'static str> {
     };
     (spec.context, spec.output, spec.most_output) = (context, output, most);
     match form.rates.spec() {
-        Ok(rates) => spec.rates = rates,
+        // Those of tiers are not in the form, and stay.
+        Ok(rates) => {
+            let tiers = spec.rates.take().and_then(|rates| rates.tiers);
+            spec.rates = rates.map(|rates| RatesSpec { tiers, ..rates });
+        }
         Err(wrong) => return Some(wrong),
     }
     spec.hidden = form.hidden == "on";

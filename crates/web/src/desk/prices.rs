@@ -3,8 +3,7 @@
 
 use axum::extract::State;
 use salon::catalog::{DatedPrice, LongSpec, RatesSpec};
-use salon_core::Micros;
-use salon_core::money::Rates;
+use salon_core::{Micros, Rates, TierRates, Tiers};
 use serde::Deserialize;
 
 use super::Said;
@@ -19,6 +18,8 @@ pub(super) struct PriceRow {
     pub model: String,
     /// The day; empty where the price is a model's own, which counts always.
     pub from: String,
+    /// The tier at which these count, if they are not the usual ones.
+    pub tier: Option<&'static str>,
     /// The tokens that a call reads beyond which these count.
     pub above: Option<i64>,
     pub cells: [String; 8],
@@ -105,6 +106,8 @@ impl RatesForm {
             audio_in: said(&self.audio_in),
             audio_out: said(&self.audio_out),
             long,
+            // Those of tiers are not in the form.
+            tiers: None,
         };
         if spec.tariff().is_some() { Ok(Some(spec)) } else { Err("desk.wrong.dollars") }
     }
@@ -167,10 +170,11 @@ pub(super) fn rows(web: &Web) -> Vec<PriceRow> {
 }
 
 fn lines(price: DatedPrice) -> Vec<PriceRow> {
-    let row = |above: Option<i64>, rates: &Rates| PriceRow {
+    let row = |tier, above: Option<i64>, rates: &Rates| PriceRow {
         provider: price.provider.clone(),
         model: price.model.clone(),
         from: price.valid_from.clone(),
+        tier,
         above,
         cells: [
             rates.input,
@@ -186,15 +190,26 @@ fn lines(price: DatedPrice) -> Vec<PriceRow> {
         said: price.said,
         counts: price.counts,
     };
-    let long = price.tariff.long.map(|long| row(Some(long.above), &long.rates));
-    [row(None, &price.tariff.usual)].into_iter().chain(long).collect()
+    let Tiers { flex, fast, ultrafast } = price.tariff.tiers.unwrap_or_default();
+    let usual = TierRates { usual: price.tariff.usual, long: price.tariff.long };
+    let tiers = [(None, Some(usual)), (Some("flex"), flex), (Some("fast"), fast), (Some("ultrafast"), ultrafast)];
+    let known = tiers.into_iter().filter_map(|(tier, rates)| Some((tier, rates?)));
+    known
+        .flat_map(|(tier, TierRates { usual, long })| {
+            let long = long.map(|long| row(tier, Some(long.above), &long.rates));
+            [row(tier, None, &usual)].into_iter().chain(long)
+        })
+        .collect()
+}
+
+fn find(web: &Web, provider: &str, model: &str, from: &str) -> Option<DatedPrice> {
+    let is_it = |price: &DatedPrice| price.provider == provider && price.model == model && price.valid_from == from;
+    web.relay.catalog.list_prices().into_iter().find(is_it)
 }
 
 /// The form of a price that there is.
 pub(super) fn form(web: &Web, provider: &str, model: &str, from: &str) -> Option<PriceForm> {
-    let known = web.relay.catalog.list_prices().into_iter();
-    let is_it = |price: &DatedPrice| price.provider == provider && price.model == model && price.valid_from == from;
-    let price = known.into_iter().find(is_it)?;
+    let price = find(web, provider, model, from)?;
     Some(PriceForm {
         rates: RatesForm::of(&RatesSpec::of(&price.tariff)),
         provider: price.provider,
@@ -211,7 +226,8 @@ pub(crate) async fn set(State(web): State<Web>, Filled(desk, form): Filled<Desk,
     let (provider, model, from) = (form.provider.trim(), form.model.trim(), form.valid_from.trim());
     let edit = match form.rates.spec().and_then(|rates| rates.ok_or("desk.wrong.price")) {
         Err(key) => Err(desk.shell("models").t(key)),
-        Ok(rates) => {
+        Ok(mut rates) => {
+            rates.tiers = find(&web, provider, model, from).and_then(|price| RatesSpec::of(&price.tariff).tiers);
             let edit = web.relay.catalog.set_price(&desk.pen(&web), provider, model, from, &rates).await;
             outcome(&desk, "saved", edit.map(|()| true))?
         }

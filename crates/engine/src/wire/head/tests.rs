@@ -188,7 +188,62 @@ fn what_is_kept_at_the_provider_is_named() {
         assert_eq!(head.leans_on, name, "{body}");
     }
     assert!(head(Wire::Responses, r#"{"model":"m","background":true}"#).background);
-    assert_eq!(head(Wire::Chat, r#"{"model":"m","service_tier":"priority"}"#).tier.as_deref(), Some("priority"));
+}
+
+#[test]
+fn how_soon_it_is_to_be_served_is_read_on_each_wire() {
+    for (wire, body, tier) in [
+        (Wire::Chat, r#"{"model":"m"}"#, None),
+        (Wire::Chat, r#"{"model":"m","service_tier":null}"#, None),
+        (Wire::Chat, r#"{"model":"m","service_tier":"auto"}"#, None),
+        (Wire::Chat, r#"{"model":"m","service_tier":"default"}"#, Some(Tier::Usual)),
+        (Wire::Chat, r#"{"model":"m","service_\u0074ier":"prio\u0072ity"}"#, Some(Tier::Fast)),
+        (Wire::Completions, r#"{"model":"m","service_tier":"flex"}"#, Some(Tier::Flex)),
+        (Wire::Responses, r#"{"model":"m","service_tier":"ultrafast"}"#, Some(Tier::Ultrafast)),
+        (Wire::Responses, r#"{"model":"m","service_tier":"warp"}"#, Some(Tier::Other)),
+        (Wire::Messages, r#"{"model":"m","service_tier":"standard_only"}"#, Some(Tier::Usual)),
+        (Wire::Messages, r#"{"model":"m","speed":"fast"}"#, Some(Tier::Fast)),
+        (Wire::Messages, r#"{"model":"m","speed":"fast","service_tier":"standard_only"}"#, Some(Tier::Fast)),
+        (Wire::Messages, r#"{"model":"m","speed":"standard","service_tier":"auto"}"#, Some(Tier::Usual)),
+        (Wire::Generate, r#"{"serviceTier":"PRIORITY"}"#, Some(Tier::Fast)),
+        (Wire::Generate, r#"{"service_tier":"SERVICE_TIER_FLEX"}"#, Some(Tier::Flex)),
+        // What is said of it elsewhere is said to nobody.
+        (Wire::Chat, r#"{"model":"m","metadata":{"service_tier":"priority"},"speed":"fast"}"#, None),
+    ] {
+        let head = Head::read(wire, body.as_bytes(), outside(wire)).expect(body);
+        assert_eq!(head.asks_for(), tier, "{body}");
+    }
+    for (wire, body) in [
+        (Wire::Generate, r#"{"serviceTier":3}"#),
+        (Wire::Generate, r#"{"serviceTier":"flex","service_tier":"priority"}"#),
+        (Wire::Chat, r#"{"model":"m","service_tier":["priority"]}"#),
+        (Wire::Chat, r#"{"model":"m","service_tier":"default","service_tier":"priority"}"#),
+        (Wire::Chat, r#"{"model":"m","Service_Tier":"priority"}"#),
+        (Wire::Messages, r#"{"model":"m","speed":{"is":"fast"}}"#),
+    ] {
+        assert!(Head::read(wire, body.as_bytes(), outside(wire)).is_err(), "{body}");
+    }
+    let long = "x".repeat(65);
+    let body = format!(r#"{{"model":"m","service_tier":"{long}"}}"#);
+    let wrong = Head::read(Wire::Chat, body.as_bytes(), Outside::default()).expect_err("no name");
+    assert_eq!(wrong.param(), Some("service_tier"));
+}
+
+#[test]
+fn what_is_kept_for_long_is_noticed() {
+    for (body, keeps_long) in [
+        (r#"{"model":"m","prompt_cache_options":{"ttl":"12h"}}"#, true),
+        (r#"{"model":"m","prompt_cache_options":{"ttl":"30m"}}"#, false),
+        (r#"{"model":"m","prompt_cache_options":{"mode":"explicit"},"prompt_cache_retention":"24h"}"#, false),
+        (r#"{"model":"m","prompt_cache_options":{"t\u0074l":"12h"}}"#, true),
+        (
+            r#"{"model":"m","messages":[{"content":[{"text":"a","prompt_cache_breakpoint":{"mode":"explicit","ttl":"12h"}}]}]}"#,
+            true,
+        ),
+        (r#"{"model":"m","messages":[{"content":"ttl 12h"}],"ttl":"12h"}"#, false),
+    ] {
+        assert_eq!(head(Wire::Chat, body).keeps_long, keeps_long, "{body}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What matters of an answer on each wire, and what it comes to.
 
-use salon_core::Tokens;
+use salon_core::{Tier, Tokens};
 use serde_json::{Value, json};
 
 use super::skim::{Ear, Name, Scale, Slot, Take, Weights};
@@ -8,7 +8,7 @@ use super::{Tapped, UNIT};
 use crate::upstream::Fault;
 use crate::wire::Wire;
 use crate::wire::carry::faults;
-use crate::wire::usage::Claim;
+use crate::wire::usage::{self, Claim};
 
 /// The longest name, id or type, in bytes.
 const MAX_WORD: usize = 512;
@@ -23,6 +23,7 @@ pub(super) struct Heard {
     /// The stream has said that nothing follows.
     pub is_done: bool,
     claim: Option<Claim>,
+    tier: Option<Tier>,
     weight: i64,
     model: Option<String>,
     id: Option<String>,
@@ -60,6 +61,7 @@ impl Heard {
             is_whole: false,
             is_done: false,
             claim: None,
+            tier: None,
             weight: 0,
             model: None,
             id: None,
@@ -81,6 +83,7 @@ impl Heard {
         Tapped {
             tokens: self.claim.map(Claim::tokens),
             estimated: Tokens::new(0, (self.weight + UNIT - 1) / UNIT),
+            tier: self.tier,
             model: self.model.clone(),
             response_id: self.id.clone(),
             sequence: self.sequence,
@@ -89,6 +92,11 @@ impl Heard {
             finished: self.finished,
             error: self.error,
         }
+    }
+
+    /// The last word counts: a stream begins with what was asked for.
+    pub(super) fn served(&mut self, tier: &str) {
+        self.tier = Tier::read(tier).or(self.tier);
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -140,9 +148,10 @@ impl Heard {
     fn wants_of_responses(&self, path: &[Name]) -> Take {
         use Name::{
             Arguments, Code, Content, Delta, Id, Input, Item, Message, Model, Output, Refusal, Response,
-            SequenceNumber, Status, Summary, Text, Type,
+            SequenceNumber, ServiceTier, Status, Summary, Text, Type,
         };
         match path {
+            [Response, ServiceTier] => self.word(Slot::Tier),
             [Response, Name::Error] => Take::Keep(Slot::Error, MAX_OBJECT),
             [Response, Name::Usage] => Take::Keep(Slot::Usage, MAX_OBJECT),
             [Response, Id] => self.id(),
@@ -152,6 +161,7 @@ impl Heard {
             [SequenceNumber] => self.word(Slot::Sequence),
             [Code] => self.word(Slot::Code),
             [Message] => self.word(Slot::Message),
+            [ServiceTier] if self.is_whole => self.word(Slot::Tier),
             [Id] if self.is_whole => self.id(),
             [Status] if self.is_whole => self.word(Slot::Status),
             [Output, Item, Content | Summary, Item, Text | Refusal] | [Output, Item, Arguments | Input]
@@ -230,6 +240,7 @@ impl Ear for Heard {
             [Name::Error] => return Take::Keep(Slot::Error, MAX_OBJECT),
             [Name::Model] => return self.model(),
             [Name::Id] if matches!(self.wire, Wire::Chat | Wire::Completions) => return self.id(),
+            [Name::ServiceTier] if matches!(self.wire, Wire::Chat | Wire::Completions) => return self.word(Slot::Tier),
             _ => {}
         }
         match self.wire {
@@ -255,6 +266,13 @@ impl Ear for Heard {
                 self.kind = self.kind_of(inner.unwrap_or_default());
                 return;
             }
+            Slot::Tier => {
+                let inner = bytes.strip_prefix(b"\"").and_then(|bytes| bytes.strip_suffix(b"\""));
+                if let Some(Ok(tier)) = inner.map(std::str::from_utf8) {
+                    self.served(tier);
+                }
+                return;
+            }
             // A reason, whatever it is.
             Slot::Finish => {
                 self.finished |= bytes.len() > 2;
@@ -266,6 +284,9 @@ impl Ear for Heard {
         let text = || value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         match slot {
             Slot::Usage => {
+                if let Some(tier) = usage::tier(self.wire, &value) {
+                    self.served(tier);
+                }
                 if let Some(claim) = Claim::read(self.wire, &value) {
                     self.claim = Some(self.claim.map_or(claim, |earlier| earlier.join(claim)));
                 }
@@ -277,7 +298,7 @@ impl Ear for Heard {
             Slot::Sequence => self.sequence = value.as_i64().or(self.sequence),
             Slot::Code => self.code = Some(value),
             Slot::Message => self.message = Some(value),
-            Slot::Type | Slot::Finish => {}
+            Slot::Type | Slot::Finish | Slot::Tier => {}
         }
     }
 

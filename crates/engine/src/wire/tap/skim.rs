@@ -53,6 +53,7 @@ pub(super) enum Name {
     Response,
     ResponseId,
     SequenceNumber,
+    ServiceTier,
     Status,
     StopReason,
     Summary,
@@ -104,6 +105,7 @@ impl Name {
             b"response" => Name::Response,
             b"responseId" => Name::ResponseId,
             b"sequence_number" => Name::SequenceNumber,
+            b"service_tier" => Name::ServiceTier,
             b"status" => Name::Status,
             b"stop_reason" => Name::StopReason,
             b"summary" => Name::Summary,
@@ -147,6 +149,7 @@ pub(super) enum Slot {
     Code,
     Message,
     Sequence,
+    Tier,
 }
 
 /// On which scale text is laid. Some servers say their thoughts twice, under two names.

@@ -130,6 +130,79 @@ fn embeddings_and_midm_are_heard() {
 }
 
 #[test]
+fn how_soon_it_was_served_is_heard_on_each_wire() {
+    let events = |lines: &[&str]| lines.iter().map(|line| format!("data: {line}\n\n")).collect::<String>();
+    for (wire, answer, tier) in [
+        (Wire::Chat, r#"{"choices":[],"service_tier":"priority"}"#.to_owned(), Some(Tier::Fast)),
+        (Wire::Chat, r#"{"choices":[],"service_tier":null}"#.to_owned(), None),
+        (
+            Wire::Chat,
+            events(&[r#"{"choices":[],"service_tier":"default"}"#, r#"{"choices":[],"usage":{"prompt_tokens":1}}"#]),
+            Some(Tier::Usual),
+        ),
+        (Wire::Completions, r#"{"choices":[],"service_tier":"flex"}"#.to_owned(), Some(Tier::Flex)),
+        (Wire::Responses, r#"{"status":"completed","service_tier":"ultrafast"}"#.to_owned(), Some(Tier::Ultrafast)),
+        (
+            Wire::Responses,
+            events(&[
+                r#"{"type":"response.created","response":{"service_tier":"auto"}}"#,
+                r#"{"type":"response.completed","response":{"service_tier":"default"}}"#,
+            ]),
+            Some(Tier::Usual),
+        ),
+        (
+            Wire::Responses,
+            events(&[
+                r#"{"type":"response.created","response":{"service_tier":"fast"}}"#,
+                r#"{"type":"response.output_item.done","item":{"service_tier":"flex"}}"#,
+            ]),
+            Some(Tier::Fast),
+        ),
+        (
+            Wire::Messages,
+            r#"{"usage":{"input_tokens":1,"service_tier":"priority","speed":"fast"}}"#.to_owned(),
+            Some(Tier::Fast),
+        ),
+        (Wire::Messages, r#"{"usage":{"input_tokens":1,"service_tier":"priority"}}"#.to_owned(), None),
+        (
+            Wire::Messages,
+            events(&[
+                r#"{"type":"message_start","message":{"usage":{"input_tokens":1,"speed":"standard"}}}"#,
+                r#"{"type":"message_delta","usage":{"output_tokens":1}}"#,
+            ]),
+            Some(Tier::Usual),
+        ),
+        (
+            Wire::Generate,
+            r#"{"usageMetadata":{"promptTokenCount":1,"serviceTier":"PRIORITY"}}"#.to_owned(),
+            Some(Tier::Fast),
+        ),
+        (
+            Wire::Generate,
+            events(&[r#"{"usageMetadata":{"promptTokenCount":1,"trafficType":"ON_DEMAND_FLEX"}}"#]),
+            Some(Tier::Flex),
+        ),
+        (Wire::Generate, r#"{"usageMetadata":{"promptTokenCount":1}}"#.to_owned(), None),
+        (Wire::Chat, r#"{"choices":[{"message":{"service_tier":"priority"}}]}"#.to_owned(), None),
+    ] {
+        assert_eq!(hear(wire, &answer).tier, tier, "{answer}");
+    }
+}
+
+#[test]
+fn what_the_answer_says_of_its_tier_counts_more_than_its_head() {
+    for (body, tier) in [
+        (r#"{"usageMetadata":{"promptTokenCount":1}}"#, Tier::Usual),
+        (r#"{"usageMetadata":{"promptTokenCount":1,"serviceTier":"priority"}}"#, Tier::Fast),
+    ] {
+        let mut tap = Tap::new(Wire::Generate);
+        tap.served("standard");
+        tap.push(body.as_bytes());
+        assert_eq!(tap.finish().tier, Some(tier), "{body}");
+    }
+}
+
+#[test]
 fn other_servers_manners_are_understood() {
     let stream = |name: &str| match name {
         "vllm" => include_bytes!("../../../tests/fixtures/vllm.sse").as_slice(),

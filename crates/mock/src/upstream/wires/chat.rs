@@ -54,6 +54,9 @@ pub(super) fn whole(told: &Told) -> Value {
         "choices": [{ "index": 0, "message": message, "logprobs": null, "finish_reason": finish(told) }],
         "system_fingerprint": "fp_mock", "x_unknown_field": { "kept": true },
     });
+    if let Some(tier) = &told.question.tier {
+        whole["service_tier"] = json!(tier);
+    }
     if told.tells_usage() {
         whole["usage"] = usage(told);
     }
@@ -68,6 +71,9 @@ pub(super) fn frames(told: &Told) -> Frames {
             "model": told.question.model, "system_fingerprint": "fp_mock",
             "choices": [{ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish }],
         });
+        if let Some(tier) = &told.question.tier {
+            chunk["service_tier"] = json!(tier);
+        }
         if told.question.wants_usage {
             chunk["usage"] = Value::Null;
         }
@@ -111,6 +117,9 @@ pub(super) fn whole_completion(told: &Told) -> Value {
         "id": format!("cmpl-{}", told.said.id), "object": "text_completion", "created": CREATED, "model": told.question.model,
         "choices": [{ "index": 0, "text": told.said.text(), "logprobs": null, "finish_reason": finish(told) }],
     });
+    if let Some(tier) = &told.question.tier {
+        whole["service_tier"] = json!(tier);
+    }
     if told.tells_usage() {
         whole["usage"] = usage(told);
     }
@@ -119,11 +128,15 @@ pub(super) fn whole_completion(told: &Told) -> Value {
 
 pub(super) fn completion_frames(told: &Told) -> Frames {
     let chunk = |text: &str, finish: Value| {
-        data(&json!({
+        let mut chunk = json!({
             "id": format!("cmpl-{}", told.said.id), "object": "text_completion", "created": CREATED,
             "model": told.question.model,
             "choices": [{ "index": 0, "text": text, "logprobs": null, "finish_reason": finish }],
-        }))
+        });
+        if let Some(tier) = &told.question.tier {
+            chunk["service_tier"] = json!(tier);
+        }
+        data(&chunk)
     };
     let mut frames = Frames::default();
     frames.pieces.extend(told.said.pieces.iter().map(|text| chunk(text, Value::Null)));

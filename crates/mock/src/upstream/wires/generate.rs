@@ -16,13 +16,17 @@ fn reason(told: &Told) -> &'static str {
 
 fn usage(told: &Told) -> Value {
     let usage = told.said.usage;
-    json!({
+    let mut stated = json!({
         "promptTokenCount": told.count(usage.input),
         "cachedContentTokenCount": usage.cached,
         "candidatesTokenCount": told.count(usage.output - usage.reasoning),
         "thoughtsTokenCount": usage.reasoning,
         "totalTokenCount": told.count(usage.input + usage.output),
-    })
+    });
+    if let Some(tier) = &told.question.tier {
+        stated["serviceTier"] = json!(tier);
+    }
+    stated
 }
 
 fn thought(text: &str) -> Value {

@@ -21,12 +21,16 @@ fn reason(told: &Told) -> &'static str {
 
 fn usage(told: &Told, output: i64) -> Value {
     let usage = told.said.usage;
-    json!({
+    let mut stated = json!({
         "input_tokens": told.count(usage.input - usage.cached), "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached,
         "cache_creation": { "ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0 },
         "output_tokens": told.count(output), "service_tier": "standard",
-    })
+    });
+    if let Some(tier) = &told.question.tier {
+        stated["speed"] = json!(tier);
+    }
+    stated
 }
 
 fn arguments(text: &str) -> Value {

@@ -60,6 +60,9 @@ fn response(told: &Told, status: &str, output: Vec<Value>) -> Value {
         "error": null, "incomplete_details": null, "instructions": null, "model": told.question.model, "output": output,
         "parallel_tool_calls": true, "tool_choice": "auto", "tools": [], "metadata": {}, "temperature": 1.0, "top_p": 1.0,
     });
+    if let Some(tier) = &told.question.tier {
+        response["service_tier"] = json!(tier);
+    }
     if status == "incomplete" {
         response["incomplete_details"] = json!({ "reason": "max_output_tokens" });
     }
