@@ -188,7 +188,7 @@ fn midnight(day: &str) -> Option<Time> {
 
 #[cfg(test)]
 mod tests {
-    use salon_core::Tiers;
+    use salon_core::{Tier, Tiers};
 
     use super::*;
 
@@ -230,6 +230,25 @@ mod tests {
             assert!(rates.cache_read <= rates.input && rates.cache_write_5m <= rates.cache_write_1h, "{name}");
         }
         assert!(Prices::shipped().find("openai", "gpt-4o-mini", day("2026-11-21")).is_some());
+    }
+
+    #[test]
+    fn the_shipped_list_knows_what_a_hurry_costs() {
+        let prices = Prices::shipped();
+        // In cents.
+        let output = |provider, model, tier| {
+            let tariff = prices.find(provider, model, day("2026-11-30")).expect(model);
+            tariff.at(tier).map(|tariff| tariff.usual.output / 10_000)
+        };
+        assert_eq!(output("openai", "gpt-6-sol", Tier::Usual), Some(1_000));
+        assert_eq!(output("openai", "gpt-6-sol", Tier::Flex), Some(500));
+        assert_eq!(output("openai", "gpt-6-sol", Tier::Fast), Some(2_000));
+        assert_eq!(output("openai", "gpt-6-sol", Tier::Ultrafast), None, "it is not to be had there");
+        assert_eq!(output("openai", "gpt-6-astra", Tier::Ultrafast), Some(30_000));
+        assert_eq!(output("anthropic", "claude-opus-5-5", Tier::Fast), Some(4_000));
+        assert_eq!(output("google", "gemini-3.8-flash", Tier::Fast), Some(675));
+        let kept = prices.find("openai", "gpt-6-sol", day("2026-11-30")).expect("a price").usual;
+        assert_eq!((kept.cache_write_5m, kept.cache_write_1h), (2_500_000, 5_000_000), "half an hour, and twelve");
     }
 
     #[test]
