@@ -233,7 +233,7 @@ fn payers(org: &OrgId) -> Vec<Payer> {
             zone: "Asia/Seoul".to_owned(),
             user: UserId::new(format!("{org} user {}", n % 3)),
             key: (n % 2 == 0).then(|| KeyId::new(format!("{org} key {}", n % 4))),
-            chat: (n > 2).then(|| "chat".to_owned()),
+            chat: (n > 2).then(|| "parrot:1001".to_owned()),
             turn: None,
             run: (n == 5).then(|| format!("{org} run")),
         })
