@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use salon_core::limit::Headroom;
+use salon_core::overrun::Overrun;
 use salon_core::{
     Amounts, CallId, Limit, LimitId, Limits, Measure, Micros, OrgId, Period, Policy, Scope, Time, Tokens, UserId,
 };
@@ -179,6 +180,21 @@ pub struct Standing {
     pub period: Period,
     pub policy: Policy,
     pub headroom: Headroom,
+}
+
+impl Standing {
+    /// That it has no room, with the day on which it begins anew and the zone of that day, if that is to be told.
+    pub fn overrun(&self, anew: Option<(String, String)>) -> Overrun {
+        Overrun {
+            scope: self.scope,
+            measure: self.measure,
+            period: self.period,
+            policy: self.policy,
+            limit: self.headroom.limit,
+            remaining: self.headroom.remaining,
+            anew,
+        }
+    }
 }
 
 /// What was granted.

@@ -94,17 +94,8 @@ pub(super) fn ledger_away() -> Refused {
 }
 
 fn over(standing: &Standing) -> Refused {
-    let overrun = Overrun {
-        scope: standing.scope,
-        measure: standing.measure,
-        period: standing.period,
-        policy: standing.policy,
-        limit: standing.headroom.limit,
-        remaining: standing.headroom.remaining,
-        // A program has it to the second, in the headers.
-        anew: None,
-    };
-    over_limit(&overrun, &standing.headroom)
+    // When it begins anew a program has to the second, in the headers.
+    over_limit(&standing.overrun(None), &standing.headroom)
 }
 
 /// A limit has no room: for a call, or for a turn, whose log has the overrun.

@@ -119,15 +119,7 @@ impl<T> Boarding<T> {
 /// The limit that has no room, with the day on which it begins anew.
 fn overrun(standing: &Standing, zone: &Zone, now: Time) -> Overrun {
     let secs = standing.headroom.reset_secs.and_then(|secs| u64::try_from(secs).ok());
-    Overrun {
-        scope: standing.scope,
-        measure: standing.measure,
-        period: standing.period,
-        policy: standing.policy,
-        limit: standing.headroom.limit,
-        remaining: standing.headroom.remaining,
-        anew: secs.map(|secs| (zone.day(now + Duration::from_secs(secs)), zone.name().to_owned())),
-    }
+    standing.overrun(secs.map(|secs| (zone.day(now + Duration::from_secs(secs)), zone.name().to_owned())))
 }
 
 impl Fare {
