@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use salon::Salon;
-use salon_core::{Channel, ChatId, Chosen, Dialog, DialogId, JobId, Lang, TurnId, View};
+use salon_core::{BotId, Channel, ChatId, Chosen, Dialog, DialogId, JobId, Lang, TurnId, View};
 use salon_store::{Claimed, NewJob, Result, Tx};
 
 use crate::admission::Person;
@@ -205,8 +205,19 @@ impl Context {
     }
 }
 
+/// Follows a group that lives on under another id. What is still to be shown here is shown there, before what is asked
+/// there.
+pub async fn move_chat(tx: &mut Tx, bot: &BotId, from: ChatId, to: ChatId) -> Result<()> {
+    tx.move_lane(&lane_of(bot, from), &lane_of(bot, to)).await?;
+    tx.move_chat(bot, from, to).await
+}
+
 fn out_lane(cx: &Context) -> String {
-    format!("out:{}:{}", cx.bot.id(), cx.chat)
+    lane_of(cx.bot.id(), cx.chat)
+}
+
+fn lane_of(bot: &BotId, chat: ChatId) -> String {
+    format!("out:{bot}:{chat}")
 }
 
 /// The turn that a job shows, if it shows one.

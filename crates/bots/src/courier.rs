@@ -15,7 +15,7 @@ use salon_telegram::text::{Formatted, plain};
 use salon_telegram::types::{EditMessageText, InlineKeyboardMarkup, ReplyParameters, SendMessage};
 use salon_telegram::{Act, CallError, Class};
 
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::fleet::Bot;
 use crate::notice::Notice;
 
@@ -224,7 +224,7 @@ impl<'a> Courier<'a> {
             .write(self.salon, args, |tx, (ticket, until, bot, from, to)| {
                 Box::pin(async move {
                     tx.hold(ticket, *until).await?;
-                    tx.move_chat(bot, *from, *to).await
+                    context::move_chat(tx, bot, *from, *to).await
                 })
             })
             .await?;

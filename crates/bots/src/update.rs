@@ -17,7 +17,7 @@ use salon_telegram::types::{CallbackQuery, ChatMemberUpdated, Message, Update};
 use crate::admission::{Admission, Person, admit};
 use crate::buttons;
 use crate::commands::{self, Command, link, usage};
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::fleet::{Bot, Fleet};
 use crate::later;
 use crate::notice::Notice;
@@ -328,7 +328,7 @@ impl Reaction {
             }
             Wish::Park(true) => tx.park_chat(cx.bot.id(), cx.chat, "the bot was blocked or removed", now).await?,
             Wish::Park(false) => tx.hear_chat(cx.bot.id(), cx.chat, cx.lang).await?,
-            Wish::Move { from, to } => tx.move_chat(cx.bot.id(), ChatId(*from), ChatId(*to)).await?,
+            Wish::Move { from, to } => context::move_chat(tx, cx.bot.id(), ChatId(*from), ChatId(*to)).await?,
             Wish::StopDraft => drop(cx.stop_all(tx).await?),
             Wish::Press(data) => return buttons::press(tx, cx, data).await.map(Done::answered),
             Wish::Video(_) => self.show_video(tx).await?,

@@ -170,6 +170,34 @@ impl Tx {
         Ok(())
     }
 
+    /// Lets what is open in a lane go on in another, behind what is open there. If that is anything, the job that runs
+    /// stays where it is: no two of one lane run at once.
+    pub async fn move_lane(&mut self, from: &str, to: &str) -> Result<()> {
+        if from == to || self.count_open(from).await? == 0 {
+            return Ok(());
+        }
+        let left = sqlx::query("UPDATE lanes SET next_seq = next_seq WHERE lane = $1 RETURNING next_seq")
+            .bind(from)
+            .fetch_one(self.connection())
+            .await?
+            .int("next_seq")?;
+        let joined = sqlx::query(
+            "INSERT INTO lanes (lane, next_seq) VALUES ($1, $2) \
+             ON CONFLICT (lane) DO UPDATE SET next_seq = lanes.next_seq + $2 - 1 RETURNING next_seq",
+        )
+        .bind(to)
+        .bind(left)
+        .fetch_one(self.connection())
+        .await?
+        .int("next_seq")?;
+        let moved = match self.count_open(to).await? {
+            0 => "UPDATE jobs SET lane = $2, seq = seq + $3 WHERE lane = $1 AND state IN ('queued', 'running')",
+            _ => "UPDATE jobs SET lane = $2, seq = seq + $3 WHERE lane = $1 AND state = 'queued'",
+        };
+        sqlx::query(moved).bind(from).bind(to).bind(joined - left).execute(self.connection()).await?;
+        Ok(())
+    }
+
     async fn is_known(&mut self, job: &NewJob) -> Result<bool> {
         let Some(key) = &job.key else { return Ok(false) };
         let row = sqlx::query("SELECT id FROM jobs WHERE key = $1").bind(key).fetch_optional(self.connection()).await?;

@@ -1,6 +1,6 @@
 use salon_core::{JobId, Time};
 use salon_store::testing::Scratch;
-use salon_store::{Enqueued, JobCounts, NewJob, on_both_databases};
+use salon_store::{Enqueued, JobCounts, NewJob, Store, on_both_databases};
 
 use crate::cast::*;
 
@@ -14,6 +14,8 @@ on_both_databases! {
     a_full_lane_still_knows_what_it_has
     a_job_comes_back_as_it_was_given
     open_jobs_are_listed_in_order
+    a_lane_goes_on_in_another_in_its_order
+    a_job_that_runs_stays_in_its_lane_if_there_is_work_in_the_other
     jobs_are_counted_by_kind_bot_and_state
 }
 
@@ -112,6 +114,52 @@ async fn open_jobs_are_listed_in_order(Scratch { store, .. }: Scratch) {
     assert_eq!(ids(&open), ["b", "a", "c"]);
     assert_eq!(read(&store).await.count_open("lane").await.expect("count"), 3);
     assert_eq!(read(&store).await.count_open("nowhere").await.expect("count"), 0);
+}
+
+async fn move_lane(store: &Store) {
+    transact!(store, (), |tx, ()| tx.move_lane("before", "after").await).expect("move");
+}
+
+async fn a_lane_goes_on_in_another_in_its_order(Scratch { store, .. }: Scratch) {
+    // Its numbers do not begin with one.
+    for id in ["done", "1", "2"] {
+        enqueue(&store, job(id, "before")).await;
+    }
+    let w = worker("w");
+    let done = claim_one(&store, &w, Time(1_000)).await;
+    finish(&store, &done.ticket, Time(1_000)).await.expect("finish");
+    let running = claim_one(&store, &w, Time(1_000)).await;
+    for _ in 0..2 {
+        move_lane(&store).await;
+        assert_eq!(ids(&read(&store).await.list_open("after").await.expect("list")), ["1", "2"]);
+        assert_eq!(read(&store).await.count_open("before").await.expect("count"), 0);
+    }
+    enqueue(&store, job("3", "after")).await;
+    assert!(claim(&store, &w, Time(1_000)).await.is_empty(), "one of them runs");
+    finish(&store, &running.ticket, Time(1_000)).await.expect("the lease is as good as before");
+    for id in ["2", "3"] {
+        let next = claim_one(&store, &w, Time(1_000)).await;
+        assert_eq!(next.ticket.job, JobId::new(id));
+        finish(&store, &next.ticket, Time(1_000)).await.expect("finish");
+    }
+    enqueue(&store, job("late", "before")).await;
+    move_lane(&store).await;
+    enqueue(&store, job("later", "after")).await;
+    assert_eq!(ids(&read(&store).await.list_open("after").await.expect("list")), ["late", "later"]);
+    assert_eq!(store.check().await.expect("check"), Vec::<String>::new());
+}
+
+async fn a_job_that_runs_stays_in_its_lane_if_there_is_work_in_the_other(Scratch { store, .. }: Scratch) {
+    for (id, lane) in [("1", "before"), ("2", "before"), ("there", "after")] {
+        enqueue(&store, job(id, lane)).await;
+    }
+    let w = worker("w");
+    assert_eq!(ids(&claim(&store, &w, Time(1_000)).await), ["1", "there"]);
+    move_lane(&store).await;
+    assert_eq!(ids(&read(&store).await.list_open("before").await.expect("list")), ["1"]);
+    assert_eq!(ids(&read(&store).await.list_open("after").await.expect("list")), ["there", "2"]);
+    assert!(claim(&store, &w, Time(1_000)).await.is_empty());
+    assert_eq!(store.check().await.expect("check"), Vec::<String>::new());
 }
 
 async fn jobs_are_counted_by_kind_bot_and_state(Scratch { store, .. }: Scratch) {
