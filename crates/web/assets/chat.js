@@ -47,7 +47,7 @@ function adorn(scope) {
 }
 
 function working() {
-  const halt = document.querySelector("form.halt");
+  const halt = document.querySelector("button.halt");
   const open = turns.querySelector("[data-stream]");
   if (halt) halt.hidden = !open;
   const suggest = document.querySelector(".suggest");
@@ -211,8 +211,8 @@ document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea, select");
   if (event.key === "/" && !typing) { event.preventDefault(); box.focus(); }
   if (event.key === "Escape") {
-    const halt = document.querySelector("form.halt");
-    if (halt && !halt.hidden) halt.requestSubmit();
+    const halt = document.querySelector("button.halt");
+    if (halt && !halt.hidden) halt.form.requestSubmit();
   }
 });
 
@@ -230,7 +230,7 @@ turns.addEventListener("submit", async (event) => {
   }
 });
 
-document.querySelector("form.halt")?.addEventListener("submit", async (event) => {
+document.getElementById("halt")?.addEventListener("submit", async (event) => {
   event.preventDefault();
   await send(event.target.action, { seal }, { quiet: true });
 });
