@@ -3,61 +3,41 @@
 //!
 //! What is decided here is nothing: [`salon_core::panel`] says who is asked when, and this asks them.
 
+mod asked;
+mod ear;
+mod price;
+
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use salon_core::event::Seat;
 use salon_core::mask::Mask;
-use salon_core::panel::{Gate, HELD_CHARS, Halt, Panel, Part, SoFar, UNSURE, Why, doubts, is_content, unmarked};
-use salon_core::{Amounts, Brief, CallId, Lang, Micros, Note, Role, Tokens, Usage};
+use salon_core::panel::{Gate, Halt, Panel, SoFar, Why, is_content, unmarked};
+use salon_core::{Amounts, Brief, CallId, Micros, Note, Tokens, Usage};
 use salon_engine::upstream::fault_of_status;
-use salon_engine::wire::carry::{Quirks, Terms, write_ask};
-use salon_engine::wire::{Head, Outside as Told, talk};
+use salon_engine::wire::talk;
 use salon_engine::{Emitter, Engine, EngineError, estimate};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
-use super::fare::REAP_AFTER;
+use self::asked::gate_asked;
+use self::ear::{Ear, Heed};
 use super::model::error_of;
 use crate::access::Caller;
 use crate::catalog::Route;
 use crate::engines::{Answers, USUAL_MODEL};
-use crate::ledger::{NotReserved, Quote, Reserved, Share};
-use crate::relay::{Ask, Asking, Begun, Fault, Heard, Hearing, Kind, NotBegun, Outside, Refused, Relay, Wire, payer};
+use crate::ledger::Reserved;
+use crate::relay::{Asking, Begun, Fault, Heard, Hearing, Kind, NotBegun, Refused, Relay, Wire};
 
 /// The speaker who decides whether several are asked, where that is a model.
 const GATE: &str = "gate";
-/// Where the ledger says that something was set aside for a whole panel.
-const DOOR_OF_PANELS: &str = "panel";
-/// Tokens for its one word. Some models need a few before it.
-const GATE_CAP: i64 = 16;
-/// Words of voices are told in bundles: after this time or this many bytes.
-const BUNDLE_EVERY: Duration = Duration::from_millis(200);
-const BUNDLE_BYTES: usize = 512;
 /// Pieces that may wait to be told.
 const WAITING: usize = 64;
-/// Earlier messages that reviewers are shown, and characters of each.
-const BEFORE: usize = 2;
-const BEFORE_CHARS: usize = 1_000;
-
-/// What its part is told.
-fn prompt(part: Part) -> &'static str {
-    match part {
-        Part::Solver => include_str!("../../../../prompts/solver.md"),
-        Part::Critic => include_str!("../../../../prompts/critic.md"),
-        Part::Checker => include_str!("../../../../prompts/checker.md"),
-        Part::Adviser => include_str!("../../../../prompts/adviser.md"),
-        Part::Synth => include_str!("../../../../prompts/synth.md"),
-    }
-}
 
 /// A model that can be asked.
 struct Place {
@@ -122,17 +102,6 @@ struct Spoken {
     failed: Option<EngineError>,
     /// Its words are in the answer already.
     told: bool,
-}
-
-/// What becomes of somebody's words.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Heed {
-    /// They stand beside the answer.
-    Voice,
-    /// They are the answer.
-    Answer,
-    /// They are the answer unless they are not sure of themselves.
-    Perhaps,
 }
 
 impl Sitting {
@@ -230,199 +199,8 @@ impl Sitting {
         masked(self.mask, brief)
     }
 
-    /// Sums up what everybody can cost; answers what is asked first.
-    fn reckon(&mut self, brief: &Brief) -> Result<talk::Ask, Refused> {
-        let solvers = self.panel.solvers();
-        let price = |at: &usize| self.price(Some(*at), self.solver_asked(*at, brief));
-        let alone = solvers.first().map_or(Ok(Amounts::default()), price)?;
-        let solving = solvers.iter().map(price).sum::<Result<Amounts, _>>()?;
-        let several = self.decided.is_none_or(Why::several);
-        let gate = match &self.gate {
-            Some(_) => self.price(None, gate_asked(brief))?,
-            None => Amounts::default(),
-        };
-        // A plain question may still turn out to be none.
-        let may_grow = self.panel.voices.len() > 1 && self.decided != Some(Why::Never);
-        let table = Table {
-            answers: solvers.iter().map(|at| (self.panel.voices[*at].name.clone(), self.filler(*at))).collect(),
-            ..Table::default()
-        };
-        let round = if may_grow { self.round_price(&table, brief)? } else { Amounts::default() };
-        let rounds = (0..self.panel.rounds).map(|_| round).sum::<Amounts>();
-        self.most = if may_grow { gate + solving + rounds } else { alone };
-        let least = gate + if several && self.decided.is_some() { solving } else { alone };
-        let least = Micros(least.micros);
-        if least > self.panel.ceiling {
-            let (least, most) = (least.to_string(), self.panel.ceiling.to_string());
-            let holes = [("panel", self.panel.name.as_str()), ("least", &least), ("most", &most)];
-            let words = Lang::En.say("failure.over_ceiling.told", &holes);
-            return Err(Refused::new(Kind::OverBudget, words).with_code("over_ceiling"));
-        }
-        match (&self.gate, solvers.first()) {
-            (Some(_), _) => Ok(gate_asked(brief)),
-            (None, Some(solver)) => Ok(self.solver_asked(*solver, brief)),
-            (None, None) => Err(Refused::new(Kind::InvalidRequest, "A panel has at least one solver.")),
-        }
-    }
-
-    /// The most that one round can cost: everybody who reviews, and the synth.
-    fn round_price(&self, table: &Table, brief: &Brief) -> Result<Amounts, Refused> {
-        let mut table = table.clone();
-        table.reviews.clear();
-        let mut price = Amounts::default();
-        for group in self.panel.reviews() {
-            let mut said = Vec::new();
-            for at in group {
-                price = price + self.price(Some(at), self.reviewer_asked(at, brief, &table))?;
-                said.push((self.panel.voices[at].name.clone(), self.filler(at)));
-            }
-            table.reviews.extend(said);
-        }
-        match self.panel.synth() {
-            Some(synth) => Ok(price + self.price(Some(synth), self.synth_asked(synth, brief, &table))?),
-            None => Ok(price),
-        }
-    }
-
-    /// As much text as a voice may write.
-    fn filler(&self, at: usize) -> String {
-        "word".repeat(usize::try_from(self.panel.voices[at].cap).unwrap_or_default())
-    }
-
-    /// The most that a call can take.
-    fn price(&self, who: Who, ask: talk::Ask) -> Result<Amounts, Refused> {
-        let place = self.place(who)?;
-        let body = self.body(place, ask)?;
-        let head = Head::read(Wire::Chat, &body, Told::default())?;
-        Ok(self.relay.most(&head, &place.route).amounts())
-    }
-
-    fn place(&self, who: Who) -> Result<&Place, Refused> {
-        let place = who.map_or(self.gate.as_ref(), |at| self.places.get(at));
-        place.ok_or_else(|| Refused::new(Kind::Internal, "There is no such seat."))
-    }
-
-    fn body(&self, place: &Place, mut ask: talk::Ask) -> Result<Bytes, Refused> {
-        let terms = Terms {
-            model: &place.model,
-            shown_model: &place.model,
-            stream: true,
-            id: self.call.as_str(),
-            now: self.relay.salon.clock.now(),
-            max_output: None,
-            // Those of whoever is asked in the end are heeded there.
-            quirks: Quirks::default(),
-        };
-        let body = write_ask(Wire::Chat, &mut ask, &terms);
-        body.map(Bytes::from).map_err(|cannot| Refused::new(Kind::InvalidRequest, cannot.message))
-    }
-
-    /// Sets aside what a call takes.
-    async fn reserve(&self, who: Who, ask: talk::Ask) -> Result<Begun, NotBegun> {
-        let body = self.body(self.place(who)?, ask)?;
-        let n = self.calls.fetch_add(1, Ordering::Relaxed);
-        // Where somebody has to agree, it is to all of them, under the number that the first one has otherwise.
-        let (id, share) = match (n, &self.asked) {
-            (0, None) => {
-                let (of, model) = (self.call.clone(), self.name_as_model());
-                (self.call.clone(), Share::First { of, model, most: self.most })
-            }
-            (n, None) => (CallId::new(format!("{}.v{}", self.call, n + 1)), Share::Of(self.call.clone())),
-            (n, Some(numbers)) => (CallId::new(format!("{numbers}.v{}", n + 1)), Share::Of(self.call.clone())),
-        };
-        let ask = Ask {
-            id,
-            wire: Wire::Chat,
-            caller: self.caller.clone(),
-            outside: Outside::default(),
-            headers: HeaderMap::new(),
-            body,
-            turn: self.asking.clone(),
-            share: Some(Box::new(share)),
-        };
-        self.relay.begin(ask).await
-    }
-
-    /// Sets aside what an administrator was asked about, if they agreed.
-    async fn set_aside(&self) -> Result<Reserved, NotReserved> {
-        let settings = &self.relay.salon.settings;
-        let quote = Quote {
-            call: self.call.clone(),
-            fresh: false,
-            payer: payer(&self.caller, self.asking.as_ref()),
-            door: DOOR_OF_PANELS.to_owned(),
-            model: self.name_as_model(),
-            most: self.most,
-            deadline: self.relay.salon.clock.now() + settings.run_deadline + REAP_AFTER,
-            first: None,
-            share: None,
-        };
-        self.relay.book.reserve(quote).await
-    }
-
-    /// Gives back what nobody took of that.
-    async fn give_back(&self) {
-        let agreed = self.agreed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(agreed) = agreed {
-            agreed.release("nobody has more to say").await;
-        }
-    }
-
     fn name_as_model(&self) -> String {
         format!("{}{}", crate::panels::AS_MODEL, self.panel.name)
-    }
-
-    // What everybody is asked.
-
-    fn solver_asked(&self, at: usize, brief: &Brief) -> talk::Ask {
-        let mut ask = self.asked(at, brief, Some(&brief.instructions));
-        ask.messages.extend(history(brief));
-        ask.messages.push(talk::Message::text(talk::Role::User, &brief.question));
-        ask
-    }
-
-    fn reviewer_asked(&self, at: usize, brief: &Brief, table: &Table) -> talk::Ask {
-        let mut ask = self.asked(at, brief, None);
-        let mut text = String::new();
-        let earlier = brief.history.len().saturating_sub(BEFORE);
-        for message in &brief.history[earlier..] {
-            let who = if message.role == Role::User { "Earlier question" } else { "Earlier answer" };
-            let said: String = message.text.chars().take(BEFORE_CHARS).collect();
-            add(&mut text, who, &said);
-        }
-        add(&mut text, "Question", &brief.question);
-        table.answers.iter().for_each(|(who, said)| add(&mut text, &format!("Answer of {who}"), said));
-        let hears = &self.panel.voices[at].hears;
-        let heard = table.reviews.iter().filter(|(who, _)| hears.contains(who));
-        heard.for_each(|(who, said)| add(&mut text, &format!("Remarks of {who}"), said));
-        ask.messages.push(talk::Message::text(talk::Role::User, text));
-        ask
-    }
-
-    fn synth_asked(&self, at: usize, brief: &Brief, table: &Table) -> talk::Ask {
-        let mut ask = self.asked(at, brief, Some(&brief.instructions));
-        ask.messages.extend(history(brief));
-        let mut text = String::new();
-        add(&mut text, "Question", &brief.question);
-        table.answers.iter().for_each(|(who, said)| add(&mut text, &format!("Draft of {who}"), said));
-        table.reviews.iter().for_each(|(who, said)| add(&mut text, &format!("Remarks of {who}"), said));
-        ask.messages.push(talk::Message::text(talk::Role::User, text));
-        ask
-    }
-
-    /// A question of a voice without its messages.
-    fn asked(&self, at: usize, brief: &Brief, house: Option<&str>) -> talk::Ask {
-        let voice = &self.panel.voices[at];
-        let instructions = [house.unwrap_or_default(), prompt(voice.part), &voice.instruction];
-        let instructions: Vec<_> = instructions.map(str::trim).into_iter().filter(|text| !text.is_empty()).collect();
-        let mut ask = bare(&instructions.join("\n\n"), voice.cap);
-        if matches!(voice.part, Part::Solver | Part::Synth) {
-            // What the asker wishes for is wished for the answer.
-            ask.max_output = Some(brief.wishes.max_output.map_or(voice.cap, |most| most.clamp(1, voice.cap)));
-            let temperature = brief.wishes.temperature.and_then(serde_json::Number::from_f64);
-            ask.sampling = talk::Sampling { temperature, ..talk::Sampling::default() };
-        }
-        ask
     }
 
     // Talking.
@@ -732,75 +510,6 @@ impl Talk<'_> {
     }
 }
 
-enum News {
-    Said(usize, String),
-    Ended(usize, Box<Spoken>),
-    Due,
-}
-
-/// Listens to one voice, and tells what it says where it belongs.
-struct Ear {
-    speaker: String,
-    round: i64,
-    heed: Heed,
-    /// What is not told yet.
-    held: String,
-    due: Option<Instant>,
-    /// Something of it is in the answer.
-    answered: bool,
-}
-
-impl Ear {
-    fn new(speaker: &str, round: i64, heed: Heed) -> Ear {
-        Ear { speaker: speaker.to_owned(), round, heed, held: String::new(), due: None, answered: false }
-    }
-
-    async fn hear(&mut self, text: &str, out: &mut Emitter) -> Result<(), EngineError> {
-        if self.answered {
-            return out.text(text).await;
-        }
-        self.held.push_str(text);
-        match self.heed {
-            Heed::Voice => {
-                self.due.get_or_insert_with(|| Instant::now() + BUNDLE_EVERY);
-                if self.held.len() >= BUNDLE_BYTES { self.tell(out).await } else { Ok(()) }
-            }
-            Heed::Perhaps if self.held.chars().nth(HELD_CHARS).is_some() => self.judge(out).await,
-            Heed::Answer if self.held.len() > UNSURE.len() + 2 => self.judge(out).await,
-            Heed::Answer | Heed::Perhaps => Ok(()),
-        }
-    }
-
-    /// Decides what the beginning of an answer is.
-    async fn judge(&mut self, out: &mut Emitter) -> Result<(), EngineError> {
-        if self.heed == Heed::Perhaps && doubts(&self.held) {
-            self.heed = Heed::Voice;
-            return self.tell(out).await;
-        }
-        let held = std::mem::take(&mut self.held);
-        let text = unmarked(&held);
-        self.answered = !text.is_empty();
-        out.text(text).await
-    }
-
-    async fn tell(&mut self, out: &mut Emitter) -> Result<(), EngineError> {
-        self.due = None;
-        if self.heed != Heed::Voice || self.held.is_empty() {
-            return Ok(());
-        }
-        let (speaker, text) = (self.speaker.clone(), std::mem::take(&mut self.held));
-        out.note(Note::VoiceText { speaker, round: self.round, text }).await
-    }
-
-    async fn end(&mut self, out: &mut Emitter) -> Result<(), EngineError> {
-        match self.heed {
-            Heed::Voice => self.tell(out).await,
-            Heed::Answer | Heed::Perhaps if self.answered || self.held.is_empty() => Ok(()),
-            Heed::Answer | Heed::Perhaps => self.judge(out).await,
-        }
-    }
-}
-
 /// A brief as models may read it.
 pub(super) fn masked(mask: Mask, brief: &Brief) -> Brief {
     let mut brief = brief.clone();
@@ -815,40 +524,10 @@ pub(super) fn masked(mask: Mask, brief: &Brief) -> Brief {
     brief
 }
 
-fn gate_asked(brief: &Brief) -> talk::Ask {
-    let mut ask = bare(include_str!("../../../../prompts/gate.md").trim(), GATE_CAP);
-    ask.messages.push(talk::Message::text(talk::Role::User, &brief.question));
-    ask
-}
-
-fn bare(instructions: &str, cap: i64) -> talk::Ask {
-    talk::Ask {
-        messages: vec![talk::Message::text(talk::Role::System, instructions)],
-        stream: true,
-        usage_asked: true,
-        max_output: Some(cap),
-        ..talk::Ask::default()
-    }
-}
-
-fn history(brief: &Brief) -> impl Iterator<Item = talk::Message> {
-    brief.history.iter().map(|earlier| {
-        let role = match earlier.role {
-            Role::User => talk::Role::User,
-            Role::Assistant => talk::Role::Assistant,
-        };
-        talk::Message::text(role, &earlier.text)
-    })
-}
-
-fn add(text: &mut String, heading: &str, said: &str) {
-    if !text.is_empty() {
-        text.push_str("\n\n");
-    }
-    text.push_str("# ");
-    text.push_str(heading);
-    text.push_str("\n\n");
-    text.push_str(said.trim());
+enum News {
+    Said(usize, String),
+    Ended(usize, Box<Spoken>),
+    Due,
 }
 
 /// Says which keys are missing, for whom, and how they come here.
