@@ -32,7 +32,7 @@ pub(crate) fn send(shared: Arc<Shared>, number: u64, told: Told, mode: Option<Mo
     let watch = Watch { shared, number, pieces: 0, finished: false };
     if !told.question.stream {
         let mut watch = watch;
-        watch.pieces = told.said.pieces.len();
+        watch.pieces = told.choices().map(|(_, said)| said.pieces.len()).sum();
         let bytes = told.whole().to_string().into_bytes();
         let cut = matches!(mode, Some(Mode::Cut(..)));
         let steps = match mode {

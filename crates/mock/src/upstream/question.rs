@@ -14,6 +14,8 @@ pub(crate) enum Wire {
     Midm,
 }
 
+/// The most answers to one question.
+const MAX_CHOICES: u64 = 128;
 /// Where `midm` takes texts, which are no `input` there.
 const MIDM_EMBEDDINGS: &str = "/embeddings";
 
@@ -47,6 +49,8 @@ pub(crate) struct Question {
     pub must_call: Option<Option<String>>,
     pub schema: Option<Value>,
     pub max_output: Option<i64>,
+    /// How many answers are wanted, each of which is written by itself.
+    pub choices: u64,
     /// How soon it was served: what it asks for itself, or `[[tier=…]]`. Nothing is said of it otherwise.
     pub tier: Option<String>,
     pub stop: Vec<String>,
@@ -124,6 +128,12 @@ impl Question {
         let asked = names.iter().find_map(|name| body[*name].as_str());
         let tier = word(&words, "tier").or(asked).filter(|tier| *tier != "auto").map(str::to_owned);
         let choice = &body["tool_choice"];
+        let choices = match wire {
+            Wire::Chat | Wire::Completions => body["n"].as_i64().unwrap_or(1),
+            _ => 1,
+        };
+        let choices = u64::try_from(choices).ok().filter(|n| (1..=MAX_CHOICES).contains(n));
+        let choices = choices.ok_or_else(|| format!("n must be between 1 and {MAX_CHOICES}"))?;
         Ok(Question {
             wire,
             model,
@@ -147,6 +157,7 @@ impl Question {
                 .iter()
                 .find_map(|key| body[*key].as_i64())
                 .or_else(|| body["generationConfig"]["maxOutputTokens"].as_i64()),
+            choices,
             tier,
             stop: stops(body),
             inputs,

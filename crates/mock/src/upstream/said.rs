@@ -66,7 +66,18 @@ const WORDS: [&str; 24] = [
 ];
 
 impl Said {
-    pub fn answer(question: &Question, seed: u64) -> Said {
+    /// The first answer, with the usage of all, and the others that were asked for. Each has a seed of its own.
+    pub fn answers(question: &Question, seed: u64) -> (Said, Vec<Said>) {
+        let mut first = Said::answer(question, seed);
+        let others: Vec<Said> = (1..question.choices).map(|at| Said::answer(question, seed.wrapping_add(at))).collect();
+        for other in &others {
+            first.usage.output += other.usage.output;
+            first.usage.reasoning += other.usage.reasoning;
+        }
+        (first, others)
+    }
+
+    fn answer(question: &Question, seed: u64) -> Said {
         let digest = Sha256::new()
             .chain_update(seed.to_le_bytes())
             .chain_update(&question.model)

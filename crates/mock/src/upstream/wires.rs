@@ -91,7 +91,7 @@ async fn answer(shared: Arc<Shared>, wire: Wire, request: Request) -> Response {
     let struck = shared.state().troubles.strike(&question);
     call.trouble = struck.as_ref().map(|(_, word)| word.clone());
     let mode = struck.map(|(mode, _)| mode);
-    let said = Said::answer(&question, shared.config.seed);
+    let (said, others) = Said::answers(&question, shared.config.seed);
     call.usage = if wire == Wire::Embeddings {
         UpstreamUsage { input: question.tokens, ..UpstreamUsage::default() }
     } else {
@@ -119,14 +119,17 @@ async fn answer(shared: Arc<Shared>, wire: Wire, request: Request) -> Response {
         _ => {}
     }
     tokio::time::sleep(said.wait).await;
-    let told = Told { question, said, lie: if let Some(Mode::Usage(lie)) = mode { Some(lie) } else { None } };
+    let told = Told { question, said, others, lie: if let Some(Mode::Usage(lie)) = mode { Some(lie) } else { None } };
     send(shared, number, told, mode, reset)
 }
 
 /// An answer and how it is to be told.
 pub(crate) struct Told {
     pub question: Question,
+    /// The first of the answers, and the usage of all of them.
     pub said: Said,
+    /// The others, where several were asked for.
+    pub others: Vec<Said>,
     /// What is claimed of every count instead of the truth; `Some(None)` says nothing of usage.
     pub lie: Option<Option<i64>>,
 }
@@ -135,6 +138,11 @@ impl Told {
     /// A count, or what is claimed instead.
     fn count(&self, truth: i64) -> i64 {
         self.lie.flatten().unwrap_or(truth)
+    }
+
+    /// The answers, numbered.
+    pub fn choices(&self) -> impl Iterator<Item = (usize, &Said)> {
+        std::iter::once(&self.said).chain(&self.others).enumerate()
     }
 
     fn tells_usage(&self) -> bool {

@@ -124,3 +124,44 @@ async fn a_caller_who_goes_away_is_seen() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+#[tokio::test]
+async fn as_many_choices_are_told_as_were_asked_for_and_all_of_them_are_counted() {
+    let (upstream, http) = start().await;
+    for (path, mut body) in questions("hi", false).into_iter().take(2) {
+        let url = upstream.base_url() + &path;
+        let said = |choice: &Value| {
+            let text = [&choice["message"]["content"], &choice["delta"]["content"], &choice["text"]];
+            text.into_iter().find_map(Value::as_str).unwrap_or_default().to_owned()
+        };
+        body["n"] = json!(3);
+        let whole: Value = http.post(&url).json(&body).send().await.unwrap().json().await.unwrap();
+        let choices = whole["choices"].as_array().unwrap();
+        let texts: Vec<String> = choices.iter().map(&said).collect();
+        assert_eq!(choices.iter().map(|choice| choice["index"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(texts[0] != texts[1] && texts[1] != texts[2], "{texts:?}");
+        let written: i64 = texts.iter().map(|text| (text.len() as i64 + 3) / 4).sum();
+        assert_eq!(whole["usage"]["completion_tokens"], written);
+
+        body["stream"] = json!(true);
+        let stream = http.post(&url).json(&body).send().await.unwrap().text().await.unwrap();
+        let (mut streamed, mut ends, mut usage) = (vec![String::new(); 3], 0, Value::Null);
+        for chunk in stream.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok())
+        {
+            for choice in chunk["choices"].as_array().unwrap() {
+                streamed[choice["index"].as_u64().unwrap() as usize] += &said(choice);
+                ends += usize::from(choice["finish_reason"] == "stop");
+            }
+            usage = chunk["usage"].clone();
+        }
+        assert_eq!((streamed, ends), (texts, 3), "{path}");
+        assert_eq!(usage, whole["usage"], "{path}");
+        let calls = upstream.calls();
+        assert!(calls[calls.len() - 2..].iter().all(|call| call.usage.output == written), "{calls:?}");
+
+        for wrong in [0, -1, 129] {
+            body["n"] = json!(wrong);
+            assert_eq!(http.post(&url).json(&body).send().await.unwrap().status(), 400, "{wrong}");
+        }
+    }
+}
