@@ -112,6 +112,20 @@ impl Tokens {
     pub fn total(&self) -> i64 {
         self.read().saturating_add(self.written())
     }
+
+    /// The same with zero for whatever is less.
+    pub fn floored(self) -> Tokens {
+        Tokens {
+            input: self.input.max(0),
+            output: self.output.max(0),
+            reasoning: self.reasoning.max(0),
+            cache_read: self.cache_read.max(0),
+            cache_write_5m: self.cache_write_5m.max(0),
+            cache_write_1h: self.cache_write_1h.max(0),
+            audio_in: self.audio_in.max(0),
+            audio_out: self.audio_out.max(0),
+        }
+    }
 }
 
 /// Prices: micro-dollars for a million tokens of each class.

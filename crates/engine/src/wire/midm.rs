@@ -209,7 +209,7 @@ impl Hear for Answer {
         let text = body["response"].as_str().ok_or(Fault::Garbled)?;
         out.push(Piece::Begin { tokens: None });
         out.push(Piece::Text(text.to_owned()));
-        let tokens = Claim::read(Wire::Midm, &body).map(|claim| claim.tokens());
+        let tokens = Claim::read(Wire::Midm, &body).map(|claim| claim.told());
         out.push(Piece::End { finish: Finish::Stop, tokens });
         Ok(())
     }

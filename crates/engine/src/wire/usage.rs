@@ -34,16 +34,7 @@ pub(super) fn tier(wire: Wire, usage: &Value) -> Option<&str> {
 /// `own` is what was read and written by our own count: a likely number, not an upper bound. `most` is what was set
 /// aside for the call.
 pub fn judge(claimed: Tokens, own: Tokens, most: Tokens) -> (Tokens, bool) {
-    let mut believed = Tokens {
-        input: claimed.input.max(0),
-        output: claimed.output.max(0),
-        reasoning: claimed.reasoning.max(0),
-        cache_read: claimed.cache_read.max(0),
-        cache_write_5m: claimed.cache_write_5m.max(0),
-        cache_write_1h: claimed.cache_write_1h.max(0),
-        audio_in: claimed.audio_in.max(0),
-        audio_out: claimed.audio_out.max(0),
-    };
+    let mut believed = claimed.floored();
     let Tokens { input, output, reasoning, cache_read, cache_write_5m, cache_write_1h, audio_in, audio_out } =
         &mut believed;
     fit([input, cache_read, cache_write_5m, cache_write_1h, audio_in], own.read(), most.read());
@@ -122,6 +113,11 @@ impl Claim {
             Claim::Whole(tokens) => tokens,
             Claim::Parts(parts) => parts.tokens(),
         }
+    }
+
+    /// What of it is repeated in other words: nobody has a use for less than nothing.
+    pub(super) fn told(self) -> Tokens {
+        self.tokens().floored()
     }
 }
 

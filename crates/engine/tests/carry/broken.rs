@@ -238,3 +238,34 @@ fn geminis_stream_may_be_an_array_and_is_one_however_it_ends() {
         assert_eq!(last["error"]["status"], "UNAVAILABLE", "{told}");
     }
 }
+
+#[test]
+fn less_than_nothing_is_told_to_nobody() {
+    for (upstream, answer) in [
+        (
+            Wire::Chat,
+            r#"{"choices":[{"message":{"content":"so"},"finish_reason":"stop"}],"usage":{"prompt_tokens":-5,"completion_tokens":-5,"total_tokens":-5}}"#,
+        ),
+        (
+            Wire::Responses,
+            r#"{"status":"completed","output":[],"usage":{"input_tokens":-5,"output_tokens":-5,"total_tokens":-5}}"#,
+        ),
+        (
+            Wire::Messages,
+            r#"{"content":[],"stop_reason":"end_turn","usage":{"input_tokens":-5,"output_tokens":-5,"cache_read_input_tokens":-5}}"#,
+        ),
+        (
+            Wire::Generate,
+            r#"{"candidates":[{"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":-5,"candidatesTokenCount":-5}}"#,
+        ),
+        (Wire::Midm, r#"{"response":"so","usage":{"prompt_tokens":-5,"completion_tokens":-5}}"#),
+    ] {
+        for door in DOORS {
+            for stream in [false, true] {
+                let told = carry_answer(&back(upstream, door, stream), answer.as_bytes()).expect("an answer");
+                let told = String::from_utf8(told).expect("text");
+                assert!(!told.contains(":-"), "{upstream:?} at {door:?}: {told}");
+            }
+        }
+    }
+}

@@ -235,7 +235,7 @@ async fn ask_for(salon: &Salon, members: Vec<Waiter>) {
     let asked: Vec<_> = members
         .iter()
         .enumerate()
-        .map(|(at, (member, _))| (member.texts.count, share(at).map(|tokens| tokens.total())))
+        .map(|(at, (member, _))| (member.texts.count, share(at).map(|tokens| tokens.floored().total())))
         .collect();
     let told = match embed::tell_apart(&answer, &asked) {
         Ok(told) => told,

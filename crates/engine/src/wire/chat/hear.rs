@@ -129,7 +129,7 @@ impl Answer {
 
     fn close(&mut self, finish: Finish, out: &mut Vec<Piece>) {
         let finish = if finish == Finish::Stop && self.refused { Finish::Refused } else { finish };
-        out.push(Piece::End { finish, tokens: self.claim.map(|claim| claim.tokens()) });
+        out.push(Piece::End { finish, tokens: self.claim.map(|claim| claim.told()) });
     }
 }
 

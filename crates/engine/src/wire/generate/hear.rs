@@ -81,7 +81,7 @@ impl Answer {
 
     fn close(&mut self, out: &mut Vec<Piece>) -> Result<(), Fault> {
         let finish = self.finish.take().ok_or(Fault::Cut)?;
-        out.push(Piece::End { finish, tokens: self.claim.map(|claim| claim.tokens()) });
+        out.push(Piece::End { finish, tokens: self.claim.map(|claim| claim.told()) });
         Ok(())
     }
 }

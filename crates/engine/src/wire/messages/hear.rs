@@ -39,7 +39,7 @@ impl Answer {
     fn begin(&mut self, message: &Value, out: &mut Vec<Piece>) {
         self.count(message);
         if !std::mem::replace(&mut self.begun, true) {
-            out.push(Piece::Begin { tokens: self.claim.map(|claim| claim.tokens()) });
+            out.push(Piece::Begin { tokens: self.claim.map(|claim| claim.told()) });
         }
     }
 
@@ -92,7 +92,7 @@ impl Answer {
 
     fn close(&mut self, out: &mut Vec<Piece>) -> Result<(), Fault> {
         let finish = self.finish.take().ok_or(Fault::Cut)?;
-        out.push(Piece::End { finish, tokens: self.claim.map(|claim| claim.tokens()) });
+        out.push(Piece::End { finish, tokens: self.claim.map(|claim| claim.told()) });
         Ok(())
     }
 }

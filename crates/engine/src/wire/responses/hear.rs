@@ -142,7 +142,7 @@ impl Answer {
             None if self.refused => Finish::Refused,
             None => Finish::Stop,
         };
-        let tokens = Claim::read(Wire::Responses, response).map(|claim| claim.tokens());
+        let tokens = Claim::read(Wire::Responses, response).map(|claim| claim.told());
         out.push(Piece::End { finish, tokens });
         Ok(())
     }
