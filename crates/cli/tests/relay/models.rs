@@ -25,6 +25,12 @@ const MODELS: &str = r#"
     abilities = ["images", "tools"]
     fallback = ["plain", "gpt"]
 
+    [models.embedding]
+    upstream = "openai"
+    model = "mock-embedding"
+    rates = { input = "1", output = "0" }
+    abilities = ["embeddings"]
+
     [upstreams.nowhere]
     kind = "compatible"
     base_url = "http://127.0.0.1:9/v1"
@@ -222,4 +228,20 @@ async fn a_model_is_found_by_every_name_that_it_is_called_by_and_else_the_neares
         let answer = stage.http.get(format!("{}{path}", stage.base)).bearer_auth(&stage.key).send().await.unwrap();
         assert_eq!((answer.status().as_u16(), answer.headers()["allow"].as_bytes()), (405, &b"POST"[..]));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_gemini_is_told_of_the_methods_that_a_model_has() {
+    let stage = stage().await;
+    let answer = stage.http.get(format!("{}/v1beta/models", stage.base)).bearer_auth(&stage.key).send().await.unwrap();
+    let listed: Value = answer.json().await.unwrap();
+    let all = json!(["generateContent", "streamGenerateContent", "countTokens"]);
+    for (model, methods) in [("gemini", &all), ("plain", &all), ("embedding", &json!(["countTokens"]))] {
+        let name = json!(format!("models/{model}"));
+        let shown = listed["models"].as_array().unwrap().iter().find(|shown| shown["name"] == name).unwrap();
+        assert_eq!(&shown["supportedGenerationMethods"], methods, "{model}");
+    }
+    // Of what is told, everything is there.
+    let body = json!({ "contents": [{ "role": "user", "parts": [{ "text": "hi" }] }] });
+    assert_eq!(stage.post("/v1beta/models/embedding:countTokens", &body).await.status(), 200);
 }

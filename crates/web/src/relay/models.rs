@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use salon::catalog::Ability;
 use salon::relay::{Listed, Refused, Wire};
 use serde_json::{Value, json};
 
@@ -111,9 +112,14 @@ fn anthropic(listed: &Listed) -> Value {
 
 fn gemini(listed: &Listed) -> Value {
     let model = &listed.model;
+    // What Google has for embeddings is not served here, so a model for nothing else has no method for them.
+    let methods: &[&str] = match model.abilities.iter().all(|ability| *ability == Ability::Embeddings) {
+        true if !model.abilities.is_empty() => &["countTokens"],
+        _ => &["generateContent", "streamGenerateContent", "countTokens"],
+    };
     let mut shown = json!({
         "name": format!("models/{}", model.name), "displayName": model.name, "version": "1",
-        "supportedGenerationMethods": ["generateContent", "streamGenerateContent", "countTokens"],
+        "supportedGenerationMethods": methods,
     });
     if let Some(context) = model.context {
         shown["inputTokenLimit"] = json!(context);
