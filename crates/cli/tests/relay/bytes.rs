@@ -255,9 +255,11 @@ async fn an_error_in_the_place_of_an_answer_is_told_as_one_and_costs_nothing() {
     for case in CASES.iter().filter(|case| case.stream.is_some()) {
         raw.say(Script::json(said.as_bytes()));
         assert_eq!(ask(&stage, &case.path(false), case.question(false)).await.status().as_u16() / 100, 5);
-        raw.say(Script::stream(format!("data: {said}\n\n").as_bytes()));
-        let streamed = ask(&stage, &case.path(true), case.question(true)).await;
-        assert_eq!(streamed.status().as_u16() / 100, 5, "{}: nothing was passed on yet", case.door);
+        for pieces in [&[usize::MAX][..], &[1], &[40]] {
+            raw.say(Script::stream(format!("data: {said}\n\n").as_bytes()).in_pieces(pieces));
+            let streamed = ask(&stage, &case.path(true), case.question(true)).await;
+            assert_eq!(streamed.status().as_u16() / 100, 5, "{}: nothing was passed on yet", case.door);
+        }
         raw.say(Script::json(said.as_bytes()).status("422 Unprocessable"));
         let refused = ask(&stage, &case.path(false), case.question(false)).await;
         assert_eq!(refused.status(), 422, "{}: what is about the question is the upstream's to say", case.door);
@@ -312,6 +314,56 @@ async fn what_is_no_answer_is_not_passed_on_and_nobody_reads_it() {
         assert_eq!(ask(&stage, &case.path(true), case.question(true)).await.status(), 502);
     }
     assert_eq!(stage.used().await.micros, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_is_no_answer_in_its_protocol_is_not_passed_on_either() {
+    let (raw, stage) = with_a_raw_upstream().await;
+    for case in &CASES {
+        for body in [
+            r#"{"canary":"of somebody else"}"#,
+            r#"{"object":"error","message":"canary"}"#,
+            r#"{"choices":null,"content":null,"candidates":null,"output":null,"data":null,"x":"canary"}"#,
+        ] {
+            for pieces in [&[usize::MAX][..], &[1]] {
+                raw.say(Script::json(body.as_bytes()).in_pieces(pieces));
+                let mut answers = vec![ask(&stage, &case.path(false), case.question(false)).await];
+                if case.stream.is_some() {
+                    raw.say(Script::json(body.as_bytes()).in_pieces(pieces));
+                    answers.push(ask(&stage, &case.path(true), case.question(true)).await);
+                }
+                for answer in answers {
+                    let status = answer.status();
+                    let text = answer.text().await.unwrap();
+                    assert_eq!(status, 502, "{} of {body:?}: {text}", case.door);
+                    assert!(!text.contains("canary") && text.contains("cannot be read"), "{text}");
+                }
+            }
+        }
+        // Whoever answers whole when a stream was asked for is heard all the same, byte for byte.
+        if case.stream.is_some() {
+            for pieces in [&[usize::MAX][..], &[1]] {
+                raw.say(Script::json(case.whole.as_bytes()).in_pieces(pieces));
+                let answer = ask(&stage, &case.path(true), case.question(true)).await;
+                assert_eq!(
+                    (answer.status().as_u16(), answer.headers()["content-type"].as_bytes()),
+                    (200, &b"application/json"[..])
+                );
+                assert_eq!(answer.text().await.unwrap(), case.whole, "{}", case.door);
+            }
+        }
+    }
+    // The same where it would have been translated.
+    for stream in [false, true] {
+        raw.say(Script::json(b"{\"canary\":1}"));
+        let body = json!({
+            "model": CASES[0].model(), "max_tokens": 9, "stream": stream,
+            "messages": [{ "role": "user", "content": "hi" }],
+        });
+        let answer = ask(&stage, "/v1/messages", body.to_string()).await;
+        assert_eq!(answer.status(), 502, "stream {stream}");
+        assert!(!answer.text().await.unwrap().contains("canary"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

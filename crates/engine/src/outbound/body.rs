@@ -109,6 +109,11 @@ impl Body {
             return Err(Fault::Garbled);
         }
         let Some(first) = self.next().await.transpose()? else { return Ok(Bytes::new()) };
+        self.rest_of(first, most).await
+    }
+
+    /// All of what begins with this first piece, [`Fault::Garbled`] if it is longer than `most` bytes.
+    pub async fn rest_of(&mut self, first: Bytes, most: usize) -> Result<Bytes, Fault> {
         // Most answers come in one piece, which need not be copied.
         let mut all = BytesMut::new();
         let mut whole = Some(first);

@@ -28,6 +28,8 @@ pub struct Tap {
     after_cr: bool,
     /// The last line was empty, or there was none.
     is_line_empty: bool,
+    /// An empty line has ended an event.
+    had_event: bool,
 }
 
 /// What was heard.
@@ -53,6 +55,8 @@ pub struct Tapped {
     pub finished: bool,
     /// What the upstream says went wrong, where an answer should have been.
     pub error: Option<Fault>,
+    /// It is one whole object and neither an answer in this protocol nor an error: what every answer has is not in it.
+    pub is_none: bool,
 }
 
 impl Tapped {
@@ -121,6 +125,7 @@ impl Tap {
             line: Line::Field(0),
             after_cr: false,
             is_line_empty: true,
+            had_event: false,
         }
     }
 
@@ -148,6 +153,15 @@ impl Tap {
     /// Whether the upstream has said that something went wrong.
     pub fn has_failed(&self) -> bool {
         self.heard.has_failed()
+    }
+
+    /// Whether the first event of the stream has not ended, or the first element of the array.
+    pub fn is_in_first(&self) -> bool {
+        match self.form {
+            Form::Unknown => false,
+            Form::Json => self.heard.is_before_element(),
+            Form::Events => !self.had_event && self.in_event(),
+        }
     }
 
     /// What was heard so far.
@@ -215,6 +229,7 @@ impl Tap {
     fn end_line(&mut self, last: u8, is_empty: bool) {
         self.line = Line::Field(0);
         self.is_line_empty = is_empty;
+        self.had_event |= is_empty;
         self.after_cr = last == b'\r';
     }
 }

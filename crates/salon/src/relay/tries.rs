@@ -11,7 +11,7 @@ use salon_engine::wire::carry::{Back, Carrier, Quirks, Terms, carry_answer, carr
 use salon_engine::wire::embed;
 use salon_engine::wire::talk::CannotCarry;
 use salon_engine::wire::{
-    Beginning, Changes, Head, Refused, Tap, Unasked, Verdict, Wire, beginning, hide_key, judge_refusal,
+    Beginning, Changes, Head, Refused, Tap, Tapped, Unasked, Verdict, Wire, beginning, hide_key, judge_refusal,
 };
 use tokio::time::Instant;
 
@@ -31,6 +31,8 @@ pub(super) const MAX_ANSWER: usize = 64 << 20;
 const HEADERS: usize = 16;
 /// As much white space may stand before a stream.
 const MAX_BLANK: usize = 64 << 10;
+/// As much is waited for of the first event of a stream. What is longer is no error.
+const MAX_FIRST: usize = 64 << 10;
 /// As much of a refusal is looked into.
 pub(super) const MAX_REFUSAL: usize = 64 << 10;
 
@@ -367,23 +369,49 @@ impl Calling {
         }
         if self.head.stream {
             // Until the first bytes are here, another try can still be made.
-            let (first, begins) = match first_bytes(&mut body).await {
+            let (mut first, begins) = match first_bytes(&mut body).await {
                 Ok(first) => first,
                 Err(fault) => trouble!(fault),
             };
-            // What fails with its first word can still be asked elsewhere.
+            // Some answer whole whatever they are asked. It is worth nothing before its end, and can be judged then.
+            if begins == Beginning::Object {
+                first = match body.rest_of(first, MAX_ANSWER).await {
+                    Ok(whole) => whole,
+                    Err(fault) => trouble!(fault),
+                };
+            }
+            // What fails with its first word can still be asked elsewhere. Until it has ended nobody could read it.
             let mut ahead = Tap::new(what.wire);
             ahead.push(&first);
-            if ahead.has_failed()
-                && let Some(fault) = ahead.finish().failed_without_a_word()
-            {
-                trouble!(fault);
+            if ahead.is_in_first() {
+                let mut so_far = BytesMut::from(first);
+                while ahead.is_in_first() && so_far.len() < MAX_FIRST {
+                    match body.next().await {
+                        Some(Ok(more)) => {
+                            ahead.push(&more);
+                            so_far.extend_from_slice(&more);
+                        }
+                        Some(Err(fault)) => trouble!(fault),
+                        None => break,
+                    }
+                }
+                first = so_far.freeze();
+            }
+            if begins == Beginning::Object || ahead.has_failed() {
+                let heard = ahead.finish();
+                if let Some(fault) = heard.failed_without_a_word() {
+                    trouble!(fault);
+                }
+                if begins == Beginning::Object
+                    && let Err(fault) = tell_whole(put.back.as_ref(), &first, &heard)
+                {
+                    trouble!(fault);
+                }
             }
             if let Err(not) = reserved.durable().await {
                 return Ok(Came::RefusedHere(not.into()));
             }
             let mut headers = self.headers(&reserved, &turn, &put.left_out);
-            // Some answer whole whatever they are asked.
             let whole = put.back.is_none() && begins == Beginning::Object;
             let kind = if whole { HeaderValue::from_static("application/json") } else { self.stream_type() };
             headers.insert(header::CONTENT_TYPE, kind);
@@ -412,16 +440,7 @@ impl Calling {
         if let Some(fault) = tapped.failed_without_a_word() {
             trouble!(fault);
         }
-        let told = match &put.back {
-            Some(back) => back.carry(&bytes),
-            // What is no object is nobody's answer.
-            None if beginning(&bytes) != Some(Beginning::Object) => Err(Fault::Garbled),
-            None if !tapped.finished && serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err() => {
-                Err(Fault::Garbled)
-            }
-            None => Ok(bytes),
-        };
-        let told = match told {
+        let told = match tell_whole(put.back.as_ref(), &bytes, &tapped) {
             Ok(told) => told,
             Err(fault) => trouble!(fault),
         };
@@ -587,6 +606,19 @@ async fn first_bytes(body: &mut outbound::Body) -> Result<(Bytes, Beginning), Fa
             Beginning::Blank => {}
             begins => return Ok((blank.freeze(), begins)),
         }
+    }
+}
+
+/// What the client is told of an answer that came whole.
+fn tell_whole(back: Option<&Turned>, bytes: &Bytes, heard: &Tapped) -> Result<Bytes, Fault> {
+    match back {
+        Some(back) => back.carry(bytes),
+        // What is no object is nobody's answer, and an object may be somebody else's.
+        None if beginning(bytes) != Some(Beginning::Object) || heard.is_none => Err(Fault::Garbled),
+        None if !heard.finished && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_err() => {
+            Err(Fault::Garbled)
+        }
+        None => Ok(bytes.clone()),
     }
 }
 

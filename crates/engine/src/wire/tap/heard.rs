@@ -29,6 +29,10 @@ pub(super) struct Heard {
     id: Option<String>,
     finished: bool,
     error: Option<Fault>,
+    /// What every answer has was there.
+    answers: bool,
+    /// One text came whole, and it was not.
+    is_none: bool,
     /// The JSON texts stand in an array, as Gemini streams them.
     in_array: bool,
     elements: usize,
@@ -67,6 +71,8 @@ impl Heard {
             id: None,
             finished: false,
             error: None,
+            answers: false,
+            is_none: false,
             in_array: false,
             elements: 0,
             sequence: None,
@@ -91,6 +97,7 @@ impl Heard {
             in_event: false,
             finished: self.finished,
             error: self.error,
+            is_none: self.is_none,
         }
     }
 
@@ -101,6 +108,11 @@ impl Heard {
 
     pub(super) fn has_failed(&self) -> bool {
         self.error.is_some()
+    }
+
+    /// No element of the array has ended, nor the array.
+    pub(super) fn is_before_element(&self) -> bool {
+        self.in_array && self.elements == 0 && !self.finished
     }
 
     /// A line of an event stream has ended.
@@ -118,6 +130,19 @@ impl Heard {
 
     fn model(&self) -> Take {
         if self.model.is_none() { self.word(Slot::Model) } else { Take::Nothing }
+    }
+
+    /// Whether it is the field of a whole answer that all of them have on this wire. One that says only what it used, or
+    /// why it was blocked, is an answer of Gemini's too.
+    fn is_decisive(&self, name: Name) -> bool {
+        match self.wire {
+            Wire::Chat | Wire::Completions => name == Name::Choices,
+            Wire::Responses => name == Name::Output,
+            Wire::Messages => name == Name::Content,
+            Wire::Generate => matches!(name, Name::Candidates | Name::PromptFeedback | Name::UsageMetadata),
+            Wire::Embeddings => name == Name::Data,
+            Wire::Midm => name == Name::Response,
+        }
     }
 
     fn wants_of_chat(&self, path: &[Name]) -> Take {
@@ -234,7 +259,12 @@ impl Heard {
 }
 
 impl Ear for Heard {
-    fn wants(&mut self, path: &[Name]) -> Take {
+    fn wants(&mut self, path: &[Name], first: u8) -> Take {
+        if let [name] = path
+            && first != b'n'
+        {
+            self.answers |= self.is_decisive(*name);
+        }
         match path {
             [Name::Usage] => return Take::Keep(Slot::Usage, MAX_OBJECT),
             [Name::Error] => return Take::Keep(Slot::Error, MAX_OBJECT),
@@ -317,6 +347,7 @@ impl Ear for Heard {
             self.error = Some(faults::sort(&json!({ "code": code, "message": message })));
         }
         self.finished |= matches!(kind, Kind::End | Kind::Failed);
+        self.is_none |= self.is_whole && !self.in_array && !self.answers && self.error.is_none();
         self.finished |= self.is_whole && !self.in_array && !std::mem::take(&mut self.status_is_open);
     }
 

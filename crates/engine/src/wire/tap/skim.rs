@@ -162,8 +162,8 @@ pub(super) enum Scale {
 
 /// Who is asked and told.
 pub(super) trait Ear {
-    /// What becomes of the value that begins. `path` are the names of the keys down to it.
-    fn wants(&mut self, path: &[Name]) -> Take;
+    /// What becomes of the value that begins with `first`. `path` are the names of the keys down to it.
+    fn wants(&mut self, path: &[Name], first: u8) -> Take;
     fn took(&mut self, slot: Slot, bytes: &[u8]);
     /// The text has ended, or broken off; `weights` are what was weighed of it.
     fn ended(&mut self, weights: Weights, is_complete: bool);
@@ -408,7 +408,7 @@ impl Skim {
         if self.keep.is_some() || self.weigh.is_some() {
             return from;
         }
-        match ear.wants(&self.names[..self.depth]) {
+        match ear.wants(&self.names[..self.depth], byte) {
             Take::Keep(slot, most) => {
                 self.kept.clear();
                 self.keep = Some((slot, most, self.depth));

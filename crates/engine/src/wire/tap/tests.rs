@@ -117,6 +117,53 @@ fn gemini_is_heard_in_events_and_in_an_array() {
 }
 
 #[test]
+fn what_is_no_answer_in_its_protocol_is_known_by_what_is_missing() {
+    let all = [Wire::Chat, Wire::Completions, Wire::Responses, Wire::Messages, Wire::Generate, Wire::Embeddings];
+    for wire in all.into_iter().chain([Wire::Midm]) {
+        for (_, answer) in fuzz::ANSWERS.iter().filter(|(its, _)| *its == wire) {
+            assert!(!hear(wire, answer).is_none, "{wire:?}");
+            let bytes = answer.chunks(1);
+            assert!(!tap(wire, bytes).is_none, "{wire:?} byte by byte");
+        }
+        for (_, stream) in fuzz::STREAMS.iter().filter(|(its, _)| *its == wire) {
+            assert!(!hear(wire, stream).is_none, "a stream may say anything");
+        }
+        for none in [
+            "{}",
+            r#"{"ok":true}"#,
+            r#"{"object":"error","message":"no"}"#,
+            r#"{"error":null,"nested":{"choices":[],"content":[],"candidates":[],"output":[],"data":[]}}"#,
+            r#"{"choices":null,"content":null,"candidates":null,"output":null,"data":null,"response":null}"#,
+        ] {
+            assert!(hear(wire, none).is_none, "{wire:?}: {none}");
+            assert!(!hear(wire, &none[..none.len() - 1]).is_none, "what did not come whole is not judged");
+        }
+        assert!(!hear(wire, r#"{"error":{"message":"no"}}"#).is_none, "{wire:?}");
+        assert!(!hear(wire, "data: {}\n\n").is_none, "{wire:?}");
+    }
+    for blocked in [r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#, r#"{"usageMetadata":{"promptTokenCount":3}}"#] {
+        assert!(!hear(Wire::Generate, blocked).is_none, "{blocked}");
+    }
+}
+
+#[test]
+fn the_first_event_or_element_is_known_until_it_has_ended() {
+    for (text, first) in [
+        ("data: {\"a\":1}\n\ndata: {\"b\":2}\n\n", 15),
+        ("event: x\r\ndata: {}\r\n\r\ndata: {", 21),
+        (": a comment\n\ndata: {}", 13),
+        ("[{\"a\":{}}\n,{\"b\":2}]", 9),
+        ("[]", 2),
+    ] {
+        let mut tap = Tap::new(Wire::Generate);
+        for (at, byte) in text.bytes().enumerate() {
+            tap.push(&[byte]);
+            assert_eq!(tap.is_in_first(), at + 1 < first, "{text:?} at {at}");
+        }
+    }
+}
+
+#[test]
 fn embeddings_and_midm_are_heard() {
     let vectors = hear(Wire::Embeddings, fixture(fuzz::ANSWERS, Wire::Embeddings));
     assert_eq!((vectors.tokens, vectors.finished), (Some(Tokens::new(9, 0)), true));
