@@ -245,3 +245,51 @@ async fn a_client_of_gemini_is_told_of_the_methods_that_a_model_has() {
     let body = json!({ "contents": [{ "role": "user", "parts": [{ "text": "hi" }] }] });
     assert_eq!(stage.post("/v1beta/models/embedding:countTokens", &body).await.status(), 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_cannot_be_asked_a_question_is_passed_over_and_not_to_blame() {
+    const MODELS: &str = r#"
+        [models.chain]
+        upstream = "nowhere"
+        rates = { input = "1", output = "2" }
+        fallback = ["claude", "gpt"]
+
+        [models.short]
+        upstream = "nowhere"
+        rates = { input = "1", output = "2" }
+        fallback = ["claude"]
+
+        [models.mixed]
+        rates = { input = "1", output = "2" }
+        deployments = [{ upstream = "anthropic", model = "mock-claude" }, { upstream = "openai", model = "mock-gpt" }]
+
+        [upstreams.nowhere]
+        kind = "compatible"
+        base_url = "http://127.0.0.1:9/v1"
+        patience = { tries = 1, connect_ms = 500, breaker_failures = 100 }
+    "#;
+    let stage = Stage::with(|config| {
+        let more: salon::catalog::Spec = toml::from_str(MODELS).unwrap();
+        config.sources.file.upstreams.extend(more.upstreams);
+        config.sources.file.models.extend(more.models);
+    })
+    .await;
+    // Several answers are nothing that Anthropic has.
+    let body = |model: &str| json!({ "model": model, "n": 2, "messages": [{ "role": "user", "content": "hi" }] });
+    for model in ["chain", "mixed", "mixed", "mixed"] {
+        let answer = stage.post("/v1/chat/completions", &body(model)).await;
+        let (status, told) = (answer.status(), answer.json::<Value>().await.unwrap());
+        assert_eq!(status, 200, "{model}: {told}");
+        assert_eq!(told["choices"].as_array().unwrap().len(), 2);
+    }
+    let asked = stage.upstream.calls();
+    assert!(asked.iter().all(|call| call.model == "mock-gpt") && asked.len() == 4, "{asked:?}");
+    // Where nobody else is left, the client hears of what went wrong, which may pass.
+    let answer = stage.post("/v1/chat/completions", &body("short")).await;
+    let (status, told) = (answer.status(), answer.json::<Value>().await.unwrap());
+    assert_eq!((status.as_u16(), told["error"]["code"].as_str()), (502, Some("upstream_unreachable")), "{told}");
+    // And where nobody was there to begin with, of what cannot be asked.
+    let answer = stage.post("/v1/chat/completions", &body("claude")).await;
+    let (status, told) = (answer.status(), answer.json::<Value>().await.unwrap());
+    assert_eq!((status.as_u16(), told["error"]["param"].as_str()), (400, Some("n")), "{told}");
+}

@@ -142,13 +142,22 @@ impl<T: Clone> Turns<T> {
     /// The next try, at the first way that takes it. Where none does, what went wrong last, or why none would.
     #[expect(clippy::should_implement_trait, reason = "an iterator could not say why there is nobody left")]
     pub fn next(&mut self) -> Result<Turn<T>, Trouble> {
+        self.next_that(|_| true).map_err(|last| last.unwrap_or(Fault::Resting.into()))
+    }
+
+    /// The same, at the first way that can be asked this at all. `None` where nobody can.
+    pub fn next_that(&mut self, mut can: impl FnMut(&T) -> bool) -> Result<Turn<T>, Option<Trouble>> {
         loop {
             let Some(at) = self.again.take().or_else(|| self.first_untried(0)) else {
-                return Err(self.last.unwrap_or(Fault::Resting.into()));
+                return Err(self.last);
             };
             let (way, state) = &mut self.ways[at];
             let refused = match (way.room.take(), way.health.would_admit()) {
                 (None, _) => Fault::Busy.into(),
+                (Some(_), true) if !can(&way.what) => {
+                    state.done = true;
+                    continue;
+                }
                 (Some(seat), true) => match way.health.admit() {
                     Ok(under_way) => {
                         state.tries += 1;
@@ -172,6 +181,13 @@ impl<T: Clone> Turns<T> {
                 Some(last) => last,
                 None => refused,
             });
+        }
+    }
+
+    /// Passes over those of the ways that were not asked yet which cannot be asked this.
+    pub fn retain(&mut self, can: impl Fn(&T) -> bool) {
+        for (way, state) in self.ways.iter_mut().filter(|(_, state)| state.tries == 0 && !state.done) {
+            state.done = !can(&way.what);
         }
     }
 
@@ -305,6 +321,35 @@ mod tests {
         let trouble = Trouble { fault: Fault::Limit, retry_after: Some(Duration::from_secs(60)) };
         let (asked, paused) = asked(turns(&settings, &Arc::new(Budget::new(6)), &healths(&settings)), trouble);
         assert_eq!((asked, paused), (vec!["a", "b", "c"], Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_cannot_be_asked_is_passed_over_and_costs_nothing() {
+        let settings = Settings::default();
+        let (budget, healths) = (Arc::new(Budget::new(6)), healths(&settings));
+        let mut all = turns(&settings, &budget, &healths);
+        let turn = all.next_that(|what| *what == "b").expect("a turn");
+        assert_eq!((turn.what, turn.number), ("b", 1));
+        assert_eq!(healths[0].view().tries, 0);
+        assert_eq!(turns(&settings, &budget, &healths).next_that(|_| false).expect_err("nobody"), None);
+        // It is no sibling either: who can be asked is asked once more.
+        let mut all = turns(&settings, &budget, &healths);
+        let mut asked = Vec::new();
+        while let Ok(turn) = all.next() {
+            asked.push(turn.what);
+            all.retain(|what| *what == "a");
+            if all.failed(turn, &Fault::Busy.into(), false).is_none() {
+                break;
+            }
+        }
+        assert_eq!(asked, ["a", "a", "a"]);
+        // Who could be asked, but rests, may be back when the question comes again.
+        let healths = self::healths(&settings);
+        for _ in 0..settings.breaker_failures {
+            healths[0].admit().expect("closed").failed(Fault::Unreachable);
+        }
+        let last = turns(&settings, &budget, &healths).next_that(|_| false).expect_err("nobody");
+        assert_eq!(last.map(|trouble| trouble.fault), Some(Fault::Resting));
     }
 
     #[tokio::test(start_paused = true)]

@@ -108,12 +108,27 @@ pub(super) async fn begin(
 ) -> Result<Granted, NotBegun> {
     let key = |name: &str| keys.iter().find(|(known, _)| known == name).map(|(_, key)| key.clone());
     let mut turns = route.turns(|upstream| key(&upstream.name)).map_err(Refused::from)?;
-    let turn = turns.next().map_err(Refused::from)?;
     let deadline = turns.deadline();
-    // What cannot be carried is refused before anything is reserved.
     let number = if place.is_some() { relay.salon.clock.id() } else { ask.id.to_string() };
     let calling = Calling { relay: relay.clone(), ask, head, route, most, deadline, place, number };
-    let put = calling.put(&turn.what)?;
+    // What nobody can be asked is refused before anything is reserved, in the words of the first who cannot.
+    let (mut put, mut cannot) = (None, None);
+    let turn = turns.next_that(|what| match calling.put(what) {
+        Ok(words) => {
+            put = Some(words);
+            true
+        }
+        Err(refused) => {
+            cannot.get_or_insert(refused);
+            false
+        }
+    });
+    let (turn, put) = match (turn, put) {
+        (Ok(turn), Some(put)) => (turn, put),
+        // Somebody who rests may be able to.
+        (Err(Some(trouble)), _) => return Err(Refused::from(trouble).into()),
+        _ => return Err(cannot.unwrap_or_else(|| Trouble::from(Fault::Resting).into()).into()),
+    };
     let quote = Quote {
         call: calling.ask.id.clone(),
         fresh: calling.ask.is_fresh(),
@@ -152,6 +167,8 @@ impl Granted {
             if learnt {
                 turns.once_more(failed);
             } else {
+                // What could not be put to others is no reason to ask them, nor what the client hears of it.
+                turns.retain(|what| calling.put(what).is_ok());
                 let Some(pause) = turns.failed(failed, &trouble, false) else {
                     calling.give_up(reserved, n, trouble).await;
                     return Err(Refused::troubled(kind, trouble));
