@@ -203,6 +203,20 @@ fn reasons_to_end_find_their_words() {
         assert_eq!(told(Wire::Generate)["candidates"][0]["finishReason"], generate);
         assert_eq!(told(Wire::Responses)["status"], responses);
     }
+    for (reason, chat) in [
+        ("STOP", Some("stop")),
+        ("MAX_TOKENS", Some("length")),
+        ("SPII", Some("content_filter")),
+        ("IMAGE_PROHIBITED_CONTENT", Some("content_filter")),
+        ("MALFORMED_FUNCTION_CALL", None),
+        ("MALFORMED_RESPONSE", None),
+    ] {
+        let body = format!("{{\"candidates\":[{{\"finishReason\":\"{reason}\"}}]}}");
+        let told = carry_answer(&back(Wire::Generate, Wire::Chat, false), body.as_bytes());
+        let told = told.ok().map(|told| parse(std::str::from_utf8(&told).expect("text")));
+        let told = told.as_ref().and_then(|told| told["choices"][0]["finish_reason"].as_str());
+        assert_eq!(told, chat, "{reason}");
+    }
     let body = "{\"content\":[{\"type\":\"text\",\"text\":\"so\"}],\"stop_reason\":\"stop_sequence\",\"stop_sequence\":\"END\"}";
     let told = carry_answer(&back(Wire::Messages, Wire::Messages, false), body.as_bytes()).expect("an answer");
     let told = parse(std::str::from_utf8(&told).expect("text"));

@@ -39,7 +39,7 @@ impl Order {
     /// Appends the steps that are due now that `piece` has come.
     ///
     /// Of them: `Begin` is the first, each `Call` has its `CallDone` before anything else, a call that ended without
-    /// arguments has empty ones, and an `End` says `Calls` if there were any.
+    /// arguments has empty ones, and an `End` says `Calls` if there were any, and only then.
     pub(super) fn take(&mut self, piece: Piece, out: &mut Vec<Piece>) -> Result<(), Fault> {
         if !matches!(piece, Piece::Begin { .. } | Piece::Broken(_)) && !std::mem::replace(&mut self.begun, true) {
             out.push(Piece::Begin { tokens: None });
@@ -125,7 +125,12 @@ impl Order {
                     }
                     self.go_on(out);
                 }
-                let finish = if finish == Finish::Stop && self.calls > 0 { Finish::Calls } else { finish };
+                // A client that is told of calls and finds none would wait for ever, or ask the same again.
+                let finish = match finish {
+                    Finish::Stop if self.calls > 0 => Finish::Calls,
+                    Finish::Calls if self.calls == 0 => Finish::Stop,
+                    finish => finish,
+                };
                 out.push(Piece::End { finish, tokens });
             }
             Piece::Broken(_) => out.push(piece),
@@ -293,6 +298,7 @@ mod tests {
     fn a_call_without_arguments_has_empty_ones_unless_it_was_cut_off() {
         check([call(0), end(Finish::Stop)], [begin(), call(0), arguments(0, "{}"), done(0), end(Finish::Calls)]);
         check([call(0), end(Finish::Length)], [begin(), call(0), done(0), end(Finish::Length)]);
+        check([text("so"), end(Finish::Calls)], [begin(), text("so"), end(Finish::Stop)]);
     }
 
     #[test]

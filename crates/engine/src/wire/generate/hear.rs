@@ -109,11 +109,11 @@ impl Hear for Answer {
 fn finish(reason: &str) -> Result<Finish, Fault> {
     match reason {
         "MAX_TOKENS" => Ok(Finish::Length),
-        "SAFETY" | "RECITATION" | "LANGUAGE" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "IMAGE_SAFETY" => {
-            Ok(Finish::Filtered)
-        }
-        // The model tried to call something and failed: there is no answer in that.
-        "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" => Err(Fault::Garbled),
+        "SAFETY" | "RECITATION" | "LANGUAGE" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" => Ok(Finish::Filtered),
+        "IMAGE_SAFETY" | "IMAGE_PROHIBITED_CONTENT" | "IMAGE_RECITATION" => Ok(Finish::Filtered),
+        // The model tried to say or to call something and failed: there is no answer in that.
+        "MALFORMED_FUNCTION_CALL" | "MALFORMED_RESPONSE" => Err(Fault::Garbled),
+        "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" | "MISSING_THOUGHT_SIGNATURE" => Err(Fault::Garbled),
         _ => Ok(Finish::Stop),
     }
 }

@@ -12,7 +12,7 @@ use crate::wire::talk::{Finish, Part, Piece};
 /// The answer as one object.
 pub(in crate::wire) fn answer(door: &Door, whole: Whole) -> Result<Value, Fault> {
     let mut content = Vec::with_capacity(whole.parts.len());
-    let mut finish = whole.finish;
+    let finish = whole.finish;
     for part in &whole.parts {
         match part {
             Part::Text(text) | Part::Refusal(text) => content.push(json!({ "type": "text", "text": text })),
@@ -28,9 +28,6 @@ pub(in crate::wire) fn answer(door: &Door, whole: Whole) -> Result<Value, Fault>
             },
             Part::Media(_) | Part::Outcome(_) => {}
         }
-    }
-    if finish == Finish::Calls && !content.iter().any(|block| block["type"] == "tool_use") {
-        finish = Finish::Stop;
     }
     Ok(json!({
         "id": id(door),
