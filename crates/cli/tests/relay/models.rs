@@ -293,3 +293,40 @@ async fn whoever_cannot_be_asked_a_question_is_passed_over_and_not_to_blame() {
     let (status, told) = (answer.status(), answer.json::<Value>().await.unwrap());
     assert_eq!((status.as_u16(), told["error"]["param"].as_str()), (400, Some("n")), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_its_server_does_not_know_is_stood_in_for() {
+    const MODELS: &str = r#"
+        [models.retired]
+        upstream = "openai"
+        model = "unknown-since-november"
+        rates = { input = "1", output = "2" }
+        fallback = ["claude"]
+
+        [models.gone]
+        upstream = "openai"
+        model = "unknown-since-november"
+        rates = { input = "1", output = "2" }
+    "#;
+    let stage = Stage::with(|config| {
+        let more: salon::catalog::Spec = toml::from_str(MODELS).unwrap();
+        config.sources.file.models.extend(more.models);
+    })
+    .await;
+    for (path, more) in [("/v1/chat/completions", "messages"), ("/v1/responses", "input"), ("/v1/messages", "messages")]
+    {
+        for stream in [false, true] {
+            let body = |model: &str| json!({ "model": model, "max_tokens": 9, "stream": stream, more: [{ "role": "user", "content": "hi" }] });
+            let answer = stage.post(path, &body("retired")).await;
+            assert_eq!(answer.status(), 200, "{path}");
+            assert_eq!(answer.headers()["x-salon-model"], "claude");
+            answer.text().await.unwrap();
+            // Where nobody stands in, it is said as the server says it.
+            let answer = stage.post(path, &body("gone")).await;
+            let (status, told) = (answer.status(), answer.text().await.unwrap());
+            assert!(status == 404 && told.contains("unknown-since-november"), "{path}: {status} {told}");
+        }
+    }
+    let used = stage.used().await;
+    assert_eq!(used.calls, 6, "what was refused is no call");
+}

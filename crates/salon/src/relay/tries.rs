@@ -66,6 +66,8 @@ enum Came {
     /// The upstream refuses, and it is about the question: nobody else would answer it either.
     Refusal(Answer),
     RefusedHere(Refused),
+    /// It does not know the model, which others may; if nobody does, the client hears this.
+    NotThere(Result<Answer, Refused>),
     /// With whose fault it is in the client's eyes.
     Trouble(Trouble, super::Kind),
     /// It does not understand something that we can do without, and is to be asked without it.
@@ -155,13 +157,17 @@ impl Granted {
         loop {
             let (came, kept) = calling.once(turn, put, reserved).await;
             let learnt = matches!(came, Came::Learnt);
-            let (trouble, kind) = match came {
+            let (trouble, told) = match came {
                 Came::Answer(answer) | Came::Refusal(answer) => return Ok(answer),
                 Came::RefusedHere(refused) => return Err(refused),
-                Came::Trouble(trouble, kind) => (trouble, kind),
-                Came::Learnt => (Fault::Refused.into(), super::Kind::Upstream),
+                Came::NotThere(told) => (Fault::NotFound.into(), told),
+                Came::Trouble(trouble, kind) => (trouble, Err(Refused::troubled(kind, trouble))),
+                Came::Learnt => {
+                    let trouble = Fault::Refused.into();
+                    (trouble, Err(Refused::troubled(super::Kind::Upstream, trouble)))
+                }
             };
-            let Some((failed, again)) = kept else { return Err(Refused::troubled(kind, trouble)) };
+            let Some((failed, again)) = kept else { return told };
             reserved = again;
             let n = i64::from(failed.number);
             if learnt {
@@ -171,7 +177,7 @@ impl Granted {
                 turns.retain(|what| calling.put(what).is_ok());
                 let Some(pause) = turns.failed(failed, &trouble, false) else {
                     calling.give_up(reserved, n, trouble).await;
-                    return Err(Refused::troubled(kind, trouble));
+                    return told;
                 };
                 tokio::time::sleep(pause).await;
             }
@@ -180,7 +186,7 @@ impl Granted {
                 Err(last) => {
                     calling.give_up(reserved, n, last).await;
                     // Nobody else takes it, so what went wrong is what did before.
-                    return Err(if last == trouble { Refused::troubled(kind, last) } else { last.into() });
+                    return if last == trouble { told } else { Err(last.into()) };
                 }
             };
             put = match calling.put(&turn.what) {
@@ -364,6 +370,13 @@ impl Calling {
             }
             return match judge_refusal(what.wire, head.status.as_u16(), &head.headers, &words) {
                 Verdict::Ours { trouble, kind } => trouble!(trouble, kind),
+                Verdict::Passed { status, body, message, fault: Fault::NotFound } if self.head.leans_on.is_none() => {
+                    let told = match put.back {
+                        None => Ok(refusal(status, body)),
+                        Some(_) => Err(Refused::quoted(status, Fault::NotFound, message)),
+                    };
+                    Err((Came::NotThere(told), Box::new(turn), Box::new(reserved)))
+                }
                 Verdict::Passed { status, body, message, fault } => {
                     turn.succeeded();
                     reserved.release(fault.code()).await;
