@@ -80,6 +80,8 @@ pub(super) enum Claim {
 pub(super) struct Parts {
     input: Option<i64>,
     output: Option<i64>,
+    /// What of the output was thought.
+    thinking: Option<i64>,
     cache_read: Option<i64>,
     cache_write: Option<i64>,
     cache_write_5m: Option<i64>,
@@ -127,6 +129,7 @@ impl Parts {
         let parts = Parts {
             input: number(&usage["input_tokens"]),
             output: number(&usage["output_tokens"]),
+            thinking: number(&usage["output_tokens_details"]["thinking_tokens"]),
             cache_read: number(&usage["cache_read_input_tokens"]),
             cache_write: number(&usage["cache_creation_input_tokens"]),
             cache_write_5m: written("ephemeral_5m_input_tokens"),
@@ -139,6 +142,7 @@ impl Parts {
         Parts {
             input: self.input.max(later.input),
             output: self.output.max(later.output),
+            thinking: self.thinking.max(later.thinking),
             cache_read: self.cache_read.max(later.cache_read),
             cache_write: self.cache_write.max(later.cache_write),
             cache_write_5m: self.cache_write_5m.max(later.cache_write_5m),
@@ -150,9 +154,12 @@ impl Parts {
         let (short, long) = (self.cache_write_5m.unwrap_or(0), self.cache_write_1h.unwrap_or(0));
         // What is not told apart was written for five minutes, which is the default.
         let untold = self.cache_write.unwrap_or(0).saturating_sub(short.saturating_add(long)).max(0);
+        let output = self.output.unwrap_or(0);
+        let [reasoning] = shares(output, [self.thinking.unwrap_or(0)]);
         Tokens {
             input: self.input.unwrap_or(0),
-            output: self.output.unwrap_or(0),
+            output: output.saturating_sub(reasoning),
+            reasoning,
             cache_read: self.cache_read.unwrap_or(0),
             cache_write_5m: short.saturating_add(untold),
             cache_write_1h: long,
@@ -394,6 +401,16 @@ mod tests {
             Tokens { cache_write_5m: 300, ..Tokens::new(12, 1) },
         );
         check(Wire::Messages, json!({ "output_tokens": 7 }), Tokens::new(0, 7));
+        for (thinking, tokens) in [
+            (json!(51), Tokens { reasoning: 51, ..Tokens::new(12, 38) }),
+            (json!(99), Tokens { reasoning: 89, ..Tokens::new(12, 0) }),
+            (json!(-1), Tokens::new(12, 89)),
+            (json!(null), Tokens::new(12, 89)),
+        ] {
+            let details = json!({ "thinking_tokens": thinking });
+            let usage = json!({ "input_tokens": 12, "output_tokens": 89, "output_tokens_details": details });
+            check(Wire::Messages, usage, tokens);
+        }
     }
 
     #[test]
