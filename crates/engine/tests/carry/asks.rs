@@ -68,6 +68,7 @@ fn what_would_change_the_answer_is_refused_by_name() {
     refused(Chat, Messages, json!({ "seed": 7 }), "seed", "repeated");
     refused(Chat, Responses, json!({ "seed": 7 }), "seed", "repeated");
     refused(Chat, Responses, json!({ "stop": "x" }), "stop", "stop sequences");
+    refused(Chat, Messages, json!({ "stop": ["x", "\n\n"] }), "stop", "white space");
     refused(Chat, Messages, json!({ "temperature": 1.5 }), "temperature", "0 to 1");
     refused(Chat, Messages, json!({ "presence_penalty": 0.5 }), "presence_penalty", "penalties");
     refused(Chat, Responses, json!({ "frequency_penalty": 0.5 }), "frequency_penalty", "penalties");
@@ -583,5 +584,19 @@ fn a_bots_turn_is_asked_in_any_wire() {
     }
     for wire in [Wire::Completions, Wire::Embeddings] {
         assert!(write_ask(wire, &mut Ask::of(&brief), &terms(true)).is_err(), "{wire:?}");
+    }
+}
+
+#[test]
+fn to_stop_at_nothing_is_not_to_stop() {
+    for to in [Wire::Responses, Wire::Messages, Wire::Generate, Wire::Midm] {
+        for stop in [json!(""), json!([""]), json!([])] {
+            let (body, left_out) = carry(Wire::Chat, to, &least(Wire::Chat, json!({ "stop": stop }))).expect("carried");
+            assert!(
+                !body.to_string().contains("top_sequences") && !body.to_string().contains("stopSequences"),
+                "{body}"
+            );
+            assert!(left_out.is_empty());
+        }
     }
 }

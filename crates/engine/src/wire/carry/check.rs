@@ -49,6 +49,8 @@ pub(super) fn failures(ask: &mut Ask, to: Wire) {
 
 /// Lowers what is beyond this model, and leaves out, and tells, what it would refuse.
 pub(super) fn bend(ask: &mut Ask, terms: &Terms<'_>) {
+    // To stop at nothing is not to stop, and not every server takes it.
+    ask.sampling.stop.retain(|stop| !stop.is_empty());
     ask.max_output = ask.max_output.map(|asked| asked.min(terms.max_output.filter(|most| *most > 0).unwrap_or(asked)));
     if terms.quirks.no_thinking {
         let idle = [Amount::Unsaid, Amount::Effort(Effort::None), Amount::Budget(0)];

@@ -243,6 +243,9 @@ fn write_sampling(ask: &mut Ask, body: &mut Map<String, Value>) -> Result<(), Ca
             return refuse(name, "it knows no penalties.");
         }
     }
+    if sampling.stop.iter().any(|stop| stop.trim().is_empty()) {
+        return refuse("stop", "it stops at no white space.");
+    }
     if !sampling.stop.is_empty() {
         body.insert("stop_sequences".into(), json!(sampling.stop));
     }
