@@ -600,3 +600,20 @@ fn to_stop_at_nothing_is_not_to_stop() {
         }
     }
 }
+
+#[test]
+fn one_thing_is_a_list_of_it_as_googles_examples_have_it() {
+    let one = json!({
+        "system_instruction": { "parts": { "text": "You are a cat." } },
+        "contents": { "parts": { "text": "Hello there" } },
+        "tools": { "functionDeclarations": { "name": "purr" } },
+    });
+    let list = json!({
+        "system_instruction": { "parts": [{ "text": "You are a cat." }] },
+        "contents": [{ "parts": [{ "text": "Hello there" }] }],
+        "tools": [{ "functionDeclarations": [{ "name": "purr" }] }],
+    });
+    for to in [Wire::Chat, Wire::Responses, Wire::Messages] {
+        assert_eq!(carry(Wire::Generate, to, &one), carry(Wire::Generate, to, &list));
+    }
+}

@@ -9,7 +9,8 @@ use crate::wire::talk::{Ask, CannotCarry};
 pub(in crate::wire) struct Fields {
     at: String,
     map: Map<String, Value>,
-    /// Whether `someName` may be written `some_name`, as some of Gemini's clients do.
+    /// Whether `someName` may be written `some_name`, as some of Gemini's clients do, and one object where a list of them
+    /// belongs, as Google's own examples have it.
     snake: bool,
 }
 
@@ -101,6 +102,7 @@ impl Fields {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Array(list)) => Ok(Some(list)),
+            Some(one @ Value::Object(_)) if self.snake => Ok(Some(vec![one])),
             Some(_) => Err(wrong(self.path(name), "a list")),
         }
     }
@@ -245,6 +247,10 @@ mod tests {
 
     #[test]
     fn snake_case_is_accepted_where_it_was_said() {
+        let one = json!({ "some_list": { "inner_name": "x" } });
+        let mut it = fields(one.clone()).snake();
+        assert_eq!(it.objects("someList").expect("readable")[0].text("innerName"), Ok(Some("x".to_owned())));
+        assert!(fields(one).objects("some_list").is_err(), "elsewhere a list is a list");
         let both = json!({ "systemInstruction": { "some_list": [{ "inner_name": "x" }] }, "top_k": 3 });
         let mut it = fields(both.clone()).snake();
         assert_eq!(it.integer("topK"), Ok(Some(3)));
