@@ -282,15 +282,18 @@ impl Access {
         let expires_at = claims.expires_at;
         let found = crate::people::person_of_claims(&self.store, &self.clock, &self.keys, claims).await;
         let Some((org, user)) = found.map_err(|error| unavailable(&error))? else { return Err(Denied::Inactive) };
+        // What the administrators here allow somebody counts, whatever the sister signs.
+        let account = async { self.store.read().await?.find_account(&user.id).await };
+        let account = account.await.map_err(|error| unavailable(&error))?.ok_or(Denied::Inactive)?;
         let caller = Caller {
             org: org.id,
             zone: zone(&org.zone),
             user: user.id,
             role: user.role,
             key: None,
-            scopes: Scopes::default(),
+            scopes: crate::logins::reach(&account),
         };
-        Ok(Entry::new(caller, Some(expires_at), None))
+        Ok(Entry::new(caller, [Some(expires_at), account.until].into_iter().flatten().min(), None))
     }
 
     /// Watches for changes of other processes and writes down when keys were used, until Salon closes.
@@ -351,13 +354,14 @@ impl Entry {
     fn of_key(shown: Shown) -> Entry {
         let key = shown.key;
         let own = scopes(key.routes.as_deref(), key.models.as_deref(), key.networks.as_deref());
+        let of = |models: &Option<String>| scopes(None, models.as_deref(), None);
         let caller = Caller {
             org: shown.org,
             zone: zone(&shown.zone),
             user: key.user,
             role: key.role.min(shown.role),
             key: Some(key.id),
-            scopes: own.within(&scopes(None, shown.user_models.as_deref(), None)),
+            scopes: own.within(&of(&shown.user_models)).within(&of(&shown.maker_models)),
         };
         let expires_at = [key.expires_at, shown.until].into_iter().flatten().min();
         Entry::new(caller, expires_at, key.last_used_at)

@@ -43,9 +43,11 @@ pub struct Shown {
     pub role: Role,
     /// Whether user and maker both are.
     pub active: bool,
-    /// When its user's time ends, and by which models they may be answered, between commas.
+    /// When the time of its user or its maker ends, whichever is first.
     pub until: Option<Time>,
+    /// By which models its user and its maker may be answered, between commas.
     pub user_models: Option<String>,
+    pub maker_models: Option<String>,
 }
 
 impl Tx {
@@ -82,7 +84,7 @@ impl Tx {
             "SELECT k.id, k.hash, k.name, k.hint, k.user_id, k.maker_id, k.parent_id, k.role, k.routes, k.models, \
              k.networks, k.created_at, k.expires_at, k.last_used_at, k.revoked_at, u.org_id, o.zone, \
              u.role AS user_role, m.role AS maker_role, u.active AS user_active, m.active AS maker_active, \
-             u.until_at, u.models AS user_models \
+             u.until_at AS user_until, m.until_at AS maker_until, u.models AS user_models, m.models AS maker_models \
              FROM api_keys k JOIN users u ON u.id = k.user_id JOIN users m ON m.id = k.maker_id \
              JOIN orgs o ON o.id = u.org_id WHERE k.hash = $1",
         )
@@ -96,8 +98,9 @@ impl Tx {
             zone: row.text("zone")?,
             role: role(&row.text("user_role")?).min(role(&row.text("maker_role")?)),
             active: row.flag("user_active")? && row.flag("maker_active")?,
-            until: row.maybe_int("until_at")?.map(Time),
+            until: [row.maybe_int("user_until")?, row.maybe_int("maker_until")?].into_iter().flatten().min().map(Time),
             user_models: row.maybe_text("user_models")?,
+            maker_models: row.maybe_text("maker_models")?,
             key: api_key(&row)?,
         }))
     }

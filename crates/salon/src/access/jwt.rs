@@ -142,7 +142,8 @@ impl Jwt {
             user,
             org,
             name: said.user.username.unwrap_or_default(),
-            email: said.user.email.filter(|email| !email.trim().is_empty()),
+            // What is none here is not kept: what was kept otherwise than it is said would be news each time.
+            email: said.user.email.and_then(|email| crate::people::email(&email).ok()),
             // A role that we do not know gives the least.
             role: said.user.role.as_deref().and_then(Role::parse).unwrap_or(Role::User),
             expires_at,

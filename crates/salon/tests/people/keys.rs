@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use salon::Actor;
 use salon::access::issue::{IssueError, Maker, NewKey, OwnLimit, make_key, revoke_key};
-use salon::people::{UserChange, remove_user, set_user};
+use salon::people::{UserChange, remove_user, set_reach, set_user};
 use salon::{Credential, Denied};
 use salon_core::limit::{Measure, Period, Policy, Scope};
 use salon_core::people::Role;
@@ -22,6 +22,7 @@ on_both_databases! {
     a_key_that_another_process_revoked_is_turned_away_soon
     whoever_is_switched_off_has_no_keys
     a_key_never_exceeds_its_user_nor_its_maker
+    what_its_maker_may_no_longer_ask_a_key_may_not_either
     keys_of_keys_go_with_them
     a_key_is_made_with_its_limits_or_not_at_all
     an_expired_key_is_turned_away
@@ -172,6 +173,31 @@ async fn a_key_never_exceeds_its_user_nor_its_maker(Scratch { store, .. }: Scrat
     let off = UserChange { active: Some(false), ..UserChange::default() };
     set_user(&store, &salon.pen(Actor::Operator), &carol.id, off).await.expect("off");
     assert_eq!(admit(&salon, &issued).await, Err(Denied::Inactive));
+}
+
+async fn what_its_maker_may_no_longer_ask_a_key_may_not_either(Scratch { store, .. }: Scratch) {
+    let salon = salon(&store).await;
+    let (carol, alice) = (person(&salon, "carol", Role::Admin).await, person(&salon, "alice", Role::User).await);
+    let new = NewKey {
+        user: alice.id.clone(),
+        name: "made".to_owned(),
+        role: None,
+        scopes: Scopes { models: Allowed::parse("gpt-4o, claude-*").expect("models"), ..Scopes::default() },
+        expires_at: None,
+        limits: Vec::new(),
+    };
+    let issued = make_key(&store, &salon.clock, &salon.keys, Maker::Caller(&caller(&carol)), new).await.expect("made");
+    assert_eq!(admit(&salon, &issued).await.expect("let in").may_use("claude-opus"), Ok(()));
+    let soon = salon.clock.now() + Duration::from_secs(60);
+    let pen = salon.pen(Actor::Operator);
+    set_reach(&store, &pen, &carol.id, Some(soon), Some("gpt-*")).await.expect("held to less");
+    let admitted = admit(&salon, &issued).await.expect("let in");
+    assert_eq!((admitted.may_use("gpt-4o"), admitted.may_use("claude-opus")), (Ok(()), Err(Denied::Model)));
+    // Alice has more time of her own; it is the lesser that counts.
+    let later = soon + Duration::from_secs(60);
+    set_reach(&store, &pen, &alice.id, Some(later), None).await.expect("held to less");
+    salon.clock.wind(Duration::from_secs(60));
+    assert_eq!(admit(&salon, &issued).await, Err(Denied::Expired));
 }
 
 async fn keys_of_keys_go_with_them(Scratch { store, .. }: Scratch) {

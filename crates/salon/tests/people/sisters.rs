@@ -11,7 +11,7 @@ use ring::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaPublicKeyComponents};
 use ring::{hmac, rand};
 use salon::Actor;
 use salon::access::jwt::{Jwks, JwksSource, Jwt, JwtError};
-use salon::people::{DEFAULT_ORG, UserChange, find_org, set_user};
+use salon::people::{DEFAULT_ORG, UserChange, find_org, set_reach, set_user};
 use salon::{Caller, Clock, Credential, Denied, Salon};
 use salon_core::people::Role;
 use salon_engine::Secret;
@@ -31,6 +31,8 @@ on_both_databases! {
     a_sisters_token_makes_its_person_and_organisation
     what_the_sister_says_later_is_taken_over
     whoever_was_switched_off_here_stays_outside
+    whoever_may_do_little_here_does_no_more_by_a_token
+    what_is_no_address_is_not_news_each_time
     a_token_is_good_until_it_expires
     many_first_tokens_make_one_person
 }
@@ -129,6 +131,36 @@ async fn whoever_was_switched_off_here_stays_outside(Scratch { store, .. }: Scra
     assert_eq!(show(&salon, &text).await, Err(Denied::Inactive));
     let promoted = json!({ "id": 42, "username": "alice2", "orgId": 7, "role": "ADMIN" });
     assert_eq!(show(&salon, &token(&claims(promoted))).await, Err(Denied::Inactive));
+}
+
+async fn whoever_may_do_little_here_does_no_more_by_a_token(Scratch { store, .. }: Scratch) {
+    let salon = salon_that_trusts(&store).await;
+    let text = token(&claims(alice()));
+    let caller = show(&salon, &text).await.expect("let in");
+    assert_eq!(caller.may_use("claude-opus"), Ok(()));
+    let (pen, soon) = (salon.pen(Actor::Operator), salon.clock.now() + Duration::from_secs(60));
+    set_reach(&store, &pen, &caller.user, Some(soon), Some("gpt-*")).await.expect("held to less");
+    let caller = show(&salon, &text).await.expect("let in");
+    assert_eq!((caller.may_use("gpt-4o"), caller.may_use("claude-opus")), (Ok(()), Err(Denied::Model)));
+    salon.clock.wind(Duration::from_secs(60));
+    assert_eq!(show(&salon, &text).await, Err(Denied::Expired));
+    let newer = json!({ "user": alice(), "exp": SOON + 60 });
+    assert_eq!(show(&salon, &token(&newer)).await, Err(Denied::Expired));
+}
+
+async fn what_is_no_address_is_not_news_each_time(Scratch { store, .. }: Scratch) {
+    let salon = salon_that_trusts(&store).await;
+    for email in ["a\0b@birds.example", "nonsense"] {
+        let user = json!({ "id": 43, "username": "bob", "email": email });
+        let caller = show(&salon, &token(&claims(user.clone()))).await.expect("let in");
+        let mut tx = store.read().await.expect("a connection");
+        assert_eq!(tx.find_user(&caller.user).await.expect("find").expect("a person").email, None);
+        let before = tx.people_revision().await.expect("a number");
+        drop(tx);
+        let again = json!({ "user": user, "exp": SOON + 1 });
+        show(&salon, &token(&again)).await.expect("let in");
+        assert_eq!(store.read().await.expect("a connection").people_revision().await.expect("a number"), before);
+    }
 }
 
 async fn a_token_is_good_until_it_expires(Scratch { store, .. }: Scratch) {
