@@ -1,7 +1,7 @@
 //! Reading the ledger.
 
 use salon::ledger::{Book, Payer, Spent};
-use salon_core::{Limit, Measure, Micros, Policy, Scope, Time, Tokens, UserId, Zone};
+use salon_core::{Limit, Measure, Micros, Org, Period, Policy, Scope, Time, Tokens, UserId, Zone};
 use salon_store::ledger::{CallFilter, UsageFilter};
 use salon_store::testing::Scratch;
 use salon_store::{Store, on_both_databases};
@@ -13,6 +13,7 @@ on_both_databases! {
     somebody_sees_his_own_use_alone
     entries_come_in_pages
     a_limit_is_listed_with_what_is_taken_of_it
+    where_the_zone_was_changed_the_window_that_decides_is_listed
 }
 
 async fn use_up(book: &Book, call: &str, payer: Payer, model: &str, micros: i64) {
@@ -127,4 +128,31 @@ async fn a_limit_is_listed_with_what_is_taken_of_it(Scratch { store, .. }: Scrat
             ("pool", vec![("birds", 15, 50)]),
         ]
     );
+}
+
+async fn where_the_zone_was_changed_the_window_that_decides_is_listed(Scratch { store, .. }: Scratch) {
+    let (book, clock) = open(&store).await;
+    let each = Limit { period: Period::Day, ..limit("each", Scope::User, Measure::Requests, 2, Policy::Block) };
+    add(&book, each).await;
+    let asked = async |call: &str, zone: &str| {
+        let payer = Payer { zone: zone.to_owned(), ..payer("alice") };
+        book.reserve(quote(call, payer, 1)).await.expect("reserved").settle(spent(1)).await;
+        book.flush().await.expect("flush");
+    };
+    asked("1", "UTC").await;
+    // Four in the afternoon in Greenwich is tomorrow in Seoul.
+    clock.wind(4 * HOUR);
+    asked("2", "UTC").await;
+    let (id, name, zone) = (birds(), "birds".to_owned(), "Asia/Seoul".to_owned());
+    let org = Org { id, name, zone, subject: None, created_at: NOON };
+    store.write(org, |tx, org| Box::pin(async move { tx.add_org(org).await })).await.expect("an organisation");
+    asked("3", "Asia/Seoul").await;
+
+    let mut tx = read(&store).await;
+    let now = clock.now();
+    let uses = tx.list_limit_uses(&birds(), now, 10).await.expect("limits");
+    let of_limit: Vec<i64> = uses[0].accounts.iter().map(|account| account.spent).collect();
+    let accounts = tx.list_accounts_of(&birds(), (Scope::User, "alice"), now).await.expect("accounts");
+    let of_alice: Vec<i64> = accounts.iter().map(|account| account.spent).collect();
+    assert_eq!((of_limit, of_alice), (vec![2], vec![2]), "what was used since midnight in Seoul, and nothing beside");
 }

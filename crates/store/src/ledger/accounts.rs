@@ -1,6 +1,6 @@
 //! Accounts: what is taken of one measure, by one holder, in one window.
 
-use salon_core::{Amounts, Measure, OrgId, Period, Scope, Time, Window};
+use salon_core::{Amounts, Measure, OrgId, Period, Scope, Time, Window, Zone};
 use serde_json::json;
 use sqlx::any::AnyRow;
 
@@ -183,7 +183,8 @@ impl Tx {
         rows.iter().map(account).collect()
     }
 
-    /// What one holder has taken, such as one person, in the windows that are open at `now`.
+    /// What one holder has taken, such as one person, in the windows that are open at `now` by the organisation's zone.
+    /// Where that was changed, others may be open beside, by which nothing is decided any more.
     pub async fn list_accounts_of(
         &mut self,
         org: &OrgId,
@@ -201,19 +202,29 @@ impl Tx {
         .bind(now.0)
         .fetch_all(self.connection())
         .await?;
-        rows.iter().map(account).collect()
+        let zone = self.zone_of(org).await?;
+        let mut accounts = rows.iter().map(account).collect::<Result<Vec<Account>>>()?;
+        accounts.retain(|account| account.key.window == account.key.period.window(&zone, now));
+        Ok(accounts)
     }
 
-    /// The limits of an organisation, oldest first, each with what is taken of it by whom in the windows that are open at
-    /// `now`: of each those who took most, at most `top`.
+    async fn zone_of(&mut self, org: &OrgId) -> Result<Zone> {
+        let org = self.find_org(org).await?;
+        Ok(org.and_then(|org| Zone::find(&org.zone)).unwrap_or_else(Zone::utc))
+    }
+
+    /// The limits of an organisation, oldest first, each with what is taken of it by whom in the window that is open at
+    /// `now` by the organisation's zone: of each those who took most, at most `top`.
     pub async fn list_limit_uses(&mut self, org: &OrgId, now: Time, top: i64) -> Result<Vec<LimitUse>> {
         let limits = self.list_limits(org).await?;
+        let zone = self.zone_of(org).await?;
         let mut uses = Vec::with_capacity(limits.len());
         for limit in &limits {
+            let window = limit.period.window(&zone, now);
             let rows = sqlx::query(
                 "SELECT a.id, a.org_id, a.scope, a.subject, a.measure, a.period, a.window_start, a.window_end, a.cap, \
                         a.grace, a.reserved, a.spent, a.version, a.stopped FROM accounts a \
-                 WHERE a.org_id = $1 AND a.window_end > $2 AND a.window_start <= $2 AND a.scope = $3 \
+                 WHERE a.org_id = $1 AND a.window_start = $2 AND a.window_end = $8 AND a.scope = $3 \
                    AND a.measure = $4 AND a.period = $5 AND (CAST($6 AS TEXT) IS NULL OR a.subject = $6) \
                    AND (CAST($6 AS TEXT) IS NOT NULL OR NOT EXISTS ( \
                      SELECT 1 FROM limits l WHERE l.org_id = a.org_id AND l.scope = a.scope AND l.subject = a.subject \
@@ -221,12 +232,13 @@ impl Tx {
                  ORDER BY a.spent + a.reserved DESC, a.subject LIMIT $7",
             )
             .bind(org.as_str())
-            .bind(now.0)
+            .bind(window.start.0)
             .bind(limit.scope.as_str())
             .bind(limit.measure.as_str())
             .bind(limit.period.as_str())
             .bind(limit.subject.as_deref())
             .bind(top)
+            .bind(window.end.0)
             .fetch_all(self.connection())
             .await?;
             let accounts = rows.iter().map(account).collect::<Result<Vec<Account>>>()?;

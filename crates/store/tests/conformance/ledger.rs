@@ -1,5 +1,5 @@
 use salon_core::{
-    Amounts, CallId, Limit, LimitId, Measure, OrgId, Period, Policy, Scope, Time, Tokens, UserId, Window,
+    Amounts, CallId, Limit, LimitId, Measure, OrgId, Period, Policy, Scope, Time, Tokens, UserId, Window, Zone,
 };
 use salon_store::ledger::{
     Account, AccountKey, Attempt, AttemptEnd, AttemptRow, AttemptState, Call, CallFilter, CallState, Entry, EntryKind,
@@ -245,17 +245,20 @@ async fn write(store: &Store, account: Account) -> salon_store::Result<()> {
 }
 
 async fn what_one_holder_has_taken_is_found_while_its_window_is_open(Scratch { store, .. }: Scratch) {
-    let account = open(&store, Some(10)).await;
-    let bobs = AccountKey { holder: Holder::new(Scope::User, &birds(), "bob"), ..key(Measure::Micros) };
-    let others = vec![(key(Measure::Tokens), None), (bobs, None)];
-    transact!(store, others, |tx, keys| tx.open_accounts(keys, Time(1_000)).await).expect("open");
+    let day = Period::Day.window(&Zone::utc(), Time(1_500));
+    let today = |measure| AccountKey { window: day, ..key(measure) };
+    let bobs = AccountKey { holder: Holder::new(Scope::User, &birds(), "bob"), ..today(Measure::Micros) };
+    // As if the day had begun elsewhere before the organisation's zone was changed.
+    let elsewhere = key(Measure::Micros);
+    let all = vec![(today(Measure::Micros), Some(10)), (today(Measure::Tokens), None), (bobs, None), (elsewhere, None)];
+    transact!(store, all, |tx, keys| tx.open_accounts(keys, Time(1_000)).await).expect("open");
     let found = async |scope: Scope, subject: &str, now: i64| {
         let accounts = read(&store).await.list_accounts_of(&birds(), (scope, subject), Time(now)).await.expect("list");
         accounts.into_iter().map(|account| account.key).collect::<Vec<_>>()
     };
-    assert_eq!(found(Scope::User, "alice", 1_500).await, [account.key, key(Measure::Tokens)]);
+    assert_eq!(found(Scope::User, "alice", 1_500).await, [Measure::Micros, Measure::Tokens].map(today));
     assert_eq!(found(Scope::User, "bob", 1_500).await.len(), 1);
-    assert!(found(Scope::User, "alice", 2_000).await.is_empty(), "the next window is another account");
+    assert!(found(Scope::User, "alice", day.end.0).await.is_empty(), "the next window is another account");
     assert!(found(Scope::Chat, "alice", 1_500).await.is_empty());
 }
 
