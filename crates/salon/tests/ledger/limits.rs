@@ -195,7 +195,12 @@ async fn the_same_question_is_held_once(Scratch { store, .. }: Scratch) {
     assert_eq!(reserve(&book, "2", 30).await.expect_err("held"), held("1"));
     let other = Quote { model: "heron-2".to_owned(), ..quote("3", alice(), 30) };
     assert_eq!(book.reserve(other).await.expect_err("held"), held("3"));
-    assert_eq!(read(&store).await.list_held(&birds(), None, 10).await.expect("held").len(), 2);
+    // A yes to the first would not be good for more, so more is asked about by itself.
+    assert_eq!(reserve(&book, "4", 40).await.expect_err("held"), held("4"));
+    assert_eq!(reserve(&book, "5", 40).await.expect_err("held"), held("4"));
+    assert_eq!(read(&store).await.list_held(&birds(), None, 10).await.expect("held").len(), 3);
+    assert!(book.approve(&birds(), &CallId::new("4"), &pen("boss").await).await.expect("approve"));
+    reserve(&book, "4", 40).await.expect("what was approved").keep();
 }
 
 async fn what_waits_goes_on_once_there_is_room(Scratch { store, .. }: Scratch) {

@@ -168,7 +168,10 @@ impl Model {
         let (state, answer) = match self.judge(quote, at, approved) {
             None => (State::Reserved, Ok(())),
             Some(Policy::Ask) => {
-                let same = |call: &ModelCall| call.state == State::Held && call.quote.payer == quote.payer;
+                let same = |call: &ModelCall| {
+                    let held = call.state == State::Held && call.quote.payer == quote.payer;
+                    held && quote.most.fits_in(&call.quote.most)
+                };
                 if self.calls.iter().any(same) {
                     return Err("held");
                 }

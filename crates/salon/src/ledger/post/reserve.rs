@@ -154,7 +154,7 @@ impl Group<'_> {
     }
 
     /// Writes a call down that waits for an admin, unless the same one waits already: whoever tries again and again does
-    /// not fill the admin's list.
+    /// not fill the admin's list. One that may take more is another: a yes to the lesser would not be good for it.
     async fn hold(&mut self, tx: &mut Tx, asked: &Asked<'_>, limit: &Limit) -> Result<CallId> {
         let all = all_of(asked.quote);
         let asked = &Asked { quote: &all, ..*asked };
@@ -164,6 +164,7 @@ impl Group<'_> {
             let (a, b) = (&call.payer, payer);
             (&a.org, &a.user, &a.key, &a.chat, &a.turn) == (&b.org, &b.user, &b.key, &b.chat, &b.turn)
                 && call.model == quote.model
+                && quote.most.fits_in(&call.most)
                 && call.state == CallState::Held
         };
         if let Some(known) = self.calls.values().find(|known| same(&known.call)) {
