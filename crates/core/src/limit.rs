@@ -264,7 +264,9 @@ impl Zone {
 
     /// When the day written as `2026-02-01` begins here.
     pub fn midnight(&self, day: &str) -> Option<Time> {
-        self.start_of(day.parse().ok()?)
+        // Of a moment that was written the hour would be passed over in silence.
+        let date: Date = day.parse().ok().filter(|date: &Date| date.to_string() == day)?;
+        self.start_of(date)
     }
 
     /// A day, which begins at midnight here, or a while from `now`, such as `12h`, `30d` or `8w`.
@@ -662,7 +664,9 @@ mod tests {
         let seoul = zone("Asia/Seoul");
         assert_eq!(seoul.day(at("2026-02-01T15:00:00Z")), "2026-02-02");
         assert_eq!(seoul.midnight("2026-02-02"), Some(at("2026-02-01T15:00:00Z")));
-        assert_eq!(seoul.midnight("2026-02-30"), None);
+        for bad in ["2026-02-30", "20260202", "2026-02-02T18:00", "2026-02-02 18:00:00+09:00"] {
+            assert_eq!(seoul.midnight(bad), None, "{bad}");
+        }
     }
 
     #[test]
