@@ -1,7 +1,8 @@
 //! The API over the ledger: reports, limits, and calls that wait for a yes.
 
 use reqwest::Method;
-use salon::people::DEFAULT_ORG;
+use salon::Actor;
+use salon::people::{DEFAULT_ORG, UserChange, add_org, find_user, remove_user, set_user};
 use salon_core::OrgId;
 use serde_json::{Value, json};
 
@@ -41,6 +42,7 @@ async fn what_was_used_can_be_read_by_oneself_and_by_those_who_manage() {
         ("/api/admin/usage/users/nobody", 404),
         ("/api/usage?period=eon", 422),
         ("/api/usage?from=tomorrow", 422),
+        ("/api/usage?from=2026-02-01T18:00", 422),
         ("/api/usage?x=1", 422),
     ] {
         let (got, words) = ask(&stage, Method::GET, path, None).await;
@@ -125,6 +127,40 @@ async fn whoever_used_little_sees_how_little() {
     assert_eq!(stage.post(&path, &little).await.status(), 200);
     let (_, own) = ask(&stage, Method::GET, "/api/usage", None).await;
     assert!(own["limits"][0]["use"]["spent"].as_i64().is_some_and(|spent| spent > 0), "{own}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_a_report_lists_can_be_looked_at() {
+    let stage = Stage::open().await;
+    let salon = &stage.house.salon;
+    let (path, body) = question("chat", "gpt", "[[say:hi]]", false);
+    let pen = salon.pen(Actor::Operator);
+    let elsewhere = add_org(&salon.store, &salon.clock, &pen, "Fish", "UTC").await.unwrap();
+    for name in ["moved", "removed"] {
+        let key = stage.key_of_somebody(&OrgId::new(DEFAULT_ORG), name).await;
+        assert_eq!(stage.post_as(&key, &path, &body, &[]).await.status(), 200);
+        let user = find_user(&salon.store, name).await.unwrap().id;
+        match name {
+            "removed" => remove_user(&salon.store, &pen, &user).await.unwrap(),
+            _ => {
+                let change = UserChange { org: Some(elsewhere.id.clone()), ..UserChange::default() };
+                set_user(&salon.store, &pen, &user, change).await.unwrap();
+            }
+        }
+    }
+    let (_, all) = ask(&stage, Method::GET, "/api/admin/usage/users", None).await;
+    let users = all["users"].as_array().unwrap();
+    assert_eq!(users.len(), 2, "{all}");
+    for listed in users {
+        let path = format!("/api/admin/usage/users/{}", listed["user_id"].as_str().unwrap());
+        let (status, one) = ask(&stage, Method::GET, &path, None).await;
+        assert_eq!((status, &one["name"]), (200, &Value::Null), "{one}");
+        assert_eq!((&one["total"]["calls"], one["calls"].as_array().map(Vec::len)), (&json!(1), Some(1)), "{one}");
+    }
+    // Whoever used nothing here is nobody here.
+    stage.key_of_somebody(&elsewhere.id, "stranger").await;
+    let stranger = find_user(&salon.store, "stranger").await.unwrap().id;
+    assert_eq!(ask(&stage, Method::GET, &format!("/api/admin/usage/users/{stranger}"), None).await.0, 404);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

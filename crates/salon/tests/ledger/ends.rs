@@ -165,8 +165,13 @@ async fn a_call_that_nobody_came_back_for_is_given_up_after_its_deadline(Scratch
     let attempts = read(&store).await.list_attempts(&CallId::new("1")).await.expect("attempts");
     assert_eq!(attempts[0].state, AttemptState::Unknown);
     assert_eq!(balance(&store, NOON).await, (0, 0));
-    let extra = read(&store).await.possible_extra(&birds(), Time(0), clock.now()).await.expect("extra");
+    let extra = read(&store).await.possible_extra(&birds(), (Time(0), clock.now()), None).await.expect("extra");
     assert_eq!(extra, (1, 10), "and the report names it");
+    for (model, expected) in [("parrot-1", (1, 10)), ("heron-2", (0, 0))] {
+        let whole = (Time(0), clock.now());
+        let extra = read(&store).await.possible_extra(&birds(), whole, Some(model)).await.expect("extra");
+        assert_eq!(extra, expected, "a report on {model}");
+    }
 }
 
 async fn a_call_that_was_never_sent_is_released_after_its_deadline(Scratch { store, .. }: Scratch) {
@@ -177,7 +182,7 @@ async fn a_call_that_was_never_sent_is_released_after_its_deadline(Scratch { sto
     assert_eq!(book.reap().await.expect("reap"), 1);
     assert_eq!(call(&store, "1").await.state.as_str(), "released");
     assert_eq!(balance(&store, NOON).await, (0, 0));
-    let extra = read(&store).await.possible_extra(&birds(), Time(0), clock.now()).await.expect("extra");
+    let extra = read(&store).await.possible_extra(&birds(), (Time(0), clock.now()), None).await.expect("extra");
     assert_eq!(extra, (0, 0));
 }
 
@@ -191,7 +196,7 @@ async fn the_strict_books_the_upper_bound_and_gives_it_back(Scratch { store, .. 
     assert_eq!(book.reap().await.expect("reap"), 1);
     assert_eq!(balance(&store, NOON).await, (0, 10));
     assert_eq!(entries(&store).await[0].kind, EntryKind::Adjust);
-    let extra = read(&store).await.possible_extra(&birds(), Time(0), clock.now()).await.expect("extra");
+    let extra = read(&store).await.possible_extra(&birds(), (Time(0), clock.now()), None).await.expect("extra");
     assert_eq!(extra, (0, 0), "what is booked is no extra");
     for _ in 0..2 {
         settled(&book, "1", 4).await;

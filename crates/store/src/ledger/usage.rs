@@ -236,17 +236,24 @@ impl Tx {
         rows.iter().map(entry).collect()
     }
 
-    /// Calls of the stretch whose ends are unknown, and the most that they may have cost beyond what the ledger says:
-    /// how many, and how much.
-    pub async fn possible_extra(&mut self, org: &OrgId, from: Time, to: Time) -> Result<(i64, i64)> {
+    /// Calls of the stretch whose ends are unknown, perhaps those for one model, and the most that they may have cost
+    /// beyond what the ledger says: how many, and how much.
+    pub async fn possible_extra(
+        &mut self,
+        org: &OrgId,
+        (from, to): (Time, Time),
+        model: Option<&str>,
+    ) -> Result<(i64, i64)> {
         let row = sqlx::query(
             "SELECT COUNT(*) AS calls, COALESCE(CAST(SUM(c.micros) AS BIGINT), 0) AS micros FROM calls c \
              WHERE c.org_id = $1 AND c.at >= $2 AND c.at < $3 AND c.state = 'unknown' \
+               AND (CAST($4 AS TEXT) IS NULL OR c.model = $4) \
                AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.key = 'adjust:' || c.id)",
         )
         .bind(org.as_str())
         .bind(from.0)
         .bind(to.0)
+        .bind(model)
         .fetch_one(self.connection())
         .await?;
         Ok((row.int("calls")?, row.int("micros")?))

@@ -110,8 +110,10 @@ pub(super) async fn statistics(State(web): State<Web>, request: Request) -> Resp
         let filter = asked.filter(&caller, &span);
         let mut report = report(&web, &caller, &span, &filter).await?;
         report["top_users"] = people(&web, &filter, TOP).await?;
-        let window = span.window;
-        let extra = web.relay.book.read().await?.possible_extra(&caller.org, window.start, window.end).await?;
+        let window = (span.window.start, span.window.end);
+        let mut tx = web.relay.book.read().await?;
+        let extra = tx.possible_extra(&caller.org, window, filter.model.as_deref()).await?;
+        drop(tx);
         report["possible_extra"] = json!({ "calls": extra.0, "cost_usd": Micros(extra.1).to_string() });
         Ok(Json(report).into_response())
     }
@@ -140,16 +142,14 @@ pub(super) async fn user(State(web): State<Web>, Path(user): Path<String>, reque
     let said: Said = async {
         let caller = caller(&web, &head, "/api/admin/usage/users/{id}", Role::Manager).await?;
         let user = UserId::new(user);
-        let known = web.salon.store.read().await?.find_user(&user).await?;
-        // Somebody of another organisation is nobody here.
-        let known = known.filter(|known| known.org == caller.org).ok_or_else(|| No::missing("person"))?;
+        let known = named(&web, &caller, &user).await?;
         let asked = query::<Asked>(&head)?;
         let span = asked.span(&caller, web.salon.clock.now())?;
         let mut filter = asked.filter(&caller, &span);
         filter.user = Some(user.clone());
         let mut report = report(&web, &caller, &span, &filter).await?;
         report["user_id"] = json!(user.as_str());
-        report["name"] = json!(known.name);
+        report["name"] = json!(known);
         let newest = CallFilter { usage: filter, before: None, limit: CALLS };
         let entries = web.relay.book.read().await?.list_entries(&newest).await?;
         let calls = entries.iter().map(|entry| {
@@ -167,6 +167,20 @@ pub(super) async fn user(State(web): State<Web>, Path(user): Path<String>, reque
     }
     .await;
     told(said, &id)
+}
+
+/// The name of one of the organisation's people. Who was removed or belongs elsewhere by now has none, and is found by
+/// what they used here, because the reports list them; anybody else is nobody here.
+async fn named(web: &Web, caller: &Caller, user: &UserId) -> Result<Option<String>, No> {
+    let known = web.salon.store.read().await?.find_user(user).await?;
+    if let Some(known) = known.filter(|known| known.org == caller.org) {
+        return Ok(Some(known.name));
+    }
+    let ever = UsageFilter::of(caller.org.clone(), Window::EVER.start, Window::EVER.end);
+    let filter = UsageFilter { user: Some(user.clone()), ..ever };
+    let newest = CallFilter { usage: filter, before: None, limit: 1 };
+    let used = web.relay.book.read().await?.list_entries(&newest).await?;
+    if used.is_empty() { Err(No::missing("person")) } else { Ok(None) }
 }
 
 async fn report(web: &Web, caller: &Caller, span: &Span, filter: &UsageFilter) -> Result<Value, No> {
