@@ -177,6 +177,26 @@ async fn a_stream_has_the_frames_that_its_clients_know_and_can_be_taken_up_again
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_for_sessions_alone_hears_an_answer_to_its_end() {
+    let stage = stage().await;
+    let id = stage.session().await;
+    let narrow = stage.key_of(Scopes { routes: Allowed::parse("/api/sessions").unwrap(), ..Scopes::default() }).await;
+    let asked = json!({ "session_id": id, "message": "[[words=40]] [[pace=60]]" });
+    let (asked, heard) = tokio::join!(stage.post("/api/chat", &asked), async {
+        let path = format!("{}/api/sessions/{id}/stream", stage.base);
+        loop {
+            let heard = stage.http.get(&path).bearer_auth(&narrow).send().await.unwrap();
+            // There is no turn yet.
+            if heard.status() != 404 {
+                return heard.text().await.unwrap();
+            }
+        }
+    });
+    assert_eq!(asked.status(), 200);
+    assert_eq!(kinds(&heard), ["start", "token", "complete", "[DONE]"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_is_said_as_this_family_says_it() {
     let stage = stage().await;
     let id = stage.session().await;

@@ -25,6 +25,8 @@ use super::{No, Said, caller, long_bytes, query, split, stateless, told};
 use crate::{Web, crowd, once};
 
 const ROUTE: &str = "/api/chat";
+const ROUTE_STREAM: &str = "/api/chat/stream";
+const ROUTE_AGAIN: &str = "/api/sessions";
 
 /// A question as a body has it.
 struct Read {
@@ -122,7 +124,7 @@ fn failed(code: &str, message: &str, now: Time) -> No {
 pub(super) async fn stream(State(web): State<Web>, request: Request) -> Response {
     let (id, head, body) = split(request);
     let said = async {
-        let caller = caller(&web, &head, "/api/chat/stream", Role::User).await?;
+        let caller = caller(&web, &head, ROUTE_STREAM, Role::User).await?;
         let dialect = dialect(&web, &head)?;
         let body = long_bytes(&web, &head, body).await?;
         let form = Form::read(&body)?;
@@ -139,7 +141,7 @@ pub(super) async fn stream(State(web): State<Web>, request: Request) -> Response
             asked => return Err(not_asked(asked)),
         };
         let after = last_event(&head.headers).filter(|place| place.turn == turn).map_or(0, |place| place.seq);
-        let stream = frames::follow(web.clone(), head, Place { turn, seq: after }, dialect);
+        let stream = frames::follow(web.clone(), head, ROUTE_STREAM, Place { turn, seq: after }, dialect);
         Ok(crowd::keeping(place, if is_again { once::replayed(stream) } else { stream }))
     };
     told(said.await, &id)
@@ -149,7 +151,7 @@ pub(super) async fn stream(State(web): State<Web>, request: Request) -> Response
 pub(super) async fn again(State(web): State<Web>, Path(session): Path<String>, request: Request) -> Response {
     let (id, head, _) = split(request);
     let said = async {
-        let caller = caller(&web, &head, "/api/sessions", Role::User).await?;
+        let caller = caller(&web, &head, ROUTE_AGAIN, Role::User).await?;
         let place = crowd::stream(&web, &caller)?;
         let dialect = dialect(&web, &head)?;
         let session = found(&web, &caller, &session).await?;
@@ -157,7 +159,7 @@ pub(super) async fn again(State(web): State<Web>, Path(session): Path<String>, r
         let turn = web.salon.turn_of_session(&session, known.as_ref().map(|place| &place.turn)).await?;
         let turn = turn.ok_or_else(|| No::missing("turn in this session"))?;
         let seq = known.map_or(0, |place| place.seq);
-        Ok(crowd::keeping(place, frames::follow(web.clone(), head, Place { turn, seq }, dialect)))
+        Ok(crowd::keeping(place, frames::follow(web.clone(), head, ROUTE_AGAIN, Place { turn, seq }, dialect)))
     };
     told(said.await, &id)
 }

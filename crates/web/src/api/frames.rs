@@ -44,10 +44,10 @@ impl Place {
     }
 }
 
-/// Streams what comes after a place.
-pub(super) fn follow(web: Web, head: Parts, place: Place, dialect: Dialect) -> Response {
+/// Streams what comes after a place, to somebody who was let in at this door.
+pub(super) fn follow(web: Web, head: Parts, door: &'static str, place: Place, dialect: Dialect) -> Response {
     let (said, heard) = mpsc::channel(WAITING);
-    tokio::spawn(tell(web, head, place, dialect, said));
+    tokio::spawn(tell(web, (head, door), place, dialect, said));
     response(Body::new(Frames(heard)))
 }
 
@@ -65,7 +65,13 @@ pub(crate) fn response(body: Body) -> Response {
     response
 }
 
-async fn tell(web: Web, head: Parts, place: Place, dialect: Dialect, said: mpsc::Sender<Bytes>) {
+async fn tell(
+    web: Web,
+    (head, door): (Parts, &'static str),
+    place: Place,
+    dialect: Dialect,
+    said: mpsc::Sender<Bytes>,
+) {
     let mut teller = Teller::new(place, dialect);
     if teller.after == 0 && said.send(plain(&started()).into()).await.is_err() {
         return;
@@ -79,7 +85,7 @@ async fn tell(web: Web, head: Parts, place: Place, dialect: Dialect, said: mpsc:
             events = follow.next() => events,
             () = said.closed() => return,
             _ = look.tick() => {
-                let may_read = relay::caller(&web, &head, "/api/chat/stream").await.is_ok();
+                let may_read = relay::caller(&web, &head, door).await.is_ok();
                 if !may_read || began.elapsed() > LONGEST {
                     return;
                 }
