@@ -194,7 +194,7 @@ async fn read(web: &Web, wire: Wire, request: Request, id: &RequestId) -> Result
     let place = crowd::call(web, &caller)?;
     let outside = outside(wire, head.uri.path(), head.uri.query());
     let body = body::read(body, &head.headers, web.relay.settings().max_body).await?;
-    let call = approved(&head.headers).unwrap_or_else(|| id.call());
+    let call = number_of(&head.headers, id);
     let turn = pass.map(|pass| pass.asking.clone());
     Ok((Ask { id: call, wire, caller, outside, headers: head.headers, body, turn, share: None }, place))
 }
@@ -229,11 +229,21 @@ fn is_of_this_machine(head: &axum::http::request::Parts) -> bool {
     at_home(host) && origin && site
 }
 
-/// The number of a call that waited for an admin and is made again.
-fn approved(headers: &HeaderMap) -> Option<CallId> {
-    let number = headers.get(WAITED)?.to_str().ok()?;
-    let plain = number.len() == 26 && number.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    plain.then(|| CallId::new(number))
+/// The number of a call: its own if it waited for an admin and is made again, and the request's otherwise.
+pub(crate) fn number_of(headers: &HeaderMap, id: &RequestId) -> CallId {
+    let waited = headers.get(WAITED).and_then(|number| number.to_str().ok());
+    let plain = |number: &&str| number.len() == 26 && number.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    waited.filter(plain).map_or_else(|| id.call(), CallId::new)
+}
+
+/// What of a request's headers is for us, where nothing of them goes on to an upstream.
+pub(crate) fn for_us(headers: &HeaderMap) -> HeaderMap {
+    const NAMES: [HeaderName; 3] = [HeaderName::from_static("idempotency-key"), header::CACHE_CONTROL, WAITED];
+    let mut ours = HeaderMap::new();
+    for name in NAMES {
+        ours.extend(headers.get_all(&name).iter().map(|value| (name.clone(), value.clone())));
+    }
+    ours
 }
 
 /// A door's path as the documentation has it, whatever spelling the caller used: scopes of keys are written against it.

@@ -76,6 +76,53 @@ async fn a_conversation_with_an_idempotency_key_is_relayed_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_waited_for_a_yes_can_be_made_at_each_door() {
+    let stage = stage().await;
+    let limits = format!("{}/api/admin/usage/limits", stage.base);
+    let none = json!({ "scope": "org", "measure": "requests", "period": "day", "amount": 0, "policy": "ask" });
+    assert_eq!(stage.http.post(&limits).bearer_auth(&stage.key).json(&none).send().await.unwrap().status(), 201);
+    let (here, llm) = (stage.base.clone(), format!("http://{}", stage.house.llm_address.unwrap()));
+    let doors = [
+        (&here, "/api/chat/completions", ask("hi")),
+        (&here, "/api/chat/stream", ask("hi")),
+        (&llm, "/chat", ask("hi")),
+        (&llm, "/chat/stream", ask("hi")),
+        (&llm, "/embeddings", json!({ "texts": ["a"] })),
+    ];
+    for (base, path, body) in doors {
+        let post = async |call: Option<&str>| {
+            let request = stage.http.post(format!("{base}{path}")).bearer_auth(&stage.key).json(&body);
+            let request = call.into_iter().fold(request, |request, call| request.header("x-salon-call", call));
+            request.send().await.unwrap().status().as_u16()
+        };
+        assert_eq!(post(None).await, 429, "{path}");
+        let held = stage.http.get(format!("{here}/api/admin/usage/held")).bearer_auth(&stage.key);
+        let held: Value = held.send().await.unwrap().json().await.unwrap();
+        let call = held["held"][0]["call_id"].as_str().unwrap().to_owned();
+        let yes = format!("{here}/api/admin/usage/held/{call}/approve");
+        assert_eq!(stage.http.post(yes).bearer_auth(&stage.key).send().await.unwrap().status(), 200);
+        assert_eq!(post(Some(&call)).await, 200, "{path}");
+        assert_eq!(post(Some(&call)).await, 409, "{path}: a yes is good for once");
+    }
+    assert_eq!(stage.upstream.calls().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_without_a_session_says_what_it_takes_of_what_was_kept() {
+    let stage = Stage::with(|config| {
+        config.sessions.engine = "gpt".to_owned();
+        config.sources.file.models.get_mut("gpt").unwrap().cache_s = Some(60);
+    })
+    .await;
+    for (words, shown) in [("private", "miss"), ("private", "hit"), ("no-cache", "miss"), ("no-store", "")] {
+        let named = [("cache-control", words)];
+        let answer = stage.post_as(&stage.key, "/api/chat/completions", &ask("hi"), &named).await;
+        let told = answer.headers().get("x-salon-cache").map_or("", |value| value.to_str().unwrap());
+        assert_eq!((answer.status().as_u16(), told), (200, shown), "{words}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn models_are_listed_with_the_usual_one_first() {
     let stage = stage().await;
     let get = async |path: &str| {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use salon::access::Caller;
 use salon::catalog::{Ability, Kind as UpstreamKind, Model};
@@ -90,21 +90,12 @@ async fn ask(web: Web, request: Request, route: &'static str, stream: bool) -> R
         let mut fields = form.finish()?;
         fields.retain(|_, value| !value.is_null());
         let outside = Outside { model: Some(usual_model(&web).await?), stream, events: true };
-        let headers = idempotent(&head);
+        let (call, headers) = (relay::number_of(&head.headers, &id), relay::for_us(&head.headers));
         let body = Value::Object(fields).to_string().into();
-        let ask = Ask { id: id.call(), wire: Wire::Midm, caller, outside, headers, body, turn: None, share: None };
+        let ask = Ask { id: call, wire: Wire::Midm, caller, outside, headers, body, turn: None, share: None };
         Ok(crowd::keeping(place, relay::once::answer(&web, ask, route, &id).await))
     };
     told(said.await, &id)
-}
-
-/// What of a request's headers concerns us.
-fn idempotent(head: &Parts) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    if let Some(key) = head.headers.get("idempotency-key") {
-        headers.insert("idempotency-key", key.clone());
-    }
-    headers
 }
 
 async fn embeddings(State(web): State<Web>, request: Request) -> Response {
@@ -140,11 +131,11 @@ async fn embedded(
     let body = json!({ "model": model, "input": texts }).to_string().into();
     let outside = Outside::default();
     let ask = Ask {
-        id: id.call(),
+        id: relay::number_of(&head.headers, id),
         wire: Wire::Embeddings,
         caller,
         outside,
-        headers: idempotent(head),
+        headers: relay::for_us(&head.headers),
         body,
         turn: None,
         share: None,

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use salon::access::Caller;
 use salon::catalog::Ability;
@@ -20,7 +20,7 @@ use super::form::Form;
 use super::frames::{self, Frames};
 use super::{No, Said, caller, long_bytes, split, told};
 use crate::relay::once::{self as relay_once, Kept};
-use crate::{RequestId, Web, crowd};
+use crate::{RequestId, Web, crowd, relay};
 
 const ROUTE: &str = "/api/chat/completions";
 const ROUTE_STREAM: &str = "/api/chat/stream";
@@ -153,13 +153,10 @@ async fn ask(
     put(&mut fields, "max_tokens", max_output.map(Into::into));
     put(&mut fields, "temperature", temperature.map(Into::into));
     fields.insert("stream".to_owned(), stream.into());
-    let mut headers = HeaderMap::new();
-    if let Some(key) = head.headers.get("idempotency-key") {
-        headers.insert("idempotency-key", key.clone());
-    }
+    let mut headers = relay::for_us(&head.headers);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(Ask {
-        id: id.call(),
+        id: relay::number_of(&head.headers, id),
         wire: Wire::Chat,
         caller,
         outside: Outside::default(),
