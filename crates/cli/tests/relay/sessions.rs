@@ -373,6 +373,12 @@ async fn a_limit_holds_for_sessions_and_says_so() {
     assert!(over["detail"].as_str().unwrap().starts_with(said), "{over}");
     let stream = stage.post("/api/chat/stream", &ask).await.text().await.unwrap();
     assert!(stream.contains(said), "{stream}");
+    // What was said of a question stays so under its name, and that it is told again is said.
+    for replayed in [false, true] {
+        let named = [("idempotency-key", "a")];
+        let over = stage.post_as(&stage.key, "/api/chat", &ask, &named).await;
+        assert_eq!((over.status().as_u16(), over.headers().contains_key("idempotent-replayed")), (429, replayed));
+    }
     assert_eq!(stage.upstream.calls().len(), 1);
 }
 

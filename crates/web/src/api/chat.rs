@@ -44,7 +44,11 @@ pub(super) async fn whole(State(web): State<Web>, request: Request) -> Response 
         let read = read(&web, &caller, &head.headers, Form::read(&body)?)?;
         match web.salon.ask_in_session(&caller, &read.session, read.question).await? {
             Asked::Turn(turn) => answered(&web, &turn).await,
-            Asked::Again(turn) => Ok(once::replayed(answered(&web, &turn).await?)),
+            Asked::Again(turn) => match answered(&web, &turn).await {
+                // It cannot be read now, which is no answer.
+                Err(no @ No::Store(_)) => Err(no),
+                said => Ok(once::replayed(told(said, &id))),
+            },
             Asked::Gone => Err(gone(read.session.as_str())),
             asked => Err(not_asked(asked)),
         }
