@@ -215,6 +215,7 @@ impl House {
                     master: config.master.clone(),
                     data: config.data.clone(),
                 },
+                relay.book.clone(),
             ) {
                 Ok(desk) => drop(tasks.spawn(desk.serve(closing.clone()))),
                 // The rest of the house works; commands that need the database want it to be closed.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use salon::Actor;
+use salon::ledger::Payer;
 use salon::vault::Origin;
 use salon::{Credential, MasterKeys};
 use salon_cli::house::House;
@@ -298,6 +299,21 @@ async fn commands_reach_the_salon_that_has_the_data() {
         assert!(office.refuses("key revoke 01J").contains("no key"));
     });
     assert!(admit().await.is_err());
+    // A key that is made with a limit has it from its first use on.
+    let key = tokio::task::block_in_place(|| office.says("key add metered --limit requests:day:1 --quiet"));
+    let credential = Credential::Key(Secret::new(key));
+    let caller = house.salon.access.admit(&credential, peer, "/v1/models", house.salon.clock.now()).await;
+    let caller = caller.expect("let in");
+    let payer = Payer {
+        org: caller.org.clone(),
+        zone: caller.zone.name().to_owned(),
+        user: caller.user.clone(),
+        key: caller.key.clone(),
+        chat: None,
+        turn: None,
+        run: None,
+    };
+    assert!(house.relay.book.applies(&payer));
     house.close().await;
     // Closed, the same commands open the database themselves.
     tokio::task::block_in_place(|| assert!(office.says("keys list").contains("spring  encrypts")));

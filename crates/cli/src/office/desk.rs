@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser as _;
+use salon::ledger::Book;
 use salon_engine::Secret;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -45,6 +46,7 @@ pub struct Desk {
     listener: UnixListener,
     path: PathBuf,
     room: Arc<Room>,
+    book: Book,
 }
 
 impl Drop for Desk {
@@ -55,13 +57,15 @@ impl Drop for Desk {
 
 impl Desk {
     /// Opens the desk in a data folder that is ours alone. A socket that is there was left by a process that was killed.
-    pub fn open(folder: &Path, room: Room) -> Result<Desk> {
+    ///
+    /// The book learns at once of limits that come with a command.
+    pub fn open(folder: &Path, room: Room, book: Book) -> Result<Desk> {
         super::private_folder(folder)?;
         let path = folder.join(SOCKET);
         std::fs::remove_file(&path).ok();
         let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(Desk { listener, path, room: Arc::new(room) })
+        Ok(Desk { listener, path, room: Arc::new(room), book })
     }
 
     pub async fn serve(self, closing: CancellationToken) {
@@ -72,9 +76,9 @@ impl Desk {
                 _ = asked.join_next(), if !asked.is_empty() => {}
                 came = self.listener.accept(), if asked.len() < AT_ONCE => match came {
                     Ok((stream, _)) => {
-                        let room = self.room.clone();
+                        let (room, book) = (self.room.clone(), self.book.clone());
                         asked.spawn(async move {
-                            if let Err(error) = attend(stream, &room).await {
+                            if let Err(error) = attend(stream, &room, &book).await {
                                 tracing::debug!(%error, "a command was not handed in properly");
                             }
                         });
@@ -91,7 +95,7 @@ impl Desk {
     }
 }
 
-async fn attend(mut stream: UnixStream, room: &Room) -> Result<()> {
+async fn attend(mut stream: UnixStream, room: &Room, book: &Book) -> Result<()> {
     let mut bytes = zeroize::Zeroizing::new(Vec::new());
     tokio::time::timeout(PATIENCE, (&mut stream).take(MAX_BYTES).read_to_end(&mut bytes)).await??;
     let asked: Asked = serde_json::from_slice(&bytes)?;
@@ -103,6 +107,10 @@ async fn attend(mut stream: UnixStream, room: &Room) -> Result<()> {
             Err(error) => Answer::Failed(format!("{error:#}")),
         },
     };
+    // A key that was made with limits has them from its first use on.
+    if let Err(error) = book.look().await {
+        tracing::warn!(%error, "limits that came with a command are not known yet");
+    }
     let answer = zeroize::Zeroizing::new(serde_json::to_vec(&answer)?);
     stream.write_all(&answer).await?;
     Ok(stream.shutdown().await?)
