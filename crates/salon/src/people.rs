@@ -1,9 +1,9 @@
 //! Who may speak and who pays: making, finding and changing people and their organisations.
 
-use salon_core::limit::Zone;
+use salon_core::limit::{Limit, Scope, Zone};
 use salon_core::mask::Mask;
 use salon_core::people::Role;
-use salon_core::{Org, OrgId, Time, User, UserId};
+use salon_core::{LimitId, Org, OrgId, Time, User, UserId};
 use salon_store::{Error, Store, Tx};
 use serde_json::json;
 use thiserror::Error as ThisError;
@@ -111,7 +111,7 @@ pub async fn set_user(store: &Store, pen: &Pen, id: &UserId, change: UserChange)
         Box::pin(async move {
             let set = tx.set_user(user).await?;
             if set && before.org != user.org {
-                crate::plans::leave(tx, &before.org, &user.id, pen.at()).await?;
+                change_org(tx, &before.org, user, pen.at()).await?;
             }
             if set && before != user {
                 note(tx, pen, deed(Action::UserChanged, user).with(changes(before, user))).await?;
@@ -120,6 +120,22 @@ pub async fn set_user(store: &Store, pen: &Pen, id: &UserId, change: UserChange)
         })
     });
     if set.await? { Ok(user) } else { Err(PeopleError::TelegramTaken) }
+}
+
+/// Takes along what goes with somebody who comes to another organisation, and leaves what does not: their keys keep the
+/// limits that they were made with, and the plan stays behind. In the transaction that writes where they are.
+async fn change_org(tx: &mut Tx, from: &OrgId, user: &User, now: Time) -> salon_store::Result<()> {
+    crate::plans::leave(tx, from, &user.id, now).await?;
+    let keys = tx.list_api_keys(Some(&user.id)).await?;
+    let of_theirs = |limit: &Limit| {
+        limit.scope == Scope::Key && keys.iter().any(|key| limit.subject.as_deref() == Some(key.id.as_str()))
+    };
+    for limit in tx.list_limits(from).await?.into_iter().filter(of_theirs) {
+        tx.remove_limit(from, &limit.id, now).await?;
+        let id = LimitId::new(format!("{}-{}", limit.id, user.org));
+        tx.add_limit(&Limit { id, org: user.org.clone(), ..limit }, now).await?;
+    }
+    Ok(())
 }
 
 /// Removes somebody with all their keys and secrets. The ledger keeps what they spent, under no name.
@@ -393,6 +409,9 @@ async fn welcome(tx: &mut Tx, new: &Newcomer) -> salon_store::Result<(Org, User)
     user.role = claims.role;
     if let Some(before) = before {
         tx.set_user(&user).await?;
+        if before.org != user.org {
+            change_org(tx, &before.org, &user, new.now).await?;
+        }
         if before != user {
             note(tx, &new.pen, deed(Action::UserChanged, &user).with(changes(&before, &user))).await?;
         }

@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use salon::Actor;
 use salon::access::issue::{IssueError, Maker, NewKey, OwnLimit, make_key, revoke_key};
-use salon::people::{UserChange, remove_user, set_reach, set_user};
+use salon::people::{UserChange, add_org, remove_user, set_reach, set_user};
 use salon::{Credential, Denied};
 use salon_core::limit::{Measure, Period, Policy, Scope};
 use salon_core::people::Role;
 use salon_core::scopes::Allowed;
-use salon_core::{Limit, LimitId, Scopes};
+use salon_core::{Limit, LimitId, OrgId, Scopes};
 use salon_store::testing::Scratch;
 use salon_store::{Terms, on_both_databases};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ on_both_databases! {
     what_its_maker_may_no_longer_ask_a_key_may_not_either
     keys_of_keys_go_with_them
     a_key_is_made_with_its_limits_or_not_at_all
+    a_key_keeps_its_limits_in_another_organisation
     an_expired_key_is_turned_away
     the_last_use_is_written_down_later_and_once_a_minute
     wrong_keys_are_not_looked_up_for_ever
@@ -269,6 +270,35 @@ async fn a_key_is_made_with_its_limits_or_not_at_all(Scratch { store, .. }: Scra
     let wide = make(Maker::Caller(&by_token), new(vec![own(5_000_000)])).await.expect("a key");
     let narrowed = &wide.limits[0];
     assert_eq!((narrowed.amount, narrowed.policy), (2_000_000, Policy::Hard));
+}
+
+async fn a_key_keeps_its_limits_in_another_organisation(Scratch { store, .. }: Scratch) {
+    let salon = salon(&store).await;
+    let alice = person(&salon, "alice", Role::User).await;
+    let terms = Terms { amount: 3, policy: Policy::Block, thresholds: vec![80] };
+    let new = NewKey {
+        user: alice.id.clone(),
+        name: "metered".to_owned(),
+        role: None,
+        scopes: Scopes::default(),
+        expires_at: None,
+        limits: vec![OwnLimit { measure: Measure::Requests, period: Period::Day, terms }],
+    };
+    let issued = make_key(&store, &salon.clock, &salon.keys, Maker::Operator, new).await.expect("a key");
+    let pen = salon.pen(Actor::Operator);
+    let fish = add_org(&store, &salon.clock, &pen, "fish", "UTC").await.expect("an organisation");
+    let limits = async |org: &OrgId| {
+        let limits = store.read().await.expect("a connection").list_limits(org).await.expect("limits");
+        let shown = |limit: &Limit| (limit.scope, limit.subject.clone(), limit.measure, limit.period, limit.amount);
+        limits.iter().map(shown).collect::<Vec<_>>()
+    };
+    let own = [(Scope::Key, Some(issued.key.id.to_string()), Measure::Requests, Period::Day, 3)];
+    // There and back, and there again.
+    for (there, left) in [(&fish.id, &alice.org), (&alice.org, &fish.id), (&fish.id, &alice.org)] {
+        let change = UserChange { org: Some(there.clone()), ..UserChange::default() };
+        set_user(&store, &pen, &alice.id, change).await.expect("moved");
+        assert_eq!((limits(there).await, limits(left).await), (own.to_vec(), Vec::new()));
+    }
 }
 
 async fn an_expired_key_is_turned_away(Scratch { store, .. }: Scratch) {
