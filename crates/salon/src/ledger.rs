@@ -519,10 +519,20 @@ impl Book {
     /// Reads the database as it is with everything that was told of calls: whoever was answered finds what it took. While
     /// it takes nothing, it is read as it stands.
     pub async fn read(&self) -> Result<Tx, Error> {
+        self.catch_up().await;
+        self.shared.store.read().await
+    }
+
+    /// The same for a report, whose figures are all of one moment.
+    pub async fn report(&self) -> Result<Tx, Error> {
+        self.catch_up().await;
+        self.shared.store.snapshot().await
+    }
+
+    async fn catch_up(&self) {
         if tokio::time::timeout(CATCH_UP, self.flush()).await.is_err() {
             tracing::debug!("the ledger is read while something is to be written yet");
         }
-        self.shared.store.read().await
     }
 
     /// Takes no more orders, and writes those that wait.

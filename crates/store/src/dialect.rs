@@ -119,6 +119,14 @@ impl Dialect {
         }
     }
 
+    /// Begins a transaction that reads, and sees the same to its end.
+    pub(crate) fn begin_snapshot(self) -> &'static str {
+        match self {
+            Dialect::Sqlite => "BEGIN",
+            Dialect::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        }
+    }
+
     /// Opens a pool.
     pub(crate) async fn pool(self, url: &str, size: u32, role: Role, me: &str) -> Result<AnyPool> {
         let me: Arc<str> = me.into();

@@ -224,6 +224,12 @@ impl Store {
         Ok(Tx { connection: Handle::Reader(connection), dialect: self.inner.dialect, signals: Vec::new() })
     }
 
+    /// The same, except that every statement sees what was committed before the first one: for figures that are to add up.
+    pub async fn snapshot(&self) -> Result<Tx> {
+        let transaction = self.inner.readers.begin_with(self.inner.dialect.begin_snapshot()).await?;
+        Ok(Tx::transaction(transaction, self.inner.dialect))
+    }
+
     /// Whether a write succeeds now, by writing. A write that is taken back would not reach a full disk.
     pub async fn probe(&self) -> Result<()> {
         self.write((), |tx, ()| {

@@ -52,6 +52,27 @@ async fn what_was_used_can_be_read_by_oneself_and_by_those_who_manage() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_adds_up_while_calls_go_on() {
+    let stage = Stage::open().await;
+    let (path, body) = question("chat", "gpt", "[[say:hi]]", false);
+    let calls = async {
+        for _ in 0..100 {
+            tokio::join!(stage.post(&path, &body), stage.post(&path, &body), stage.post(&path, &body));
+        }
+    };
+    let reports = async {
+        for _ in 0..40 {
+            let (_, all) = ask(&stage, Method::GET, "/api/admin/usage/statistics", None).await;
+            for part in ["models", "days", "top_users"] {
+                let calls = all[part].as_array().unwrap().iter().map(|line| line["calls"].as_i64().unwrap());
+                assert_eq!(calls.sum::<i64>(), all["total"]["calls"].as_i64().unwrap(), "{part}: {all}");
+            }
+        }
+    };
+    tokio::join!(calls, reports);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limit_is_set_seen_changed_and_removed() {
     let stage = Stage::open().await;
     let path = "/api/admin/usage/limits";

@@ -6,7 +6,7 @@ use salon_store::ledger::{
     Holder, Payer, Reach, UsageFilter, Whole,
 };
 use salon_store::testing::Scratch;
-use salon_store::{Store, Terms, on_both_databases};
+use salon_store::{Store, Terms, Tx, on_both_databases};
 
 use crate::cast::*;
 
@@ -18,6 +18,7 @@ on_both_databases! {
     the_database_itself_refuses_a_reservation_beyond_the_cap
     an_account_is_opened_once_with_what_was_taken_before
     what_one_holder_has_taken_is_found_while_its_window_is_open
+    a_report_is_of_one_moment
     limits_belong_to_their_organisation
     every_change_of_a_limit_raises_the_revision
 }
@@ -260,6 +261,23 @@ async fn what_one_holder_has_taken_is_found_while_its_window_is_open(Scratch { s
     assert_eq!(found(Scope::User, "bob", 1_500).await.len(), 1);
     assert!(found(Scope::User, "alice", day.end.0).await.is_empty(), "the next window is another account");
     assert!(found(Scope::Chat, "alice", 1_500).await.is_empty());
+}
+
+async fn a_report_is_of_one_moment(Scratch { store, .. }: Scratch) {
+    let entries =
+        async |tx: &mut Tx| tx.usage(&UsageFilter::of(birds(), Time(0), Time(i64::MAX))).await.expect("usage");
+    let mut report = store.snapshot().await.expect("a snapshot");
+    assert_eq!(entries(&mut report).await.calls, 0);
+    let rows = (vec![call(1, CallState::Settled)], vec![attempt(1)], vec![entry(1, 1)]);
+    transact!(store, rows, |tx, (calls, attempts, entries)| tx.add_rows(calls, attempts, entries).await).expect("rows");
+    assert_eq!(entries(&mut read(&store).await).await.calls, 1);
+    assert_eq!(entries(&mut report).await.calls, 0, "what came later is for the next one");
+    drop(report);
+    // The connection is as good as before.
+    for _ in 0..20 {
+        assert_eq!(entries(&mut store.snapshot().await.expect("a snapshot")).await.calls, 1);
+        assert_eq!(entries(&mut read(&store).await).await.calls, 1);
+    }
 }
 
 async fn an_account_is_written_only_as_it_was_read(Scratch { store, .. }: Scratch) {

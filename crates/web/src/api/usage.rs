@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use salon::access::Caller;
 use salon_core::people::Role;
 use salon_core::{Micros, Period, Time, UserId, Window};
+use salon_store::Tx;
 use salon_store::ledger::{CallFilter, Usage, UsageFilter};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -91,7 +92,9 @@ pub(super) async fn own(State(web): State<Web>, request: Request) -> Response {
         let span = asked.span(&caller, web.salon.clock.now())?;
         let mut filter = asked.filter(&caller, &span);
         filter.user = Some(caller.user.clone());
-        let mut report = report(&web, &caller, &span, &filter).await?;
+        let mut tx = web.relay.book.report().await?;
+        let mut report = report(&mut tx, &caller, &span, &filter).await?;
+        drop(tx);
         report["user_id"] = json!(caller.user.as_str());
         report["limits"] = limits::of_caller(&web, &caller).await?;
         Ok(Json(report).into_response())
@@ -108,12 +111,11 @@ pub(super) async fn statistics(State(web): State<Web>, request: Request) -> Resp
         let asked = query::<Asked>(&head)?;
         let span = asked.span(&caller, web.salon.clock.now())?;
         let filter = asked.filter(&caller, &span);
-        let mut report = report(&web, &caller, &span, &filter).await?;
-        report["top_users"] = people(&web, &filter, TOP).await?;
+        let mut tx = web.relay.book.report().await?;
+        let mut report = report(&mut tx, &caller, &span, &filter).await?;
+        report["top_users"] = people(&mut tx, &filter, TOP).await?;
         let window = (span.window.start, span.window.end);
-        let mut tx = web.relay.book.read().await?;
         let extra = tx.possible_extra(&caller.org, window, filter.model.as_deref()).await?;
-        drop(tx);
         report["possible_extra"] = json!({ "calls": extra.0, "cost_usd": Micros(extra.1).to_string() });
         Ok(Json(report).into_response())
     }
@@ -129,7 +131,7 @@ pub(super) async fn users(State(web): State<Web>, request: Request) -> Response 
         let asked = query::<Asked>(&head)?;
         let span = asked.span(&caller, web.salon.clock.now())?;
         let filter = asked.filter(&caller, &span);
-        let users = people(&web, &filter, LISTED).await?;
+        let users = people(&mut web.relay.book.report().await?, &filter, LISTED).await?;
         Ok(Json(json!({ "period": span.shown(&caller), "users": users })).into_response())
     }
     .await;
@@ -142,16 +144,17 @@ pub(super) async fn user(State(web): State<Web>, Path(user): Path<String>, reque
     let said: Said = async {
         let caller = caller(&web, &head, "/api/admin/usage/users/{id}", Role::Manager).await?;
         let user = UserId::new(user);
-        let known = named(&web, &caller, &user).await?;
+        let mut tx = web.relay.book.report().await?;
+        let known = named(&mut tx, &caller, &user).await?;
         let asked = query::<Asked>(&head)?;
         let span = asked.span(&caller, web.salon.clock.now())?;
         let mut filter = asked.filter(&caller, &span);
         filter.user = Some(user.clone());
-        let mut report = report(&web, &caller, &span, &filter).await?;
+        let mut report = report(&mut tx, &caller, &span, &filter).await?;
         report["user_id"] = json!(user.as_str());
         report["name"] = json!(known);
         let newest = CallFilter { usage: filter, before: None, limit: CALLS };
-        let entries = web.relay.book.read().await?.list_entries(&newest).await?;
+        let entries = tx.list_entries(&newest).await?;
         let calls = entries.iter().map(|entry| {
             json!({
                 "call_id": entry.call.as_str(), "at_ms": entry.at.0, "door": entry.door, "model": entry.model,
@@ -171,20 +174,19 @@ pub(super) async fn user(State(web): State<Web>, Path(user): Path<String>, reque
 
 /// The name of one of the organisation's people. Who was removed or belongs elsewhere by now has none, and is found by
 /// what they used here, because the reports list them; anybody else is nobody here.
-async fn named(web: &Web, caller: &Caller, user: &UserId) -> Result<Option<String>, No> {
-    let known = web.salon.store.read().await?.find_user(user).await?;
+async fn named(tx: &mut Tx, caller: &Caller, user: &UserId) -> Result<Option<String>, No> {
+    let known = tx.find_user(user).await?;
     if let Some(known) = known.filter(|known| known.org == caller.org) {
         return Ok(Some(known.name));
     }
     let ever = UsageFilter::of(caller.org.clone(), Window::EVER.start, Window::EVER.end);
     let filter = UsageFilter { user: Some(user.clone()), ..ever };
     let newest = CallFilter { usage: filter, before: None, limit: 1 };
-    let used = web.relay.book.read().await?.list_entries(&newest).await?;
+    let used = tx.list_entries(&newest).await?;
     if used.is_empty() { Err(No::missing("person")) } else { Ok(None) }
 }
 
-async fn report(web: &Web, caller: &Caller, span: &Span, filter: &UsageFilter) -> Result<Value, No> {
-    let mut tx = web.relay.book.read().await?;
+async fn report(tx: &mut Tx, caller: &Caller, span: &Span, filter: &UsageFilter) -> Result<Value, No> {
     let total = tx.usage(filter).await?;
     let models = tx.usage_by_model(filter, LISTED).await?;
     let days = tx.usage_by_day(filter, &caller.zone).await?;
@@ -198,8 +200,7 @@ async fn report(web: &Web, caller: &Caller, span: &Span, filter: &UsageFilter) -
     }))
 }
 
-async fn people(web: &Web, filter: &UsageFilter, limit: i64) -> Result<Value, No> {
-    let mut tx = web.relay.book.read().await?;
+async fn people(tx: &mut Tx, filter: &UsageFilter, limit: i64) -> Result<Value, No> {
     let used = tx.usage_by_user(filter, limit).await?;
     let known = tx.list_users(Some(&filter.org)).await?;
     let people = used.iter().map(|used| {
