@@ -234,6 +234,17 @@ fn reasons_to_end_find_their_words() {
     assert_eq!(told(Wire::Responses)["output"][0]["content"][0]["refusal"], "No.");
     assert_eq!(told(Wire::Responses)["status"], "completed");
     assert_eq!(told(Wire::Generate)["candidates"][0]["finishReason"], "STOP");
+    let wordless = b"{\"content\":[],\"stop_reason\":\"refusal\"}";
+    let told = |door, stream| {
+        let told = carry_answer(&back(Wire::Messages, door, stream), wordless).expect("an answer");
+        String::from_utf8(told).expect("text")
+    };
+    for stream in [false, true] {
+        assert!(told(Wire::Chat, stream).contains("\"finish_reason\":\"content_filter\""));
+        assert!(told(Wire::Generate, stream).contains("\"finishReason\":\"SAFETY\""));
+        let response = told(Wire::Responses, stream);
+        assert!(response.contains("\"incomplete_details\":{\"reason\":\"content_filter\"}"), "{response}");
+    }
 }
 
 #[test]

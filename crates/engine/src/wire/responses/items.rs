@@ -35,11 +35,13 @@ pub(super) fn response(door: &Door, status: &str, output: Value, tokens: Option<
     response
 }
 
-/// How it ended: its status and why it is incomplete.
-pub(super) fn ending(finish: &Finish) -> (&'static str, Value) {
+/// How it ended: its status and why it is incomplete. `refused` is whether it said in words that it would not answer.
+pub(super) fn ending(finish: &Finish, refused: bool) -> (&'static str, Value) {
     match finish {
         Finish::Length => ("incomplete", json!({ "reason": "max_output_tokens" })),
         Finish::Filtered => ("incomplete", json!({ "reason": "content_filter" })),
+        // Without words it is a filter's work.
+        Finish::Refused if !refused => ("incomplete", json!({ "reason": "content_filter" })),
         Finish::Stop | Finish::Sequence(_) | Finish::Calls | Finish::Refused => ("completed", Value::Null),
     }
 }

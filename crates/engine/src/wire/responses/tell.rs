@@ -11,7 +11,7 @@ use crate::wire::talk::{Call, Finish, Part, Piece};
 
 /// The answer as one object.
 pub(in crate::wire) fn answer(door: &Door, whole: Whole) -> Result<Value, Fault> {
-    let (status, incomplete) = items::ending(&whole.finish);
+    let (status, incomplete) = items::ending(&whole.finish, whole.refusal().is_some());
     let mut output = Vec::new();
     let mut content: Vec<Value> = Vec::new();
     let close = |content: &mut Vec<Value>, output: &mut Vec<Value>| {
@@ -54,6 +54,8 @@ pub(in crate::wire) struct Stream {
     begun: bool,
     output: Vec<Value>,
     open: Open,
+    /// It said in words that it would not answer.
+    refused: bool,
 }
 
 /// The item that is being written. Its place is after the finished ones.
@@ -76,7 +78,7 @@ enum Open {
 
 impl Stream {
     pub(in crate::wire) fn new(door: Door) -> Stream {
-        Stream { door, sequence: 0, begun: false, output: Vec::new(), open: Open::Nothing }
+        Stream { door, sequence: 0, begun: false, output: Vec::new(), open: Open::Nothing, refused: false }
     }
 
     fn event(&mut self, kind: &str, fields: Value, out: &mut Vec<u8>) {
@@ -212,7 +214,7 @@ impl Stream {
     }
 
     fn end(&mut self, finish: &Finish, tokens: Option<&Tokens>, out: &mut Vec<u8>) {
-        let (status, incomplete) = items::ending(finish);
+        let (status, incomplete) = items::ending(finish, self.refused);
         self.close(status, out);
         let output = std::mem::take(&mut self.output).into();
         let mut response = items::response(&self.door, status, output, tokens);
@@ -231,6 +233,7 @@ impl Tell for Stream {
                 self.say("response.output_text.delta", ",\"logprobs\":[]", &said, out);
             }
             Piece::Refusal(said) => {
+                self.refused = true;
                 self.open_part(true, out);
                 self.say("response.refusal.delta", "", &said, out);
             }
