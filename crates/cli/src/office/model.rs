@@ -96,7 +96,8 @@ pub struct Change {
     /// tools, images, schema, audio, embeddings, reasoning, separated by commas
     #[arg(long, value_delimiter = ',', value_parser = ability)]
     ability: Vec<Ability>,
-    /// max_completion_tokens, no_temperature, no_stream_options, developer_role, separated by commas
+    /// max_completion_tokens, no_temperature, no_stream_options, developer_role, head_only, thoughts_back, separated by
+    /// commas
     #[arg(long, value_delimiter = ',', value_parser = quirk)]
     quirk: Vec<Quirk>,
     /// How many seconds the same question gets the same answer; 0 for never

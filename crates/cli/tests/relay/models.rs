@@ -118,6 +118,44 @@ async fn a_model_is_asked_in_its_own_manner() {
     assert_eq!((used.calls, used.estimated), (2, 2), "the upstream was not asked for the usage: {used:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_is_told_what_it_thought_where_it_wants_that() {
+    let stage = Stage::with(|config| {
+        let more = r#"
+            [models.deep]
+            upstream = "openai"
+            model = "mock-deep"
+            rates = { input = "1", output = "2" }
+            quirks = ["thoughts_back", "head_only"]
+        "#;
+        let more: salon::catalog::Spec = toml::from_str(more).unwrap();
+        config.sources.file.models.extend(more.models);
+    })
+    .await;
+    for (model, thoughts) in [("deep", json!("Hm.")), ("gpt", Value::Null)] {
+        let body = json!({
+            "model": model, "max_tokens": 9, "system": "Be brief.",
+            "messages": [
+                { "role": "user", "content": "look" },
+                { "role": "assistant", "content": [
+                    { "type": "thinking", "thinking": "Hm.", "signature": "" },
+                    { "type": "tool_use", "id": "a", "name": "f", "input": {} },
+                ] },
+                { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "a", "content": "so" }] },
+                { "role": "system", "content": "And be kind." },
+            ],
+            "tools": [{ "name": "f", "input_schema": { "type": "object" } }],
+        });
+        assert_eq!(stage.post("/v1/messages", &body).await.status(), 200);
+        let sent: Value = serde_json::from_str(&stage.upstream.calls().pop().unwrap().body).unwrap();
+        let said = sent["messages"].as_array().unwrap();
+        let answered = said.iter().find(|message| message["role"] == "assistant").unwrap();
+        assert_eq!(answered["reasoning_content"], thoughts, "{sent}");
+        let instructions = said.iter().filter(|message| message["role"] == "system").count();
+        assert_eq!(instructions, if model == "deep" { 1 } else { 2 }, "{sent}");
+    }
+}
+
 /// A server that knows none of the options which we put into a question ourselves, and says so one by one.
 async fn picky() -> (String, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
     use axum::response::IntoResponse;

@@ -365,11 +365,21 @@ pub enum Quirk {
     NoStreamOptions,
     /// Its system message is called `developer`.
     DeveloperRole,
+    /// It takes instructions at the head of a conversation only.
+    HeadOnly,
+    /// It wants to be told what it thought before.
+    ThoughtsBack,
 }
 
 impl Quirk {
-    pub const ALL: [Quirk; 4] =
-        [Quirk::MaxCompletionTokens, Quirk::NoTemperature, Quirk::NoStreamOptions, Quirk::DeveloperRole];
+    pub const ALL: [Quirk; 6] = [
+        Quirk::MaxCompletionTokens,
+        Quirk::NoTemperature,
+        Quirk::NoStreamOptions,
+        Quirk::DeveloperRole,
+        Quirk::HeadOnly,
+        Quirk::ThoughtsBack,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -377,6 +387,8 @@ impl Quirk {
             Quirk::NoTemperature => "no_temperature",
             Quirk::NoStreamOptions => "no_stream_options",
             Quirk::DeveloperRole => "developer_role",
+            Quirk::HeadOnly => "head_only",
+            Quirk::ThoughtsBack => "thoughts_back",
         }
     }
 }

@@ -281,9 +281,10 @@ impl Calling {
                 no_sampling: has(Quirk::NoTemperature),
                 no_stream_options: has(Quirk::NoStreamOptions),
                 developer_role: has(Quirk::DeveloperRole),
+                head_only: has(Quirk::HeadOnly),
+                thoughts_back: has(Quirk::ThoughtsBack),
                 // A model of whose abilities nothing is said may be able to think.
                 no_thinking: !to.model.abilities.is_empty() && !to.model.abilities.contains(&Ability::Reasoning),
-                ..Quirks::default()
             },
         }
     }
