@@ -22,7 +22,7 @@ mod unasked;
 pub mod usage;
 
 pub use head::{BadAsk, Changes, Head, Outside};
-pub use refusal::{Kind, Refused, Verdict, hide_key, judge_refusal};
+pub use refusal::{Kind, Refused, Veil, Verdict, hide_key, judge_refusal};
 pub use tap::{Beginning, Tap, Tapped, beginning};
 pub use unasked::Unasked;
 

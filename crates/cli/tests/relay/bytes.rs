@@ -270,6 +270,29 @@ async fn an_error_in_the_place_of_an_answer_is_told_as_one_and_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_key_that_an_upstream_repeats_in_the_middle_of_an_answer_is_told_to_nobody() {
+    let (raw, stage) = with_a_raw_upstream().await;
+    let said = format!(r#"{{"error":{{"message":"no {PROVIDER_KEY}","code":503}}}}"#);
+    let mut told_so = 0;
+    for case in &CASES {
+        let Some(stream) = case.stream else { continue };
+        // Where something was said by then, nobody else can be asked.
+        let events: Vec<&str> = stream.split_inclusive("\n\n").collect();
+        let told = format!("{}data: {said}\n\n", events[..events.len() / 2].concat());
+        let within = told.find(PROVIDER_KEY).expect("it is there") + PROVIDER_KEY.len();
+        for pieces in [&[usize::MAX][..], &[1], &[within - 3, 1, 1], &[within]] {
+            raw.say(Script::stream(told.as_bytes()).in_pieces(pieces));
+            let streamed = ask(&stage, &case.path(true), case.question(true)).await;
+            let begun = streamed.status() == 200;
+            let text = streamed.text().await.unwrap();
+            assert!(text.contains("no [key]") == begun && !text.contains(PROVIDER_KEY), "{pieces:?}: {text}");
+            told_so += usize::from(begun);
+        }
+    }
+    assert!(told_so > 20, "most of them had said something: {told_so}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gemini_s_stream_that_is_an_array_passes_byte_for_byte_too() {
     let (raw, stage) = with_a_raw_upstream().await;
     let case = &CASES[7];

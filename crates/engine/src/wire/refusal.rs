@@ -3,13 +3,15 @@
 mod judge;
 #[cfg(test)]
 mod tests;
+mod veil;
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-pub use self::judge::{Verdict, hide_key, judge_refusal};
+pub use self::judge::{Verdict, judge_refusal};
+pub use self::veil::{Veil, hide_key};
 use super::{BadAsk, Tapped, Wire};
 use crate::upstream::{Fault, Trouble};
 

@@ -14,7 +14,7 @@ use salon_core::Micros;
 use salon_engine::outbound;
 use salon_engine::upstream::{Fault, Trouble};
 use salon_engine::wire::carry::{Carrier, Garbled};
-use salon_engine::wire::{Refused, Tap, Tapped, Unasked, Wire, hide_key};
+use salon_engine::wire::{Refused, Tap, Tapped, Unasked, Veil, Wire};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
@@ -58,6 +58,7 @@ pub struct Passing {
     first: Option<Bytes>,
     manner: Manner,
     tap: Tap,
+    veil: Veil,
     /// Gone once it is settled.
     bill: Option<Box<Bill>>,
     wire: Wire,
@@ -89,6 +90,7 @@ impl Passing {
             first,
             manner,
             tap,
+            veil: Veil::default(),
             bill: Some(bill),
             wire,
             id: id.to_owned(),
@@ -115,6 +117,7 @@ impl Passing {
             first: Some(first),
             manner: Manner::Untouched,
             tap: Tap::new(wire),
+            veil: Veil::default(),
             bill: None,
             wire,
             id: id.to_owned(),
@@ -127,11 +130,11 @@ impl Passing {
         }
     }
 
-    /// Where the upstream says what went wrong, it may repeat the key that it was asked with.
-    fn discreet(&self, bytes: Bytes) -> Bytes {
-        match (self.tap.has_failed(), &self.bill) {
-            (true, Some(bill)) => bill.turn.what.access.key.iter().fold(bytes, hide_key),
-            _ => bytes,
+    /// An upstream may repeat the key that it was asked with, as some do where they say what went wrong.
+    fn discreet(&mut self, bytes: Bytes) -> Bytes {
+        match self.bill.as_ref().and_then(|bill| bill.turn.what.access.key.as_ref()) {
+            Some(key) => self.veil.push(bytes, key),
+            None => bytes,
         }
     }
 
@@ -195,9 +198,11 @@ impl Passing {
             Err(fault) => Some(fault),
         };
         let told = if heard.finished || heard.error.is_some() { self.rest() } else { Err(Garbled(Fault::Cut)) };
-        let last = match told {
-            Ok(bytes) => bytes,
-            Err(Garbled(garbled)) => self.lament(fault.unwrap_or(garbled), &heard),
+        let last: Bytes = match told {
+            Ok(bytes) => [self.discreet(bytes), self.veil.finish()].concat().into(),
+            Err(Garbled(garbled)) => {
+                [self.veil.finish(), self.lament(fault.unwrap_or(garbled), &heard)].concat().into()
+            }
         };
         if let Some(mut keeping) = self.keeping.take()
             && heard.finished

@@ -472,7 +472,7 @@ impl Calling {
             trouble!(fault);
         }
         let told = match tell_whole(put.back.as_ref(), &bytes, &tapped) {
-            Ok(told) => told,
+            Ok(told) => what.access.key.iter().fold(told, hide_key),
             Err(fault) => trouble!(fault),
         };
         let mut bill = self.bill(reserved, turn);

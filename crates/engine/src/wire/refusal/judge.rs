@@ -1,12 +1,9 @@
 //! What an upstream's refusal means, and how much of it the client gets to read.
 
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use memchr::memmem;
 use serde_json::Value;
 
 use super::Kind;
-use crate::Secret;
 use crate::upstream::{self, Fault, Trouble};
 use crate::wire::Wire;
 use crate::wire::carry::faults;
@@ -101,33 +98,6 @@ fn message_in(said: &Value) -> Option<&str> {
         .into_iter()
         .find_map(Value::as_str)
         .filter(|message| !message.is_empty())
-}
-
-/// Puts a word in the place of this very key, whatever it looks like. One that is as short as a word is left: it would
-/// be found where nobody means it.
-pub fn hide_key(bytes: Bytes, key: &Secret) -> Bytes {
-    const LEAST: usize = 8;
-    let key = key.expose();
-    if key.len() < LEAST {
-        return bytes;
-    }
-    // Some write a slash in JSON with a backslash before it.
-    let escaped = key.contains('/').then(|| key.replace('/', "\\/"));
-    [Some(key), escaped.as_deref()].into_iter().flatten().fold(bytes, |bytes, key| {
-        let mut found = memmem::find_iter(&bytes, key).peekable();
-        if found.peek().is_none() {
-            drop(found);
-            return bytes;
-        }
-        let (mut clean, mut done) = (Vec::with_capacity(bytes.len()), 0);
-        for at in found {
-            clean.extend_from_slice(&bytes[done..at]);
-            clean.extend_from_slice(b"[key]");
-            done = at + key.len();
-        }
-        clean.extend_from_slice(&bytes[done..]);
-        clean.into()
-    })
 }
 
 /// Puts a word in the place of everything that looks like a key.

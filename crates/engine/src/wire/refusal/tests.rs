@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -391,4 +392,32 @@ fn the_key_that_was_used_is_hidden_whatever_it_looks_like() {
     assert_eq!(hidden(r#"{"a":"parrot\/seed.17"}"#, "parrot/seed.17"), r#"{"a":"[key]"}"#);
     assert_eq!(hidden("a parrot", "parrot/seed.17"), "a parrot");
     assert_eq!(hidden("a word", "word"), "a word", "a key so short is found anywhere");
+}
+
+#[test]
+fn a_key_is_hidden_wherever_what_is_said_was_cut() {
+    for (key, said, told) in [
+        (
+            "sk-parrot-17",
+            "no sk-parrot-17, sk-parrot-1 or s here; sk-sk-parrot-17",
+            "no [key], sk-parrot-1 or s here; sk-[key]",
+        ),
+        ("parrot/seed.17", r#"{"a":"parrot\/seed.17"} pa"#, r#"{"a":"[key]"} pa"#),
+        ("aaaaaaaaab", "aaaaaaaaaaaab", "aaa[key]"),
+        ("word", "a word", "a word"),
+    ] {
+        let key = Secret::new(key);
+        for size in 1..=said.len() {
+            let mut veil = Veil::default();
+            let pieces = said.as_bytes().chunks(size);
+            let mut heard: Vec<u8> = pieces.flat_map(|piece| veil.push(Bytes::copy_from_slice(piece), &key)).collect();
+            heard.extend_from_slice(&veil.finish());
+            assert_eq!(String::from_utf8_lossy(&heard), told, "in pieces of {size}");
+        }
+        // What breaks off within a key is no less the key.
+        let mut veil = Veil::default();
+        let all_but_one = Bytes::copy_from_slice(&key.expose().as_bytes()[..key.expose().len() - 1]);
+        let told = [veil.push(all_but_one.clone(), &key), veil.finish()].concat();
+        assert_eq!(told != all_but_one, key.expose().len() > 8, "{}", String::from_utf8_lossy(&told));
+    }
 }
