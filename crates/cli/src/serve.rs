@@ -25,9 +25,16 @@ pub async fn serve(config: Config) -> Result<()> {
         0 => tracing::info!("open, without a bot yet: `salon bot add` adds one, and it is taken in at once"),
         bots => tracing::info!(bots, "open"),
     }
-    if let Some(door) = house.first_door(&config).await? {
+    match house.first_door(&config).await {
         // Not by the log, which others read: whoever opens this becomes the administrator.
-        println!("Nobody looks after this Salon yet. Become its administrator, within a day and once:\n  {door}");
+        Ok(Some(door)) => {
+            println!("Nobody looks after this Salon yet. Become its administrator, within a day and once:\n  {door}");
+        }
+        Ok(None) => {}
+        // The house is open all the same, and the next start says it.
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "whether anybody looks after this Salon cannot be seen now");
+        }
     }
     let asked = signals.until_asked(&mut house, &config.flags).await;
     signals.close(house).await;

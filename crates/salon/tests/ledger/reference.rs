@@ -151,14 +151,20 @@ impl Model {
             .max()
     }
 
+    fn waits(&self, id: &str) -> bool {
+        self.calls.iter().any(|call| call.id == id && matches!(call.state, State::Held | State::Approved))
+    }
+
     fn find(&mut self, id: &str) -> Option<&mut ModelCall> {
         self.calls.iter_mut().find(|call| call.id == id)
     }
 
     fn reserve(&mut self, quote: &Quote, at: Time) -> Result<(), &'static str> {
         let id = quote.call.as_str().to_owned();
-        let before = self.find(&id).map(|call| call.state);
+        let before = self.find(&id).map(|call| (call.state, quote.most.fits_in(&call.quote.most)));
+        let before = before.filter(|before| *before != (State::Held, true)).map(|(state, _)| state);
         let approved = match before {
+            // What waits is judged as if it came for the first time: there may be room by now, or somebody refuses it.
             None => false,
             Some(State::Approved) => true,
             Some(State::Held) => return Err("held"),
@@ -295,6 +301,10 @@ async fn play(store: &Store, org: OrgId, unknown: Unknown, journaled: bool, step
                 (quote.deadline, quote.fresh) = (now + HOUR, false);
                 reserve(&book, &mut model, quote, now).await;
             }
+            // Of what waits nobody holds a reservation. Were its end put down all the same, the next process would find it
+            // when somebody does.
+            Step::Settle(index, _) | Step::Release(index)
+                if journaled && picked(&index).is_some_and(|call| model.waits(call.as_str())) => {}
             Step::Settle(index, micros) => {
                 let Some(call) = picked(&index) else { continue };
                 let mut spent = spent(micros);
