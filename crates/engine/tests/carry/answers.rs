@@ -130,6 +130,24 @@ fn an_answer_that_comes_whole_is_streamed_to_whoever_wants_a_stream() {
 }
 
 #[test]
+fn a_picture_that_no_other_wire_can_tell_is_named() {
+    for (media, told) in [
+        (r#"{"inlineData":{"mimeType":"image/png","data":"iVBORw0KGgo="}}"#, "[image/png: cannot be shown here]"),
+        (r#"{"file_data":{"mime_type":"<b>","file_uri":"gs://x"}}"#, "[media: cannot be shown here]"),
+        (r#"{"thought":true,"inlineData":{"mimeType":"image/png","data":"iVBORw0KGgo="}}"#, ""),
+    ] {
+        let answer = format!(
+            r#"{{"candidates":[{{"content":{{"parts":[{{"text":"Here: "}},{media}]}},"finishReason":"STOP"}}]}}"#
+        );
+        for stream in [false, true] {
+            let bytes = if stream { format!("data: {answer}\n\n") } else { answer.clone() };
+            let heard = meaning(&pieces(Wire::Generate, stream, bytes.as_bytes()));
+            assert_eq!(heard.text, format!("Here: {told}"), "{media}");
+        }
+    }
+}
+
+#[test]
 fn ids_of_calls_stay_and_are_made_up_where_there_are_none() {
     let ids = |wire, told: &str| -> Vec<String> {
         let id = |piece| if let Piece::Call { id, .. } = piece { Some(id) } else { None };

@@ -76,6 +76,12 @@ impl Answer {
             }
             out.push(Piece::CallDone { call });
         }
+        // No other wire's answers have pictures. What was made and paid for is not passed over in silence.
+        let media = ["inlineData", "inline_data", "fileData", "file_data"].map(|name| &part[name]);
+        if let Some(media) = media.into_iter().find(|media| media.is_object() && part["thought"] != true) {
+            let kind = media["mimeType"].as_str().or(media["mime_type"].as_str()).filter(|kind| is_mime(kind));
+            out.push(Piece::Text(format!("[{}: cannot be shown here]", kind.unwrap_or("media"))));
+        }
         Ok(())
     }
 
@@ -116,4 +122,9 @@ fn finish(reason: &str) -> Result<Finish, Fault> {
         "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" | "MISSING_THOUGHT_SIGNATURE" => Err(Fault::Garbled),
         _ => Ok(Finish::Stop),
     }
+}
+
+fn is_mime(kind: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"/.+-".contains(&byte);
+    (1..=64).contains(&kind.len()) && kind.bytes().all(is_part)
 }
