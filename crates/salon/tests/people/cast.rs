@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use salon::access::issue::{Issued, Maker, NewKey, make_key};
+use salon::access::issue::{Issued, Maker, NewKey, OwnLimit, make_key};
 use salon::people::{self, NewUser};
 use salon::{Actor, Caller, Clock, Credential, Denied, Engines, Keys, MasterKeys, Salon, Settings};
 use salon_core::people::Role;
-use salon_core::{OrgId, Scopes, Time, User};
-use salon_store::{Store, Worker};
+use salon_core::{Measure, OrgId, Period, Policy, Scopes, Time, User, UserId};
+use salon_store::{Store, Terms, Worker};
 
 /// 2026-02-01T12:00:00Z.
 pub const NOON: Time = Time(1_769_947_200_000);
@@ -56,6 +56,20 @@ pub async fn key_with(salon: &Salon, user: &User, scopes: Scopes) -> Issued {
         scopes,
         expires_at: None,
         limits: Vec::new(),
+    };
+    make_key(&salon.store, &salon.clock, &salon.keys, Maker::Operator, new).await.expect("a key")
+}
+
+/// A key with a limit of its own: three calls a day.
+pub async fn metered_key(salon: &Salon, user: &UserId) -> Issued {
+    let terms = Terms { amount: 3, policy: Policy::Block, thresholds: vec![80] };
+    let new = NewKey {
+        user: user.clone(),
+        name: "metered".to_owned(),
+        role: None,
+        scopes: Scopes::default(),
+        expires_at: None,
+        limits: vec![OwnLimit { measure: Measure::Requests, period: Period::Day, terms }],
     };
     make_key(&salon.store, &salon.clock, &salon.keys, Maker::Operator, new).await.expect("a key")
 }

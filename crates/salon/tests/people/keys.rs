@@ -275,16 +275,7 @@ async fn a_key_is_made_with_its_limits_or_not_at_all(Scratch { store, .. }: Scra
 async fn a_key_keeps_its_limits_in_another_organisation(Scratch { store, .. }: Scratch) {
     let salon = salon(&store).await;
     let alice = person(&salon, "alice", Role::User).await;
-    let terms = Terms { amount: 3, policy: Policy::Block, thresholds: vec![80] };
-    let new = NewKey {
-        user: alice.id.clone(),
-        name: "metered".to_owned(),
-        role: None,
-        scopes: Scopes::default(),
-        expires_at: None,
-        limits: vec![OwnLimit { measure: Measure::Requests, period: Period::Day, terms }],
-    };
-    let issued = make_key(&store, &salon.clock, &salon.keys, Maker::Operator, new).await.expect("a key");
+    let issued = metered_key(&salon, &alice.id).await;
     let pen = salon.pen(Actor::Operator);
     let fish = add_org(&store, &salon.clock, &pen, "fish", "UTC").await.expect("an organisation");
     let limits = async |org: &OrgId| {

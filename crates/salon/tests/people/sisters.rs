@@ -10,15 +10,13 @@ use ring::rsa::KeyPair;
 use ring::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaPublicKeyComponents};
 use ring::{hmac, rand};
 use salon::Actor;
-use salon::access::issue::{Maker, NewKey, OwnLimit, make_key};
 use salon::access::jwt::{Jwks, JwksSource, Jwt, JwtError};
 use salon::people::{DEFAULT_ORG, UserChange, find_org, set_reach, set_user};
 use salon::{Caller, Clock, Credential, Denied, Salon};
 use salon_core::people::Role;
-use salon_core::{Measure, Period, Policy, Scopes};
 use salon_engine::Secret;
+use salon_store::on_both_databases;
 use salon_store::testing::Scratch;
-use salon_store::{Terms, on_both_databases};
 use serde_json::{Value, json};
 
 use crate::cast::*;
@@ -115,16 +113,7 @@ async fn a_sisters_token_makes_its_person_and_organisation(Scratch { store, .. }
 async fn what_the_sister_says_later_is_taken_over(Scratch { store, .. }: Scratch) {
     let salon = salon_that_trusts(&store).await;
     let before = show(&salon, &token(&claims(alice()))).await.expect("let in");
-    let terms = Terms { amount: 3, policy: Policy::Block, thresholds: Vec::new() };
-    let new = NewKey {
-        user: before.user.clone(),
-        name: "metered".to_owned(),
-        role: None,
-        scopes: Scopes::default(),
-        expires_at: None,
-        limits: vec![OwnLimit { measure: Measure::Requests, period: Period::Day, terms }],
-    };
-    let issued = make_key(&store, &salon.clock, &salon.keys, Maker::Operator, new).await.expect("a key");
+    let issued = metered_key(&salon, &before.user).await;
     let demoted = json!({ "id": 42, "username": "Alice B.", "orgId": 8, "role": "user" });
     let after = show(&salon, &token(&claims(demoted))).await.expect("let in");
     assert_eq!((&after.user, after.role), (&before.user, Role::User));
