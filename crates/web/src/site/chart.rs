@@ -17,6 +17,8 @@ const BELOW: usize = 24;
 const ABOVE: usize = 18;
 /// How wide a label is, in the larger letters of a card or a phone.
 const LABEL: usize = 56;
+/// Between two labels.
+const GAP: usize = 6;
 /// A name with the line below it.
 const ROW: usize = 40;
 
@@ -26,8 +28,8 @@ pub(crate) fn bars(bars: &[Bar], title: &str) -> String {
     // A single day is a bar, too, and not a wall.
     let step = (WIDTH / bars.len().max(1)).min(WIDEST);
     let room = HEIGHT - BELOW - ABOVE;
-    // So many labels have room; the others are told by whoever is pointed at.
-    let every = (bars.len() * (LABEL + 8)).div_ceil(WIDTH).max(1);
+    // Where the next label has room; the others are told by whoever is pointed at.
+    let mut free = 0;
     let mut out = format!(
         "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
         escaped(title)
@@ -48,9 +50,10 @@ pub(crate) fn bars(bars: &[Bar], title: &str) -> String {
             "<g><title>{label}: {shown}</title><rect class=\"hit\" x=\"{x}\" y=\"{ABOVE}\" width=\"{wide}\" \
              height=\"{room}\"/><rect class=\"bar\" x=\"{x}\" y=\"{y}\" width=\"{wide}\" height=\"{tall}\" rx=\"2\"/>"
         ));
-        if at % every == 0 {
-            // The first one would begin outside.
-            let middle = (x + wide / 2).max(LABEL / 2);
+        // The first one would begin outside.
+        let middle = if at == 0 { (x + wide / 2).max(LABEL / 2) } else { x + wide / 2 };
+        if middle >= free + LABEL / 2 {
+            free = middle + LABEL / 2 + GAP;
             out.push_str(&format!("<text x=\"{middle}\" y=\"{}\">{label}</text>", HEIGHT - 7));
         }
         out.push_str("</g>");
@@ -118,6 +121,19 @@ mod tests {
         assert!(svg.contains("height=\"138\" rx"), "{svg}");
         assert!(svg.contains("height=\"69\" rx"), "{svg}");
         assert!(svg.contains("height=\"0\" rx"), "{svg}");
+    }
+
+    #[test]
+    fn labels_stand_apart_and_begin_with_the_first() {
+        for count in 1..=62 {
+            let days: Vec<Bar> = (0..count).map(|day| bar(&format!("day {day}"), 1)).collect();
+            let svg = bars(&days, "days");
+            let middles: Vec<usize> =
+                svg.split("<text x=\"").skip(1).filter_map(|text| text.split('"').next()?.parse().ok()).collect();
+            assert!(svg.contains(">day 0</text>") && middles[0] >= LABEL / 2, "{count}: {middles:?}");
+            assert!(middles.windows(2).all(|pair| pair[1] >= pair[0] + LABEL + GAP), "{count}: {middles:?}");
+            assert!(middles.len() >= count.min(5), "{count}: {middles:?}");
+        }
     }
 
     #[test]
